@@ -128,3 +128,9 @@ const (
 	ClosedByGateway  ClosedBy = "gateway"
 	ClosedByPolicy   ClosedBy = "policy" // a change would no longer admit it
 )
+
+// HistoryBatch is what the live feed hands to the history: new records in the order of Seq, and ends of earlier ones.
+type HistoryBatch struct {
+	Handshakes []*Handshake
+	Ends       []ConnectionEnd
+}
