@@ -1,0 +1,149 @@
+package terminate
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"countersign/termination"
+	"countersign/termination/verify"
+)
+
+// Options say how one endpoint ends TLS.
+type Options struct {
+	Endpoint *termination.Endpoint
+	Policy   *verify.Policy   // the endpoint's own
+	Routes   []*verify.Policy // those of routes that have their own; TLS asks for what the laxest needs
+	// GetCertificate chooses the server certificate, as in tls.Config.
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	Leaves         func() []*x509.Certificate // what GetCertificate chooses from; nil: unknown
+	Now            func() time.Time           // nil: time.Now
+}
+
+// Terminator ends TLS for one endpoint under one policy. It is safe for concurrent use.
+type Terminator struct {
+	policies []*verify.Policy
+	config   *tls.Config
+	exact    bool
+	leaves   func() []*x509.Certificate
+	now      func() time.Time
+}
+
+// New builds a Terminator with a tls.Config of its own.
+func New(o Options) (*Terminator, error) {
+	if o.Policy == nil || o.GetCertificate == nil {
+		return nil, fmt.Errorf("build TLS for endpoint %q: policy or certificate is missing", o.Endpoint.Name)
+	}
+	t := &Terminator{policies: distinct(o.Policy, o.Routes), leaves: o.Leaves, now: o.Now}
+	if t.now == nil {
+		t.now = time.Now
+	}
+	clientAuth, pool := t.demand()
+	t.config = &tls.Config{
+		Time:             t.now,
+		GetCertificate:   o.GetCertificate,
+		MinVersion:       orDefault(o.Endpoint.MinVersion, tls.VersionTLS12),
+		MaxVersion:       orDefault(o.Endpoint.MaxVersion, tls.VersionTLS13),
+		ClientAuth:       clientAuth,
+		ClientCAs:        pool,
+		VerifyConnection: t.verifyConnection,
+	}
+	if o.Endpoint.Scheme == termination.SchemeHTTPS {
+		t.config.NextProtos = []string{"h2", "http/1.1"}
+	}
+	return t, nil
+}
+
+// distinct returns the endpoint's policy and those routes' policies that differ from it.
+func distinct(own *verify.Policy, routes []*verify.Policy) []*verify.Policy {
+	out := []*verify.Policy{own}
+	seen := map[string]bool{own.Hash(): true}
+	for _, p := range routes {
+		if !seen[p.Hash()] {
+			seen[p.Hash()] = true
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// demand returns what crypto/tls has to ask for. The pool is never nil: to crypto/x509 a nil pool means the
+// system's roots, that is, everyone with a certificate from a public CA.
+func (t *Terminator) demand() (tls.ClientAuthType, *x509.CertPool) {
+	own := t.policies[0]
+	if len(t.policies) == 1 && own.Exact() {
+		t.exact = true
+		if own.Mode() == termination.ModeRequire {
+			return tls.RequireAndVerifyClientCert, own.Pool()
+		}
+		return tls.VerifyClientCertIfGiven, own.Pool()
+	}
+	asks, demands := false, true
+	for _, p := range t.policies {
+		asks = asks || p.Mode().Asks()
+		demands = demands && p.Mode().DemandsCertificate()
+	}
+	pool := x509.NewCertPool()
+	if len(t.policies) == 1 {
+		pool = own.Announced()
+	}
+	switch {
+	case !asks:
+		return tls.NoClientCert, x509.NewCertPool()
+	case demands:
+		return tls.RequireAnyClientCert, pool
+	default:
+		return tls.RequestClientCert, pool
+	}
+}
+
+// Exact reports whether crypto/tls verifies first, so that refusals carry the exact alert of RFC 8446, section 6.2.
+func (t *Terminator) Exact() bool { return t.exact }
+
+// Asks reports whether clients are asked for a certificate.
+func (t *Terminator) Asks() bool { return t.config.ClientAuth != tls.NoClientCert }
+
+// Refusal is the error with which the policy ends a handshake.
+type Refusal struct {
+	Judgement verify.Judgement
+	Presented []*x509.Certificate
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return "refused by policy: " + string(r.Judgement.Reason) }
+
+// verifyConnection is called for every handshake, resumed ones included (VerifyPeerCertificate is not).
+func (t *Terminator) verifyConnection(cs tls.ConnectionState) error {
+	j := t.Judge(cs.PeerCertificates)
+	if !j.In {
+		return &Refusal{Judgement: j, Presented: cs.PeerCertificates}
+	}
+	return nil
+}
+
+// Judge judges a presented chain by the endpoint's policy, and lets in what only a route's policy would: there HTTP
+// decides, request by request.
+func (t *Terminator) Judge(presented []*x509.Certificate) verify.Judgement {
+	now := t.now()
+	own := t.policies[0].Judge(presented, now)
+	if own.In {
+		return own
+	}
+	for _, p := range t.policies[1:] {
+		if j := p.Judge(presented, now); j.In {
+			if j.Verified {
+				return j
+			}
+			own.In = true
+		}
+	}
+	return own
+}
+
+func orDefault(v, d uint16) uint16 {
+	if v == 0 {
+		return d
+	}
+	return v
+}
