@@ -1,0 +1,176 @@
+package verify
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+
+	"countersign/termination"
+)
+
+// Bounds of one search for chains. A presented list is anybody's work: certificates that all sign each other make
+// exponentially many chains.
+const (
+	maxFoundChains = 8
+	maxChainLength = 16
+	maxSignatures  = 64
+	maxSteps       = 512
+)
+
+// issuers finds CA certificates by the name that a certificate gives as its issuer.
+type issuers struct {
+	anchors map[string][]*x509.Certificate // by RawSubject
+	helpers map[string][]*x509.Certificate
+	ends    map[termination.Fingerprint]bool // fingerprints of anchors
+}
+
+func newIssuers(anchors, helpers []*x509.Certificate) issuers {
+	is := issuers{
+		anchors: bySubject(anchors),
+		helpers: bySubject(helpers),
+		ends:    make(map[termination.Fingerprint]bool, len(anchors)),
+	}
+	for _, a := range anchors {
+		is.ends[termination.FingerprintOf(a)] = true
+	}
+	return is
+}
+
+func bySubject(certs []*x509.Certificate) map[string][]*x509.Certificate {
+	m := make(map[string][]*x509.Certificate, len(certs))
+	for _, c := range certs {
+		m[string(c.RawSubject)] = append(m[string(c.RawSubject)], c)
+	}
+	return m
+}
+
+// found is what a search came to. Names and signatures fit in every chain; nothing else was looked at.
+type found struct {
+	chains  []chain             // leaf to anchor, in the order of discovery
+	longest []*x509.Certificate // from the leaf as far as it goes, whether or not a chain was found
+}
+
+type chain struct {
+	certificates []*x509.Certificate
+	proven       bool // every signature was checked and is right; else one is by an algorithm that cannot be checked
+}
+
+// top returns the last certificate of the longest way that leads nowhere: the one whose issuer is missing.
+func (f found) top() *x509.Certificate { return f.longest[len(f.longest)-1] }
+
+// finder looks for chains by name and signature alone: dates, usages and rights are ignored, so that what is wrong with
+// a chain can be named once it was found. It never decides about entry.
+type finder struct {
+	issuers    issuers
+	presented  []*x509.Certificate
+	signatures int
+	steps      int
+	links      map[link]signatureState
+	found      found
+}
+
+type link struct{ child, parent *x509.Certificate }
+
+// find searches from presented[0], which must be there, using the others as candidates.
+func (is issuers) find(presented []*x509.Certificate) found {
+	f := &finder{
+		issuers:    is,
+		presented:  presented[1:],
+		signatures: maxSignatures,
+		steps:      maxSteps,
+		links:      map[link]signatureState{},
+	}
+	f.walk([]*x509.Certificate{presented[0]})
+	return f.found
+}
+
+func (f *finder) walk(path []*x509.Certificate) {
+	if len(path) > len(f.found.longest) {
+		f.found.longest = append([]*x509.Certificate(nil), path...)
+	}
+	at := path[len(path)-1]
+	if f.issuers.ends[termination.FingerprintOf(at)] {
+		f.found.chains = append(f.found.chains, chain{append([]*x509.Certificate(nil), path...), f.proven(path)})
+		return
+	}
+	name := string(at.RawIssuer)
+	for _, parents := range [][]*x509.Certificate{f.issuers.anchors[name], f.issuers.helpers[name], f.presented} {
+		for _, parent := range parents {
+			if f.exhausted() || len(path) >= maxChainLength {
+				return
+			}
+			if !bytes.Equal(parent.RawSubject, at.RawIssuer) || contains(path, parent) || !f.linked(at, parent) {
+				continue
+			}
+			f.walk(append(path, parent))
+		}
+	}
+}
+
+func (f *finder) exhausted() bool {
+	f.steps--
+	return f.steps < 0 || len(f.found.chains) >= maxFoundChains
+}
+
+// linked reports whether parent's key may have signed child; each pair is checked once, and no more than the budget
+// allows. A signature that cannot be checked counts, so that it can be named as the problem.
+func (f *finder) linked(child, parent *x509.Certificate) bool {
+	l := link{child, parent}
+	state, known := f.links[l]
+	if !known {
+		if f.signatures == 0 {
+			return false
+		}
+		f.signatures--
+		state = signedBy(child, parent)
+		f.links[l] = state
+	}
+	return state != signatureWrong
+}
+
+func (f *finder) proven(path []*x509.Certificate) bool {
+	for i := range len(path) - 1 {
+		if f.links[link{path[i], path[i+1]}] != signatureRight {
+			return false
+		}
+	}
+	return true
+}
+
+func contains(path []*x509.Certificate, c *x509.Certificate) bool {
+	for _, p := range path {
+		if bytes.Equal(p.Raw, c.Raw) {
+			return true
+		}
+	}
+	return false
+}
+
+type signatureState int
+
+const (
+	signatureWrong   signatureState = iota
+	signatureRight                  // also by SHA-1, which is refused elsewhere
+	signatureUnknown                // by an algorithm that cannot be checked, such as MD5
+)
+
+// signedBy asks for the bare signature: what parent may sign is another question.
+func signedBy(child, parent *x509.Certificate) signatureState {
+	if parent.PublicKey == nil {
+		return signatureUnknown
+	}
+	err := parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature)
+	var insecure x509.InsecureAlgorithmError
+	switch {
+	case err == nil:
+		return signatureRight
+	case errors.As(err, &insecure), errors.Is(err, x509.ErrUnsupportedAlgorithm):
+		return signatureUnknown
+	}
+	return signatureWrong
+}
+
+// selfSigned reports whether c verifies under its own key; equal names alone do not make it so.
+func selfSigned(c *x509.Certificate) bool {
+	return signedBy(c, c) == signatureRight
+}

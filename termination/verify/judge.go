@@ -1,0 +1,245 @@
+package verify
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"countersign/termination"
+)
+
+// Judgement is what a policy says about a presented chain.
+type Judgement struct {
+	In       bool               // the policy lets this client in
+	Verified bool               // a certificate was presented and passed the authorities or pins
+	Reason   termination.Reason // why not in, or why an open one is not verified; empty when nothing is to be explained
+	Checks   []termination.Check
+	// Path is the chain that was found, leaf to anchor; empty for pins and where there is none. It is there after a
+	// refusal too, for the picture of it: only Verified says that it holds.
+	Path      []*x509.Certificate
+	Authority string // the authority whose anchor ended the chain of a verified client
+	Pin       string // the pin that let a verified client in
+}
+
+// Judge decides about what a client presented, leaf first, at the time now; also when it presented nothing. It is safe
+// for concurrent use, and its work is bounded whatever was presented.
+func (p *Policy) Judge(presented []*x509.Certificate, now time.Time) Judgement {
+	if p == nil {
+		return Judgement{Reason: termination.ReasonPolicyUnreadable}
+	}
+	if p.mode == termination.ModeOff {
+		return Judgement{In: true}
+	}
+	if len(presented) == 0 {
+		return p.withoutCertificate()
+	}
+	j := p.verify(presented, now)
+	switch p.mode {
+	case termination.ModeRequire, termination.ModeOptional:
+		j.In = j.Verified
+	case termination.ModeRequest, termination.ModeRequireAny:
+		j.In = true
+	default: // a mode that is not known lets nobody in
+		return Judgement{Reason: termination.ReasonPolicyUnreadable}
+	}
+	return j
+}
+
+func (p *Policy) withoutCertificate() Judgement {
+	switch p.mode {
+	case termination.ModeRequest, termination.ModeOptional:
+		return Judgement{In: true}
+	case termination.ModeRequire, termination.ModeRequireAny:
+		return Judgement{Reason: termination.ReasonCertMissing}
+	}
+	return Judgement{Reason: termination.ReasonPolicyUnreadable}
+}
+
+func (p *Policy) verify(presented []*x509.Certificate, now time.Time) Judgement {
+	in := &inspection{presented: presented, now: now}
+	if !p.bounded(in) {
+		return refusal(in, nil)
+	}
+	key := keyOf(presented)
+	if j, ok := p.cache.get(key, presented, now); ok {
+		return j
+	}
+	leaf := presented[0]
+	in.leaf(leaf)
+	// Only the leaf will have to prove its key: that another certificate of the list is pinned means nothing.
+	if pin, ok := p.pinOf(leaf); ok {
+		if in.failed() {
+			return refusal(in, nil)
+		}
+		return Judgement{Verified: true, Checks: in.checks, Pin: pin.String()}
+	}
+	if len(p.anchors) == 0 {
+		if len(p.pins) > 0 {
+			in.fail(termination.ReasonNotListed, leaf, "No pin matches it, and no authority is trusted here.")
+		} else {
+			in.fail(termination.ReasonCAUnknown, leaf, "No authority is trusted here.")
+		}
+		return refusal(in, nil)
+	}
+	j := p.verifyChain(in, leaf)
+	if j.Verified {
+		p.cache.put(key, presented, j)
+	}
+	return j
+}
+
+// bounded refuses what is too large to look at, and what was never parsed.
+func (p *Policy) bounded(in *inspection) bool {
+	if n := len(in.presented); n > p.maxCertificates {
+		in.fail(termination.ReasonCertMalformed, nil, "%d certificates were presented; more than %d are not looked at.", n, p.maxCertificates)
+		return false
+	}
+	size := 0
+	for i, c := range in.presented {
+		if c == nil || len(c.Raw) == 0 {
+			in.checks = append(in.checks, termination.Check{
+				Reason: termination.ReasonCertMalformed, Certificate: i,
+				Detail: fmt.Sprintf("Certificate %d of the list cannot be read.", i+1),
+			})
+			return false
+		}
+		size += len(c.Raw)
+	}
+	if size > p.maxBytes {
+		in.fail(termination.ReasonCertMalformed, nil, "The certificates take %d bytes; more than %d are not looked at.", size, p.maxBytes)
+		return false
+	}
+	for _, c := range in.presented {
+		if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSABits {
+			in.fail(termination.ReasonCertMalformed, c, "The key of %s is RSA with %d bits; more than %d are not looked at.", certName(c), k.N.BitLen(), maxRSABits)
+			return false
+		}
+	}
+	return true
+}
+
+func (p *Policy) pinOf(leaf *x509.Certificate) (termination.Pin, bool) {
+	if len(p.pins) == 0 {
+		return termination.Pin{}, false
+	}
+	for _, pin := range []termination.Pin{
+		{Fingerprint: termination.FingerprintOf(leaf)},
+		{Fingerprint: termination.KeyFingerprintOf(leaf), Key: true},
+	} {
+		if p.pins[pin] {
+			return pin, true
+		}
+	}
+	return termination.Pin{}, false
+}
+
+// verifyChain lets crypto/x509 decide whether a chain to an anchor holds, and refuses more where it is lenient.
+func (p *Policy) verifyChain(in *inspection, leaf *x509.Certificate) Judgement {
+	between := p.between.Clone()
+	for _, c := range in.presented[1:] {
+		between.AddCert(c)
+	}
+	chains, err := leaf.Verify(x509.VerifyOptions{
+		Roots:         p.roots, // never nil: nil would mean the system's (CVE-2026-27586)
+		Intermediates: between,
+		CurrentTime:   in.now,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	var best *inspection
+	var bestChain []*x509.Certificate
+	for _, chain := range chains {
+		attempt := in.with(chain, p.depth)
+		if !attempt.failed() {
+			p.completed(attempt, chain)
+			return Judgement{
+				Verified: true, Checks: attempt.checks, Path: chain,
+				Authority: p.authority[termination.FingerprintOf(chain[len(chain)-1])],
+			}
+		}
+		if best == nil || failures(attempt.checks) < failures(best.checks) {
+			best, bestChain = attempt, chain
+		}
+	}
+	if best != nil {
+		return refusal(best, bestChain)
+	}
+	return p.diagnose(in, leaf, err)
+}
+
+// with continues a copy of the inspection along one chain.
+func (in *inspection) with(chain []*x509.Certificate, depth int) *inspection {
+	attempt := *in
+	attempt.checks = append([]termination.Check(nil), in.checks...)
+	attempt.chain(chain, depth)
+	return &attempt
+}
+
+// completed notes which certificates of the chain the client should have sent, but we had them.
+func (p *Policy) completed(in *inspection, chain []*x509.Certificate) {
+	for i, c := range chain {
+		if i == 0 || i == len(chain)-1 {
+			continue
+		}
+		if !contains(in.presented, c) {
+			in.note(termination.ReasonChainGap, c, "The client did not send %s; it was completed from the authority's own certificates.", certName(c))
+		}
+	}
+}
+
+// diagnose names everything that is wrong after crypto/x509 said no. It cannot change that answer.
+func (p *Policy) diagnose(in *inspection, leaf *x509.Certificate, err error) Judgement {
+	f := p.issuers.find(in.presented)
+	var best *inspection
+	var path []*x509.Certificate
+	for _, c := range f.chains {
+		attempt := in.with(c.certificates, p.depth)
+		attempt.limits(c.certificates)
+		if best == nil || failures(attempt.checks) < failures(best.checks) {
+			best, path = attempt, nil
+			if c.proven {
+				path = c.certificates
+			}
+		}
+	}
+	if best == nil {
+		in.withoutAnchor(leaf)
+		return refusal(in, nil)
+	}
+	if !best.failed() {
+		best.unexplained(leaf, err)
+	}
+	return refusal(best, path)
+}
+
+// withoutAnchor records that no chain leads to an anchor.
+func (in *inspection) withoutAnchor(leaf *x509.Certificate) {
+	in.signature(leaf)
+	if selfSigned(leaf) {
+		in.fail(termination.ReasonCertSelf, leaf, "It verifies under its own key: it signed itself.")
+		return
+	}
+	in.fail(termination.ReasonCAUnknown, leaf, "It names %s as its issuer, and no chain leads from it to an authority of this policy.", issuerName(leaf))
+}
+
+func refusal(in *inspection, path []*x509.Certificate) Judgement {
+	return Judgement{Reason: primary(in.checks), Checks: in.checks, Path: path}
+}
+
+// primary picks the reason that has to go first: as long as nobody vouches for a certificate, its dates are beside the
+// point. The order is fixed, so that the same chain always has the same reason.
+func primary(checks []termination.Check) termination.Reason {
+	for _, r := range []termination.Reason{
+		termination.ReasonCertMalformed, termination.ReasonNotListed, termination.ReasonCertSelf, termination.ReasonCAUnknown,
+		termination.ReasonCertExpired, termination.ReasonCertEarly, termination.ReasonCAExpired, termination.ReasonIssuerNotCA,
+		termination.ReasonCertUse, termination.ReasonCertWeak, termination.ReasonCertExtension,
+		termination.ReasonCertNameLimits, termination.ReasonChainTooDeep,
+	} {
+		for _, c := range checks {
+			if c.Reason == r && !c.Note {
+				return r
+			}
+		}
+	}
+	return termination.ReasonCertMalformed
+}
