@@ -42,6 +42,8 @@ test: deps lint ## run everything that must hold before a change is accepted
 
 .PHONY: lint
 lint: fresh $(TOOLS)/golangci-lint ## check generated files, formatting, go.mod, and what the linters know
+	@test "$$(go list -m github.com/a-h/templ)" = "$$(cd .ci/tools && go list -m github.com/a-h/templ)" || \
+		{ echo 'templ differs between go.mod and .ci/tools/go.mod; raise both' >&2; exit 1; }
 	go mod tidy -diff
 	go vet ./...
 	$(TOOLS)/golangci-lint run ./...
