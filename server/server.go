@@ -1,0 +1,179 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"countersign/static"
+)
+
+// Options are what a dashboard needs.
+type Options struct {
+	Log     *slog.Logger     // nil: discards
+	Clock   func() time.Time // nil: time.Now
+	Listen  string           // host:port on loopback; port 0 takes a free one
+	Hosts   []string         // more names that the dashboard answers to
+	Version string
+	User    string // suggested name at sign-in
+	Demo    *Demo  // what the first start made; nil: nothing
+	Parts   bool   // serve /settings/parts, for development
+}
+
+// Server is the dashboard and the API.
+type Server struct {
+	opts    Options
+	log     *slog.Logger
+	now     func() time.Time
+	assets  *static.Assets
+	list    []route
+	handler http.Handler
+	links   links
+
+	sessions memorySessions
+	address  atomic.Pointer[netip.AddrPort] // set when it listens
+	allowed  atomic.Pointer[[]string]       // values of Host
+	ready    atomic.Bool
+	started  time.Time
+	http     *http.Server
+}
+
+// New builds the dashboard. It refuses an address off loopback.
+func New(o Options) (*Server, error) {
+	if err := checkLoopback(o.Listen); err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	assets, err := static.Load()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{opts: o, log: o.Log, now: o.Clock, assets: assets, started: o.Clock()}
+	s.links.ends = map[[32]byte]time.Time{}
+	s.sessions.byHash = map[[32]byte]*memorySession{}
+	s.allowed.Store(&[]string{})
+	s.list = s.routes()
+
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = s.fail
+	e.Use(s.recoverPanics)
+	s.register(e)
+	s.handler = s.secure(e)
+	s.http = &http.Server{
+		Handler: s.handler, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+	}
+	return s, nil
+}
+
+// Listen opens the dashboard's address. Addresses of names other than localhost were refused by New.
+func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", s.opts.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("open the dashboard's address: %w", err)
+	}
+	address := l.Addr().(*net.TCPAddr).AddrPort() //nolint:forcetypeassert // a TCP listener
+	address = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
+	if !address.Addr().IsLoopback() {
+		// A name may resolve to anything; what counts is where it really listens.
+		_ = l.Close()
+		return nil, checkLoopback(address.String())
+	}
+	hosts, err := fixedHosts(address, s.opts.Hosts)
+	if err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	s.address.Store(&address)
+	s.allowed.Store(&hosts)
+	return l, nil
+}
+
+// Serve answers on l, which Listen made, until Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	s.ready.Store(true)
+	if err := s.http.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the dashboard: %w", err)
+	}
+	return nil
+}
+
+// Shutdown finishes the requests in flight, as far as ctx allows, and closes the rest.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.ready.Store(false)
+	if err := s.http.Shutdown(ctx); err != nil {
+		_ = s.http.Close()
+		return fmt.Errorf("stop the dashboard: %w", err)
+	}
+	return nil
+}
+
+// URL returns the address of the first page, without a final slash; empty before Listen.
+func (s *Server) URL() string {
+	a := s.address.Load()
+	if a == nil {
+		return ""
+	}
+	return "http://" + a.String()
+}
+
+func (s *Server) hosts() []string { return *s.allowed.Load() }
+
+// recoverPanics turns a panic in a handler into an internal error.
+func (s *Server) recoverPanics(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			if v := recover(); v != nil {
+				if e, ok := v.(error); ok && errors.Is(e, http.ErrAbortHandler) {
+					panic(v)
+				}
+				err = fmt.Errorf("panic in a handler: %v", v)
+				s.log.Error("panic", "value", v, "stack", stack())
+			}
+		}()
+		return next(c)
+	}
+}
+
+func (s *Server) healthz(c echo.Context) error { return c.String(http.StatusOK, "ok\n") }
+
+func (s *Server) readyz(c echo.Context) error {
+	if !s.ready.Load() {
+		return c.String(http.StatusServiceUnavailable, "not ready\n")
+	}
+	return c.String(http.StatusOK, "ok\n")
+}
+
+func (s *Server) staticFile(c echo.Context) error {
+	asset, ok := s.assets.Get(c.Param("*"))
+	if !ok {
+		return echo.ErrNotFound
+	}
+	h := c.Response().Header()
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Add("Vary", "Accept-Encoding")
+	if asset.Gzipped != nil && acceptsGzip(c.Request()) {
+		h.Set("Content-Encoding", "gzip")
+		return c.Blob(http.StatusOK, asset.Type, asset.Gzipped)
+	}
+	return c.Blob(http.StatusOK, asset.Type, asset.Data)
+}
+
+func (s *Server) favicon(c echo.Context) error {
+	return c.Redirect(http.StatusSeeOther, s.assets.URL("favicon.svg"))
+}
