@@ -138,3 +138,13 @@ func cutColon(s string) (before, after string, found bool) {
 
 // quiet is for servers whose clients are meant to misbehave.
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
+
+// ServeOnce listens, hands the first connection to serve, and returns the
+// address. The test waits for serve to return.
+func ServeOnce(t testing.TB, serve func(net.Conn)) (addr string) {
+	t.Helper()
+	var once sync.Once
+	return ServeTCP(t, func(_ context.Context, conn net.Conn) {
+		once.Do(func() { serve(conn) })
+	}).Addr
+}
