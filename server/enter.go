@@ -51,6 +51,9 @@ func (s *Server) enter(r route) echo.MiddlewareFunc {
 	}
 }
 
+// keyRoute is where the route of a request stands in its context.
+const keyRoute = "countersign.route"
+
 // identify finds the session or the token of a request and refuses what it does not allow.
 func (s *Server) identify(c echo.Context, r route) error {
 	if token := bearer(c.Request()); token != "" && r.access == needToken {
@@ -61,10 +64,10 @@ func (s *Server) identify(c echo.Context, r route) error {
 		if who == nil {
 			return &Problem{Status: http.StatusUnauthorized, Code: "token", Title: "That token is not known here", Advice: "Make one with: countersign token create NAME --scope read."}
 		}
-		if !who.scope.includes(r.scope) {
+		if !who.scope.Includes(r.scope) {
 			return &Problem{Status: http.StatusForbidden, Code: "scope", Title: "That token may not do this", Detail: "It has the scope " + string(who.scope) + ", this needs " + string(r.scope) + "."}
 		}
-		c.Set(keySession, who)
+		c.Set(keyUser, who)
 		return nil
 	}
 	who, err := s.findSession(c)
@@ -72,7 +75,7 @@ func (s *Server) identify(c echo.Context, r route) error {
 		return err
 	}
 	if who != nil {
-		c.Set(keySession, who)
+		c.Set(keyUser, who)
 		return nil
 	}
 	if r.access == open {
@@ -85,23 +88,6 @@ func (s *Server) identify(c echo.Context, r route) error {
 		return &Problem{Status: http.StatusUnauthorized, Code: "sign_in", Title: "Sign in first", Advice: "Open the link that the gateway printed when it started. For a fresh one, run: countersign login", Href: "/sign-in", Link: "How to sign in"}
 	}
 	return &Problem{Status: http.StatusUnauthorized, Code: "sign_in", Title: "Sign in first", Advice: "Open a sign-in link (countersign login), or send a bearer token.", Href: "/sign-in", Link: "How to sign in"}
-}
-
-func (s Scope) rank() int {
-	switch s {
-	case ScopeRead:
-		return 1
-	case ScopeOperate:
-		return 2
-	case ScopeAdmin:
-		return 3
-	}
-	return 0
-}
-
-// includes reports whether a token of scope s may do what needs the scope wanted. An unknown scope allows nothing.
-func (s Scope) includes(wanted Scope) bool {
-	return s.rank() > 0 && wanted.rank() > 0 && s.rank() >= wanted.rank()
 }
 
 // checkContentType refuses bodies that a foreign page could send without being asked first: forms and text/plain count
@@ -142,7 +128,7 @@ func parseForm(req *http.Request, limit int64) error {
 // checkToken compares the token of a form with that of the session. A request with a bearer token does not come here:
 // no browser adds one by itself.
 func checkToken(c echo.Context) error {
-	who := sessionOf(c)
+	who := userOf(c)
 	got := c.Request().Header.Get("X-CSRF-Token")
 	if got == "" {
 		got = c.FormValue("csrf")

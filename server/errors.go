@@ -10,6 +10,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"countersign/store"
 	"countersign/termination"
 	"countersign/views"
 )
@@ -79,6 +80,38 @@ func problemOf(err error) *Problem {
 		return p
 	}
 	return &Problem{Status: http.StatusInternalServerError, Code: "internal", Title: "Something failed here", Advice: "Nothing was changed unless the page says so. The log tells more.", Err: err}
+}
+
+// storeProblem finds the answer to an error of the store that a person can mend; nil for any other.
+func storeProblem(err error) *Problem {
+	var missing store.NotFoundError
+	var ambiguous store.AmbiguousError
+	var taken store.NameTakenError
+	var used store.InUseError
+	var readOnly store.ReadOnlyError
+	var twice store.DeclaredTwiceError
+	var text store.TextError
+	p := &Problem{Err: err}
+	switch {
+	case errors.As(err, &missing):
+		return notFound(missing.Kind, missing.Name)
+	case errors.As(err, &ambiguous):
+		p.Status, p.Code, p.Title, p.Detail = http.StatusConflict, "ambiguous", "More than one fits", ambiguous.Error()
+	case errors.As(err, &taken):
+		p.Status, p.Code, p.Title, p.Detail = http.StatusConflict, "name_taken", "That name is taken, so nothing was changed", taken.Error()
+		p.Fields = []FieldProblem{{Name: "name", Problem: taken.Error()}}
+	case errors.As(err, &used):
+		p.Status, p.Code, p.Title, p.Detail = http.StatusConflict, "in_use", "It is in use, so nothing was changed", used.Error()
+	case errors.As(err, &readOnly):
+		p.Status, p.Code, p.Title, p.Detail = http.StatusConflict, "read_only", "It can only be changed in the configuration file", readOnly.Error()
+	case errors.As(err, &twice):
+		p.Status, p.Code, p.Title, p.Detail = http.StatusConflict, "declared_twice", "It is declared twice, so nothing was changed", twice.Error()
+	case errors.As(err, &text):
+		p.Status, p.Code, p.Title, p.Detail = http.StatusUnprocessableEntity, "invalid", "A text cannot be stored, so nothing was changed", text.Error()
+	default:
+		return nil
+	}
+	return p
 }
 
 func httpProblem(he *echo.HTTPError) *Problem {

@@ -25,11 +25,11 @@ func (s *Server) view(c echo.Context, title string, modules ...string) views.Pag
 	if a.UTC {
 		p.Zone = time.UTC
 	}
-	who := sessionOf(c)
+	who := userOf(c)
 	if who == nil {
 		return p
 	}
-	p.User, p.CSRF = who.who, who.csrf
+	p.User, p.CSRF = who.name, who.csrf
 	p.Said = s.takeSaid(who)
 	p.Nav, p.Settings = s.nav(c.Request().URL.Path)
 	p.Status = views.Status{Version: s.opts.Version}
@@ -62,13 +62,13 @@ func within(path, root string) bool { return path == root || strings.HasPrefix(p
 
 // firstPage is Live, or the first-run page while no handshake has ever been seen. With a link's secret it signs in.
 func (s *Server) firstPage(c echo.Context) error {
-	if sessionOf(c) == nil {
+	if userOf(c) == nil {
 		return s.signInPage(c)
 	}
 	if c.QueryParam("t") != "" {
 		return s.redirect(c, "/")
 	}
-	if !s.has("/live") || !s.seenAny() {
+	if !s.has("/live") || !s.seen.Load() {
 		return s.welcomePage(c)
 	}
 	return c.Redirect(http.StatusSeeOther, "/live")

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/labstack/echo/v4"
+
+	"countersign/store"
 )
 
 // apiPrefix is the path of everything that is answered with JSON.
@@ -30,16 +32,6 @@ const (
 	open                      // everybody on this machine
 )
 
-// Scope is what an API token allows; each includes the ones before it.
-type Scope string
-
-// The scopes of API tokens.
-const (
-	ScopeRead    Scope = "read"
-	ScopeOperate Scope = "operate"
-	ScopeAdmin   Scope = "admin"
-)
-
 // route is one line of the list of routes. The tests walk the list, so every rule about Host, Origin, sessions and
 // changes holds for a route from the moment that it stands there.
 type route struct {
@@ -47,9 +39,9 @@ type route struct {
 	path    string
 	kind    kind
 	access  access
-	scope   Scope    // for needToken
-	body    int64    // largest body in bytes; 0: defaultBody for a method that has one
-	types   []string // media types of the body; nil: JSON for the API, a form for pages
+	scope   store.Scope // for needToken
+	body    int64       // largest body in bytes; 0: defaultBody for a method that has one
+	types   []string    // media types of the body; nil: JSON for the API, a form for pages
 	handler echo.HandlerFunc
 }
 

@@ -8,20 +8,27 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"countersign/static"
+	"countersign/store"
+	"countersign/termination"
+	"countersign/views"
 )
 
 // Options are what a dashboard needs.
 type Options struct {
-	Log     *slog.Logger     // nil: discards
-	Clock   func() time.Time // nil: time.Now
-	Listen  string           // host:port on loopback; port 0 takes a free one
-	Hosts   []string         // more names that the dashboard answers to
+	Store   *store.Store
+	Prepare func(*termination.Config) error                  // compiles without serving; nil: nothing to compile
+	Apply   func(context.Context, *termination.Config) error // the gateway's; nil: nothing is served
+	Log     *slog.Logger                                     // nil: discards
+	Clock   func() time.Time                                 // nil: time.Now
+	Listen  string                                           // host:port on loopback; port 0 takes a free one
+	Hosts   []string                                         // more names that the dashboard answers to
 	Version string
 	User    string // suggested name at sign-in
 	Demo    *Demo  // what the first start made; nil: nothing
@@ -31,16 +38,21 @@ type Options struct {
 // Server is the dashboard and the API.
 type Server struct {
 	opts    Options
+	store   *store.Store
 	log     *slog.Logger
 	now     func() time.Time
 	assets  *static.Assets
 	list    []route
 	handler http.Handler
-	links   links
 
-	sessions memorySessions
-	address  atomic.Pointer[netip.AddrPort] // set when it listens
-	allowed  atomic.Pointer[[]string]       // values of Host
+	attempts attempts
+	said     said
+	applying sync.Mutex                         // from the beginning of a change until it is in force
+	config   atomic.Pointer[termination.Config] // in force
+	problems atomic.Pointer[[]store.Problem]    // of the configuration in force
+	seen     atomic.Bool                        // a handshake was seen, ever
+	address  atomic.Pointer[netip.AddrPort]     // set when it listens
+	allowed  atomic.Pointer[[]string]           // values of Host
 	ready    atomic.Bool
 	started  time.Time
 	http     *http.Server
@@ -61,9 +73,13 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opts: o, log: o.Log, now: o.Clock, assets: assets, started: o.Clock()}
-	s.links.ends = map[[32]byte]time.Time{}
-	s.sessions.byHash = map[[32]byte]*memorySession{}
+	if o.Apply == nil {
+		o.Apply = func(context.Context, *termination.Config) error { return nil }
+	}
+	s := &Server{opts: o, store: o.Store, log: o.Log, now: o.Clock, assets: assets, started: o.Clock()}
+	s.said.bySession = map[string][]views.Said{}
+	s.config.Store(&termination.Config{})
+	s.problems.Store(&[]store.Problem{})
 	s.allowed.Store(&[]string{})
 	s.list = s.routes()
 

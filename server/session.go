@@ -1,11 +1,8 @@
 package server
 
 import (
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/base64"
+	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -14,6 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"countersign/store"
 	"countersign/views"
 	"countersign/views/format"
 )
@@ -24,175 +22,137 @@ const SessionCookie = "countersign_session"
 
 const (
 	linkLife        = 10 * time.Minute   // a one-time link that nobody used
-	maxLinks        = 16                 // links that wait to be used
 	sessionIdle     = 24 * time.Hour     // a session without any request
 	sessionAbsolute = 7 * 24 * time.Hour // a session, however busy
 	maxWho          = 64                 // characters of a name
 	signInBurst     = 10                 // failed sign-ins before the next one has to wait
 	signInPause     = 2 * time.Second    // what each further one costs
-	keySession      = "countersign.session"
-	keyRoute        = "countersign.route"
 )
 
-// session is who is signed in, for one request.
-type session struct {
-	who   string
-	via   string // "dashboard" or "api"
-	csrf  string // empty for API tokens
-	id    string
-	scope Scope
+// Ways in which a change is made, for the audit log.
+const (
+	viaDashboard = "dashboard"
+	viaAPI       = "api"
+)
+
+// user is who makes a request.
+type user struct {
+	name  string
+	via   string
+	id    string // of the session; empty for an API token
+	csrf  string // likewise
+	scope store.Scope
 }
 
-// sessionOf returns who is signed in, or nil.
-func sessionOf(c echo.Context) *session {
-	v, _ := c.Get(keySession).(*session)
-	return v
+const keyUser = "countersign.user"
+
+// userOf returns who makes the request, or nil.
+func userOf(c echo.Context) *user {
+	u, _ := c.Get(keyUser).(*user)
+	return u
 }
 
-// secret is a random value that is handed out once; only its hash is kept.
-func newSecret() string {
-	var b [32]byte
-	rand.Read(b[:]) // never fails since Go 1.24
-	return base64.RawURLEncoding.EncodeToString(b[:])
+// actorOf names who makes the request, for the audit log.
+func actorOf(c echo.Context) store.Actor {
+	if u := userOf(c); u != nil {
+		return store.Actor{Name: u.name, Via: u.via}
+	}
+	return store.Actor{}
 }
 
-func hashSecret(s string) [sha256.Size]byte { return sha256.Sum256([]byte(s)) }
-
-// csrfFor derives the token of a session's forms. It needs no store: whoever knows the cookie may know it.
-func csrfFor(secret string) string {
-	m := hmac.New(sha256.New, []byte(secret))
-	m.Write([]byte("form"))
-	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+// SignInLink makes a link that signs in once within ten minutes. Listen must have been called.
+func (s *Server) SignInLink(ctx context.Context) (string, error) {
+	token, err := s.store.CreateLink(ctx, linkLife)
+	if err != nil {
+		return "", err
+	}
+	return s.URL() + "/?t=" + token, nil
 }
 
-// links are the one-time sign-in links that wait to be used, by the hash of their secret.
-type links struct {
+// attempts slows failed sign-ins down: after a burst each one takes its time to be forgotten, and while the burst is
+// used up nobody can try. What is guarded has 256 random bits, so this only keeps the noise down.
+type attempts struct {
 	mu     sync.Mutex
-	ends   map[[sha256.Size]byte]time.Time
-	failed float64 // failed attempts that still count, see slow
+	failed float64
 	since  time.Time
 }
 
-// SignInLink makes a link that signs in once within ten minutes. When too many wait, the oldest stops working.
-func (s *Server) SignInLink() string {
-	secret := newSecret()
-	l := &s.links
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := s.now()
-	l.sweep(now)
-	for len(l.ends) >= maxLinks {
-		var oldest [sha256.Size]byte
-		for h, end := range l.ends {
-			if first, ok := l.ends[oldest]; !ok || end.Before(first) {
-				oldest = h
-			}
-		}
-		delete(l.ends, oldest)
-	}
-	l.ends[hashSecret(secret)] = now.Add(linkLife)
-	return s.URL() + "/?t=" + secret
+// blocked reports whether an attempt must wait.
+func (a *attempts) blocked(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.forget(now)
+	return a.failed > signInBurst-1
 }
 
-func (l *links) sweep(now time.Time) {
-	for h, end := range l.ends {
-		if !now.Before(end) {
-			delete(l.ends, h)
-		}
-	}
+func (a *attempts) fail(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.forget(now)
+	a.failed++
 }
 
-// linkVerdict is what became of an attempt to use a link.
-type linkVerdict int
-
-const (
-	linkGood linkVerdict = iota
-	linkBad              // unknown, used up, or too old
-	linkSlow             // too many failed attempts
-)
-
-// check looks a link up, in constant time for all that wait, and uses it up if use is set.
-func (l *links) check(secret string, now time.Time, use bool) linkVerdict {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.failed = max(0, l.failed-float64(now.Sub(l.since))/float64(signInPause))
-	l.since = now
-	if l.failed >= signInBurst {
-		return linkSlow
-	}
-	l.sweep(now)
-	want := hashSecret(secret)
-	var found [sha256.Size]byte
-	ok := 0
-	for h := range l.ends {
-		if subtle.ConstantTimeCompare(h[:], want[:]) == 1 {
-			found, ok = h, 1
-		}
-	}
-	if ok == 0 {
-		l.failed++
-		return linkBad
-	}
-	if use {
-		delete(l.ends, found)
-	}
-	return linkGood
+func (a *attempts) forget(now time.Time) {
+	a.failed = max(0, a.failed-max(0, now.Sub(a.since).Seconds())/signInPause.Seconds())
+	a.since = now
 }
 
 // signInPage shows a button for a good link: opening it uses nothing up.
 func (s *Server) signInPage(c echo.Context) error {
-	if sessionOf(c) != nil {
+	if userOf(c) != nil {
 		return s.redirect(c, "/")
 	}
-	t := c.QueryParam("t")
-	if t == "" {
+	token := c.QueryParam("t")
+	if token == "" {
 		return s.render(c, http.StatusOK, views.SignIn(s.view(c, "Sign in"), views.SignInForm{}))
 	}
-	switch s.links.check(t, s.now(), false) {
-	case linkGood:
-		return s.render(c, http.StatusOK, views.SignIn(s.view(c, "Sign in"), views.SignInForm{Token: t, Who: s.opts.User}))
-	case linkSlow:
-		return tooManySignIns()
-	}
-	return s.render(c, http.StatusForbidden, views.SignIn(s.view(c, "Sign in"), views.SignInForm{Problem: linkGone}))
-}
-
-const linkGone = "That link was used already, is older than ten minutes, or belongs to an earlier start."
-
-func tooManySignIns() *Problem {
-	return &Problem{Status: http.StatusTooManyRequests, Code: "slow_down", Title: "Too many failed sign-ins", Advice: "Wait a few seconds, then use a fresh link: countersign login."}
+	return s.withLink(c, s.store.CheckLink, token, func() error {
+		return s.render(c, http.StatusOK, views.SignIn(s.view(c, "Sign in"), views.SignInForm{Token: token, Who: s.opts.User}))
+	})
 }
 
 // signIn uses a link up and begins a session.
 func (s *Server) signIn(c echo.Context) error {
-	t, who := c.FormValue("t"), strings.TrimSpace(c.FormValue("who"))
-	if problem := checkWho(who); problem != "" {
-		if v := s.links.check(t, s.now(), false); v == linkGood {
-			return s.render(c, http.StatusUnprocessableEntity, views.SignIn(s.view(c, "Sign in"), views.SignInForm{Token: t, Who: who, Error: problem}))
+	token, name := c.FormValue("t"), strings.TrimSpace(c.FormValue("who"))
+	if problem := checkWho(name); problem != "" {
+		return s.withLink(c, s.store.CheckLink, token, func() error {
+			return s.render(c, http.StatusUnprocessableEntity, views.SignIn(s.view(c, "Sign in"), views.SignInForm{Token: token, Who: name, Error: problem}))
+		})
+	}
+	return s.withLink(c, s.store.UseLink, token, func() error {
+		_, secret, err := s.store.CreateSession(c.Request().Context(), name, viaDashboard, sessionIdle, sessionAbsolute)
+		if err != nil {
+			return err
 		}
-	}
-	switch s.links.check(t, s.now(), true) {
-	case linkSlow:
-		return tooManySignIns()
-	case linkBad:
-		return s.render(c, http.StatusForbidden, views.SignIn(s.view(c, "Sign in"), views.SignInForm{Problem: linkGone}))
-	}
-	secret := newSecret()
-	if err := s.beginSession(c.Request().Context(), secret, who); err != nil {
-		return err
-	}
-	c.SetCookie(sessionCookie(secret, int(sessionAbsolute/time.Second)))
-	return s.redirect(c, "/")
+		c.SetCookie(sessionCookie(secret, int(sessionAbsolute/time.Second)))
+		return s.redirect(c, "/")
+	})
 }
 
-func checkWho(who string) string {
+// withLink goes on if the link's token is good, and answers otherwise.
+func (s *Server) withLink(c echo.Context, check func(context.Context, string) error, token string, then func() error) error {
+	if s.attempts.blocked(s.now()) {
+		return &Problem{Status: http.StatusTooManyRequests, Code: "slow_down", Title: "Too many failed sign-ins", Advice: "Wait a few seconds, then use a fresh link: countersign login."}
+	}
+	err := check(c.Request().Context(), token)
+	if errors.Is(err, store.ErrNoLink) {
+		s.attempts.fail(s.now())
+		return s.render(c, http.StatusForbidden, views.SignIn(s.view(c, "Sign in"), views.SignInForm{Problem: "That link was used already, or is older than ten minutes."}))
+	}
+	if err != nil {
+		return err
+	}
+	return then()
+}
+
+func checkWho(name string) string {
 	switch {
-	case who == "":
+	case name == "":
 		return "Give a name: it stands in the audit log beside what you change."
-	case utf8.RuneCountInString(who) > maxWho:
-		return "At most 64 characters."
-	case format.Visible(who) != who:
-		return "Letters, digits and signs that can be seen, please."
+	case utf8.RuneCountInString(name) > maxWho:
+		return "Give a shorter name, of at most 64 characters."
+	case format.Visible(name) != name:
+		return "Give a name of letters, digits and signs that can be seen."
 	}
 	return ""
 }
@@ -204,19 +164,39 @@ func sessionCookie(value string, age int) *http.Cookie {
 
 // signOut ends this session.
 func (s *Server) signOut(c echo.Context) error {
-	if err := s.endSession(c.Request().Context(), sessionOf(c)); err != nil {
+	if err := s.store.EndSession(c.Request().Context(), userOf(c).id); err != nil {
 		return err
 	}
 	c.SetCookie(sessionCookie("", -1))
 	return s.redirect(c, "/sign-in")
 }
 
-// who returns the name for the audit log.
-func who(c echo.Context) string {
-	if v := sessionOf(c); v != nil {
-		return v.who
+// findSession returns who the cookie of a request belongs to, or nil.
+func (s *Server) findSession(c echo.Context) (*user, error) {
+	cookie, err := c.Cookie(SessionCookie)
+	if err != nil {
+		return nil, nil //nolint:nilerr,nilnil // nobody is signed in
 	}
-	return ""
+	v, err := s.store.Session(c.Request().Context(), cookie.Value)
+	if errors.Is(err, store.ErrNoSession) {
+		return nil, nil //nolint:nilnil // nobody is signed in
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &user{name: v.Name, via: viaDashboard, id: v.ID, csrf: v.CSRF, scope: store.ScopeAdmin}, nil
+}
+
+// findToken returns whom a bearer token belongs to, or nil.
+func (s *Server) findToken(ctx context.Context, secret string) (*user, error) {
+	t, err := s.store.Token(ctx, secret)
+	if errors.Is(err, store.ErrNoToken) {
+		return nil, nil //nolint:nilnil // not a token of ours
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &user{name: t.Name, via: viaAPI, scope: t.Scope}, nil
 }
 
 func hasBearer(r *http.Request) bool { return bearer(r) != "" }
