@@ -1,0 +1,136 @@
+package proxy
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"countersign/termination"
+	"countersign/termination/verify"
+)
+
+// ConnOptions say what the proxy must know of a connection.
+type ConnOptions struct {
+	Handshake *termination.Handshake // its record, which nobody changes any more
+	Listen    netip.AddrPort         // the configured address of its listener, as in termination.Endpoint.Address
+	Visit     int64                  // 1 for the first client of its endpoint, 2 for the next; 0: not counted
+	Note      func(Note)             // takes what happens after the handshake, from any goroutine; nil: nobody listens
+	Close     func()                 // ends the connection at once; used by Drain; nil: nobody can
+}
+
+// Note is something that happened on a connection after its handshake, for the end of its record.
+type Note struct {
+	Reason   termination.Reason // empty: nothing went wrong
+	Detail   string             // one sentence
+	Upstream *termination.UpstreamResult
+}
+
+// Conn is a connection that was let in. It is safe for concurrent use: HTTP/2 runs many requests on one.
+type Conn struct {
+	ConnOptions
+
+	requests atomic.Int64
+	reached  atomic.Bool // an upstream's connect time was noted
+	draining atomic.Bool
+	idle     atomic.Bool
+
+	mu     sync.Mutex
+	judged map[string]verify.Judgement // by policy hash
+
+	identityOnce sync.Once
+	identity     identity
+}
+
+// NewConn makes a Conn of a connection whose handshake is done.
+func NewConn(o ConnOptions) *Conn {
+	c := &Conn{ConnOptions: o}
+	c.idle.Store(true)
+	return c
+}
+
+type connKey struct{}
+
+// WithConn returns a context that carries c to [Proxy.ServeHTTP], as http.Server.ConnContext does.
+func WithConn(ctx context.Context, c *Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// ConnFrom returns the connection that ctx carries, or nil.
+func ConnFrom(ctx context.Context) *Conn {
+	c, _ := ctx.Value(connKey{}).(*Conn)
+	return c
+}
+
+// Requests is the number of requests so far, refused ones included.
+func (c *Conn) Requests() int64 { return c.requests.Load() }
+
+// Drain lets requests in flight finish, accepts no further one, and then closes the connection. One without a request
+// in flight, and one that was taken over by a WebSocket, closes at once.
+func (c *Conn) Drain() {
+	c.draining.Store(true)
+	if c.idle.Load() {
+		c.close()
+	}
+}
+
+// setIdle is told by the server whether requests are in flight.
+func (c *Conn) setIdle(idle bool) {
+	c.idle.Store(idle)
+	if idle && c.draining.Load() {
+		c.close()
+	}
+}
+
+func (c *Conn) close() {
+	if c.Close != nil {
+		c.Close()
+	}
+}
+
+// note passes n on, if somebody listens.
+func (c *Conn) note(n Note) {
+	if c.Note != nil {
+		c.Note(n)
+	}
+}
+
+// hadName reports whether the client named a server in its ClientHello.
+func (c *Conn) hadName() bool { return c.Handshake.Hello != nil && c.Handshake.Hello.ServerName != "" }
+
+// judgementsKept bounds the judgements of one connection: policies come and go while it lives.
+const judgementsKept = 32
+
+// judge says what policy p makes of the presented chain. The answer holds for the life of the connection: what was let
+// in with a valid certificate stays, as everywhere in TLS, until the policy changes and with it the hash.
+func (c *Conn) judge(p *verify.Policy, now time.Time) verify.Judgement {
+	c.mu.Lock()
+	j, ok := c.judged[p.Hash()]
+	c.mu.Unlock()
+	if ok {
+		return j
+	}
+	j = p.Judge(c.Handshake.Presented, now)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.judged) >= judgementsKept {
+		clear(c.judged)
+	}
+	if c.judged == nil {
+		c.judged = map[string]verify.Judgement{}
+	}
+	c.judged[p.Hash()] = j
+	return j
+}
+
+// admits reports whether the site lets the connection in: by its own policy, or by that of one of its routes. It is the
+// rule by which the handshake was judged.
+func (s *Site) admits(c *Conn, now time.Time) bool {
+	for _, p := range s.policies {
+		if c.judge(p, now).In {
+			return true
+		}
+	}
+	return false
+}

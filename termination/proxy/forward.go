@@ -1,0 +1,173 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"countersign/termination"
+)
+
+// flushInterval bounds how long a part of an answer whose length is known waits for the next one. What is streamed goes
+// on at once.
+const flushInterval = 20 * time.Millisecond
+
+const copyBuffer = 32 << 10
+
+// bufferPool implements httputil.BufferPool.
+type bufferPool struct{ pool sync.Pool }
+
+func (b *bufferPool) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, copyBuffer)
+}
+
+func (b *bufferPool) Put(p []byte) { b.pool.Put(&p) }
+
+// reverseProxy is what forwards to an upstream. The exchange is in the request's context.
+func (p *Proxy) reverseProxy(up *upstream) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Transport:     up.transport,
+		BufferPool:    &p.buffers,
+		FlushInterval: flushInterval,
+		ErrorLog:      slog.NewLogLogger(p.options.Log.Handler(), slog.LevelDebug),
+		Rewrite: func(r *httputil.ProxyRequest) {
+			exchangeFrom(r.In.Context()).rewrite(r)
+		},
+		ModifyResponse: func(res *http.Response) error {
+			exchangeFrom(res.Request.Context()).answered(res)
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			exchangeFrom(r.Context()).failed(w, r, err)
+		},
+	}
+}
+
+type exchangeKey struct{}
+
+func exchangeFrom(ctx context.Context) *exchange {
+	return ctx.Value(exchangeKey{}).(*exchange) // serveUpstream put it there
+}
+
+// serveUpstream forwards the request.
+func (x *exchange) serveUpstream(w http.ResponseWriter, r *http.Request) {
+	x.to = x.state.upstreams[x.route.upstream]
+	if x.to == nil {
+		x.refuse(w, r, refusal{status: http.StatusBadGateway, detail: "The service behind is not known."})
+		return
+	}
+	strip(r.Header)
+	if r.Header["Upgrade"] != nil && !x.to.tunnels() {
+		x.refuse(w, r, refusal{status: http.StatusNotImplemented, detail: "The service behind speaks HTTP/2 only, which cannot carry this WebSocket."})
+		return
+	}
+	x.incoming = r
+	x.patience = newPatience(r, x.proxy.options.Patience)
+	defer x.patience.end()
+	r = r.WithContext(context.WithValue(x.patience.context, exchangeKey{}, x))
+	if r.Body != nil && r.Body != http.NoBody {
+		x.body = newRequestBody(w, r, x)
+		r.Body = x.body
+	}
+	x.to.forward.ServeHTTP(w, r)
+}
+
+// rewrite completes the request for the upstream. It runs after headers that the client named in Connection were
+// removed, so none of ours can be.
+func (x *exchange) rewrite(r *httputil.ProxyRequest) {
+	r.Out.URL = &url.URL{
+		Scheme: x.to.target.Scheme, Host: x.to.target.Host, Path: x.target.path,
+		Opaque:   x.target.raw, // is written as it stands, where Path would be escaped anew
+		RawQuery: x.target.query, ForceQuery: x.target.hasQuery,
+	}
+	x.setForwarded(r.Out.Header)
+	x.setIdentity(r.Out.Header)
+	if x.body != nil {
+		r.Out.Trailer = x.body.trailer
+		if len(r.Out.Trailer) > 0 {
+			r.Out.ContentLength = -1 // only a chunked body has trailers in HTTP/1.1
+		}
+	}
+}
+
+// setForwarded tells the upstream where the request came from. What the client said about that was removed.
+func (x *exchange) setForwarded(h http.Header) {
+	address := clientAddress(x.conn.Handshake.Peer)
+	host := x.incoming.Host
+	node := address
+	if strings.Contains(node, ":") {
+		node = `"[` + node + `]"` // RFC 7239, section 6
+	}
+	set := func(name, value string) { h[name] = []string{value} }
+	set("Forwarded", "for="+node+`;host="`+host+`";proto=https`)
+	set("X-Forwarded-For", address)
+	set("X-Forwarded-Host", host)
+	set("X-Forwarded-Proto", "https")
+	set("X-Forwarded-Port", strconv.Itoa(int(x.conn.Listen.Port())))
+	set("X-Real-Ip", address)
+}
+
+// answered is called when the upstream has begun to answer.
+func (x *exchange) answered(res *http.Response) {
+	x.patience.over()
+	x.conn.noteReached(x.to.name, 0) // over a connection that was open already
+	stripSetCookies(res.Header)
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		res.Body = &responseBody{ReadCloser: res.Body, x: x}
+	}
+}
+
+// failed is called when there is no answer of the upstream to pass on.
+func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
+	switch {
+	case x.incoming.Context().Err() != nil:
+		panic(http.ErrAbortHandler) // the client has left: there is nobody to answer, and nobody to blame
+	case x.body != nil && x.body.failed.Load():
+		status := http.StatusBadRequest
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			status = http.StatusRequestTimeout
+		}
+		x.refuse(w, x.incoming, refusal{status: status, detail: "The request's body broke off.", close: true})
+		return
+	}
+	if context.Cause(r.Context()) == errNoAnswer { //nolint:errorlint // it is never wrapped
+		err = errNoAnswer
+	}
+	x.upstreamDown(err)
+	no := refusal{status: http.StatusBadGateway, detail: "The service behind this endpoint does not answer."}
+	if isTimeout(err) {
+		no.status, no.detail = http.StatusGatewayTimeout, "The service behind this endpoint did not answer in time."
+	}
+	x.refuse(w, x.incoming, no)
+}
+
+// upstreamDown notes that the upstream failed this request.
+func (x *exchange) upstreamDown(err error) {
+	result := &termination.UpstreamResult{Address: x.to.name, Error: err.Error()}
+	var dial *dialError
+	if errors.As(err, &dial) {
+		result.Connect = dial.took
+	}
+	x.conn.note(Note{Reason: termination.ReasonUpstreamDown, Detail: failureText(x.to.name, err), Upstream: result})
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, errNoAnswer) || errors.As(err, &timeout) && timeout.Timeout()
+}
+
+func (x *exchange) refuse(w http.ResponseWriter, r *http.Request, no refusal) {
+	x.proxy.pages.refuse(w, r, x.conn, no)
+}

@@ -1,0 +1,300 @@
+package proxy
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"countersign/termination"
+	"countersign/termination/verify"
+)
+
+// Defaults of Options.
+const (
+	DefaultDialTimeout = 5 * time.Second
+	// DefaultPatience is long, since services may think about an answer; what is quiet after its header is not bounded.
+	DefaultPatience = 5 * time.Minute
+)
+
+// Options are what a proxy needs besides its table.
+type Options struct {
+	Log         *slog.Logger     // nil: discards
+	Now         func() time.Time // nil: time.Now
+	Dial        DialFunc         // nil: net.Dialer
+	DialTimeout time.Duration    // for TCP, and again for TLS; 0: DefaultDialTimeout
+	// Patience bounds how long an upstream may take to begin its answer, and how long an HTTP/1.1 client may be silent
+	// in the middle of a request body; 0: DefaultPatience.
+	Patience time.Duration
+}
+
+// Proxy serves the requests of all connections. It serves nothing until Swap.
+type Proxy struct {
+	options Options
+	pages   *pages
+	buffers bufferPool
+	current atomic.Pointer[snapshot]
+
+	mu     sync.Mutex // serialises Swap and Close
+	closed bool
+}
+
+// snapshot is a table with the upstreams it needs. It is immutable.
+type snapshot struct {
+	table     *Table
+	upstreams map[upstreamKey]*upstream
+}
+
+// New returns a proxy that answers 503 until its first Swap.
+func New(o Options) *Proxy {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{}).DialContext
+	}
+	if o.DialTimeout == 0 {
+		o.DialTimeout = DefaultDialTimeout
+	}
+	if o.Patience == 0 {
+		o.Patience = DefaultPatience
+	}
+	p := &Proxy{options: o, pages: newPages()}
+	p.current.Store(&snapshot{table: &Table{}})
+	return p
+}
+
+// Swap serves t from now on. Upstreams that are in both tables keep their connections; idle ones of the others close,
+// and so do theirs that are in use, once they are not.
+func (p *Proxy) Swap(t *Table) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	before := p.current.Load()
+	next := &snapshot{table: t, upstreams: map[upstreamKey]*upstream{}}
+	for _, s := range t.byID {
+		s.upstreams(func(k upstreamKey, u termination.Upstream) {
+			switch _, known := next.upstreams[k]; {
+			case known, u.Scheme == termination.UpstreamBuiltin:
+			case before.upstreams[k] != nil:
+				next.upstreams[k] = before.upstreams[k]
+			default:
+				next.upstreams[k] = p.newUpstream(u)
+			}
+		})
+	}
+	p.current.Store(next)
+	for k, up := range before.upstreams {
+		if next.upstreams[k] == nil {
+			up.transport.CloseIdleConnections()
+		}
+	}
+}
+
+// Close closes the idle connections to upstreams. Requests must have ended, and none is served afterwards.
+func (p *Proxy) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	last := p.current.Swap(&snapshot{table: &Table{}})
+	for _, up := range last.upstreams {
+		up.transport.CloseIdleConnections()
+	}
+}
+
+// exchange is one request on its way through.
+type exchange struct {
+	proxy  *Proxy
+	state  *snapshot
+	conn   *Conn
+	site   *Site  // of the request's host, and unless the connection came by a fallback, of the connection
+	target target // what the client asked for
+	route  Route
+	client verify.Judgement // what the policy in force for this request makes of the client
+
+	// While it is forwarded:
+	to       *upstream
+	incoming *http.Request
+	body     *requestBody // nil without a body
+	patience *patience
+}
+
+// ServeHTTP carries one request. Its steps are those of the package comment; each ends the request or lets it pass.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer p.recover(r)
+	c := ConnFrom(r.Context())
+	if c == nil {
+		p.options.Log.Error("a request without a connection was refused", "remote", r.RemoteAddr)
+		p.pages.refuse(w, r, nil, refusal{status: http.StatusInternalServerError, detail: "The gateway does not know this connection."})
+		return
+	}
+	c.requests.Add(1)
+	x := &exchange{proxy: p, state: p.current.Load(), conn: c}
+	for _, step := range [...]func(*http.Request) *refusal{x.findHost, x.findSite, x.admit, x.findRoute, x.authorize} {
+		if no := step(r); no != nil {
+			p.pages.refuse(w, r, c, *no)
+			return
+		}
+	}
+	if c.draining.Load() {
+		w.Header().Set("Connection", "close") // HTTP/2: GOAWAY
+	}
+	if x.route.to.Scheme == termination.UpstreamBuiltin {
+		x.serveBuiltin(w, r)
+		return
+	}
+	x.serveUpstream(w, r)
+}
+
+// recover keeps the process alive and the client without an answer when a request panics. net/http would do so too,
+// but tell nobody at a level that is read.
+func (p *Proxy) recover(r *http.Request) {
+	switch v := recover(); v {
+	case nil:
+	case http.ErrAbortHandler: //nolint:errorlint // it is compared as net/http compares it
+		panic(v)
+	default:
+		p.options.Log.Error("panic in a request", "method", r.Method, "panic", v, "stack", string(debug.Stack()))
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// findHost finds the site of the host that the request names.
+func (x *exchange) findHost(r *http.Request) *refusal {
+	host, err := requestHost(r)
+	if err != nil {
+		return &refusal{status: http.StatusBadRequest, detail: err.Error()}
+	}
+	x.site, _ = x.state.table.Lookup(x.conn.Listen, host)
+	return nil
+}
+
+// badRequest is what is wrong with a request, in a sentence for the client.
+type badRequest string
+
+func (e badRequest) Error() string { return string(e) }
+
+// requestHost returns the one host that a request names, as it was written. The error is a badRequest.
+func requestHost(r *http.Request) (string, error) {
+	if r.Host == "" {
+		return "", badRequest("The request names no host; send a Host header.")
+	}
+	if _, err := NormalizePeerName(r.Host); err != nil || strings.IndexFunc(r.Host, notASCII) >= 0 {
+		return "", badRequest("The request's host is not a host name.")
+	}
+	// In HTTP/1.1, net/http follows RFC 9112, section 3.2.2: the host of an absolute request target replaces the header.
+	// In HTTP/2, it lets a Host beside :authority pass, and an upstream might believe that one (RFC 9113, section 8.3.1).
+	for _, h := range r.Header["Host"] {
+		if !strings.EqualFold(h, r.Host) {
+			return "", badRequest("The request names two different hosts.")
+		}
+	}
+	return r.Host, nil
+}
+
+func notASCII(r rune) bool { return r >= utf8.RuneSelf }
+
+// findSite compares the site of the host with that of the connection.
+func (x *exchange) findSite(r *http.Request) *refusal {
+	own := x.state.table.Site(x.conn.Handshake.EndpointID)
+	switch {
+	case own == nil || !own.http() || own.Endpoint.Address() != x.conn.Listen:
+		// The endpoint of the connection is gone, or is no longer what the client was let in to.
+	case x.site == nil || !x.site.http():
+	case x.site == own:
+		return nil
+	case own.Endpoint.Fallback() && !x.conn.hadName():
+		return x.enterOther()
+	}
+	x.conn.note(Note{
+		Reason: termination.ReasonHostMismatch,
+		Detail: fmt.Sprintf("A request asked for the host %.300q, which this connection, made to %s, does not serve.", r.Host, madeTo(x.conn)),
+	})
+	return &refusal{
+		status: http.StatusMisdirectedRequest,
+		detail: "This connection does not serve that host. Open a new connection with the host's name in the TLS handshake (SNI).",
+	}
+}
+
+func madeTo(c *Conn) string {
+	if c.hadName() {
+		return fmt.Sprintf("%.300q", c.Handshake.Hello.ServerName)
+	}
+	return "no server name"
+}
+
+// enterOther lets a connection without SNI, which came in by a fallback, into another endpoint when it meets that
+// endpoint's policy: client certificate and TLS version.
+func (x *exchange) enterOther() *refusal {
+	e := x.site.Endpoint
+	if v := x.conn.version(); v < e.MinVersion || e.MaxVersion != 0 && v > e.MaxVersion {
+		return x.forbid(verify.Judgement{Reason: termination.ReasonVersionLow}, "the endpoint "+e.Name)
+	}
+	if !x.site.admits(x.conn, x.proxy.options.Now()) {
+		return x.forbid(x.conn.judge(x.site.Policy, x.proxy.options.Now()), "the endpoint "+e.Name)
+	}
+	return nil
+}
+
+// admit judges the connection again by the policy of this moment: it may have changed since the handshake.
+func (x *exchange) admit(*http.Request) *refusal {
+	own := x.state.table.Site(x.conn.Handshake.EndpointID)
+	now := x.proxy.options.Now()
+	if own.admits(x.conn, now) {
+		return nil
+	}
+	no := x.forbid(x.conn.judge(own.Policy, now), "the endpoint "+own.Endpoint.Name)
+	no.close = own.Policy.OnLoss() != termination.OnLossLeave
+	return no
+}
+
+// findRoute reads the path and finds its route.
+func (x *exchange) findRoute(r *http.Request) *refusal {
+	var err error
+	if x.target, err = readTarget(r); err != nil {
+		return &refusal{status: http.StatusBadRequest, detail: err.Error()}
+	}
+	x.route = x.site.route(x.target.path)
+	return nil
+}
+
+// authorize judges the client by the policy that holds for the path.
+func (x *exchange) authorize(*http.Request) *refusal {
+	x.client = x.conn.judge(x.route.Policy, x.proxy.options.Now())
+	if x.client.In {
+		return nil
+	}
+	where := "the endpoint " + x.site.Endpoint.Name
+	if x.route.Path != "" {
+		where = "the route " + x.route.Path + " of " + where
+	}
+	return x.forbid(x.client, where)
+}
+
+// forbid is the refusal of a client that a policy does not let in. The client learns no more than the kind of reason.
+func (x *exchange) forbid(j verify.Judgement, where string) *refusal {
+	x.conn.note(Note{
+		Reason: termination.ReasonPolicyDenied,
+		Detail: fmt.Sprintf("A request was refused by %s: %s.", where, j.Reason),
+	})
+	return forbidden(j.Reason)
+}
+
+func (x *exchange) serveBuiltin(w http.ResponseWriter, r *http.Request) {
+	if x.route.to.Address == termination.BuiltinWhoami {
+		x.whoami(w, r)
+		return
+	}
+	x.refuse(w, r, refusal{status: http.StatusBadGateway, detail: "The service behind is not known."})
+}
