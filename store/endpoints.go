@@ -1,0 +1,422 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"countersign/termination"
+)
+
+// endpointRow is an endpoint as it was read, before its settings are understood. References are by ID.
+type endpointRow struct {
+	id, name, origin string
+	enabled          bool
+	scheme, host     string
+	listen           string
+	port             uint16
+	terminateAt      string
+	version          int
+	settings         string
+	aliases          []string
+	authorities      []routeAuthority
+	certificates     []string // "" for the local CA
+}
+
+// routeAuthority is one authority of an endpoint (route is empty) or of one of its routes.
+type routeAuthority struct {
+	route string
+	id    string
+}
+
+// CreateEndpoint adds an endpoint and returns it with its new ID. An endpoint without an origin is the dashboard's.
+func (tx *Tx) CreateEndpoint(e termination.Endpoint) (termination.Endpoint, error) {
+	if err := checkObject(KindEndpoint, e.Name, &e.Origin); err != nil {
+		return e, err
+	}
+	if err := tx.writable(KindEndpoint, e.Name, e.Origin); err != nil {
+		return e, err
+	}
+	settings, err := marshalSettings(e)
+	if err != nil {
+		return e, err
+	}
+	e.ID = termination.NewID(termination.PrefixEndpoint, tx.now)
+	err = tx.exec(`INSERT INTO endpoints (id, name, origin, enabled, scheme, host, listen, port, terminate_at, settings_version, settings, created, changed)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		e.ID, e.Name, string(e.Origin), e.Enabled, string(e.Scheme), e.Host, e.Listen.String(), e.Port, string(e.TerminateAt), settingsVersion, settings, tx.now.UnixMilli(), tx.now.UnixMilli())
+	if err != nil {
+		return e, saving(KindEndpoint, e.Name, err)
+	}
+	if err := tx.insertReferences(e); err != nil {
+		return e, err
+	}
+	return e, tx.audit(ActionCreate, KindEndpoint, e.ID, e.Name, nil, describeEndpoint(e))
+}
+
+// UpdateEndpoint replaces everything of the endpoint with e's ID but its origin. One that could not be read is repaired
+// by it.
+func (tx *Tx) UpdateEndpoint(e termination.Endpoint) error {
+	row, err := tx.endpointRow(e.ID)
+	if err != nil {
+		return err
+	}
+	e.ID, e.Origin = row.id, termination.Origin(row.origin)
+	if err := tx.writable(KindEndpoint, row.name, e.Origin); err != nil {
+		return err
+	}
+	if err := checkObject(KindEndpoint, e.Name, &e.Origin); err != nil {
+		return err
+	}
+	before, err := tx.describeRow(row)
+	if err != nil {
+		return err
+	}
+	if unchanged, err := same(before, describeEndpoint(e)); err != nil || unchanged {
+		return err
+	}
+	settings, err := marshalSettings(e)
+	if err != nil {
+		return err
+	}
+	err = tx.exec(`UPDATE endpoints SET name = ?, enabled = ?, scheme = ?, host = ?, listen = ?, port = ?, terminate_at = ?, settings_version = ?, settings = ?, changed = ? WHERE id = ?`,
+		e.Name, e.Enabled, string(e.Scheme), e.Host, e.Listen.String(), e.Port, string(e.TerminateAt), settingsVersion, settings, tx.now.UnixMilli(), e.ID)
+	if err != nil {
+		return saving(KindEndpoint, e.Name, err)
+	}
+	for _, table := range []string{"endpoint_aliases", "endpoint_authorities", "endpoint_certificates"} {
+		if err := tx.exec("DELETE FROM "+table+" WHERE endpoint_id = ?", e.ID); err != nil {
+			return saving(KindEndpoint, e.Name, err)
+		}
+	}
+	if err := tx.insertReferences(e); err != nil {
+		return err
+	}
+	return tx.audit(ActionUpdate, KindEndpoint, e.ID, e.Name, before, describeEndpoint(e))
+}
+
+// DeleteEndpoint removes the endpoint with that name or ID.
+func (tx *Tx) DeleteEndpoint(ref string) error {
+	row, err := tx.endpointRow(ref)
+	if err != nil {
+		return err
+	}
+	if err := tx.writable(KindEndpoint, row.name, termination.Origin(row.origin)); err != nil {
+		return err
+	}
+	before, err := tx.describeRow(row)
+	if err != nil {
+		return err
+	}
+	if err := tx.exec("DELETE FROM endpoints WHERE id = ?", row.id); err != nil {
+		return saving(KindEndpoint, row.name, err)
+	}
+	return tx.audit(ActionDelete, KindEndpoint, row.id, row.name, before, nil)
+}
+
+// Endpoint returns the endpoint with that ID or name. One that cannot be read is an error.
+func (tx *Tx) Endpoint(ref string) (termination.Endpoint, error) {
+	row, err := tx.endpointRow(ref)
+	if err != nil {
+		return termination.Endpoint{}, err
+	}
+	names, err := readNames(tx.ctx, tx.sql)
+	if err != nil {
+		return termination.Endpoint{}, err
+	}
+	e, err := row.build(names)
+	if err != nil {
+		return e, fmt.Errorf("read endpoint %q: %w", row.name, err)
+	}
+	return e, nil
+}
+
+func (tx *Tx) endpointRow(ref string) (endpointRow, error) {
+	rows, err := readEndpoints(tx.ctx, tx.sql, "WHERE id = ?1 OR name = ?1", ref)
+	if err != nil {
+		return endpointRow{}, err
+	}
+	for _, r := range rows {
+		if r.id == ref || len(rows) == 1 {
+			return r, nil
+		}
+	}
+	return endpointRow{}, NotFoundError{Kind: KindEndpoint, Name: ref}
+}
+
+// insertReferences writes what an endpoint refers to, by ID, so that renames carry through.
+func (tx *Tx) insertReferences(e termination.Endpoint) error {
+	for i, name := range e.Aliases {
+		if err := tx.exec("INSERT INTO endpoint_aliases (endpoint_id, position, name) VALUES (?, ?, ?)", e.ID, i, name); err != nil {
+			return saving(KindEndpoint, e.Name, err)
+		}
+	}
+	if err := tx.insertCertificateReferences(e); err != nil {
+		return err
+	}
+	authorities, err := tx.ids("authorities")
+	if err != nil {
+		return err
+	}
+	if err := tx.insertAuthorityReferences(e, "", "client_auth.authorities", e.ClientAuth.Authorities, authorities); err != nil {
+		return err
+	}
+	for _, r := range e.Routes {
+		if r.ClientAuth == nil {
+			continue
+		}
+		if err := tx.insertAuthorityReferences(e, r.Path, "routes.client_auth.authorities", r.ClientAuth.Authorities, authorities); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) insertCertificateReferences(e termination.Endpoint) error {
+	certificates, err := tx.ids("certificates")
+	if err != nil {
+		return err
+	}
+	for i, name := range e.Certificates {
+		var id any
+		if name != termination.CertificateLocal {
+			known, ok := certificates[name]
+			if !ok {
+				return fieldError(KindEndpoint, e.Name, "certificates", fmt.Sprintf("there is no certificate %q", name), "upload it under Certificates, or use local")
+			}
+			id = known
+		}
+		if err := tx.exec("INSERT INTO endpoint_certificates (endpoint_id, position, certificate_id) VALUES (?, ?, ?)", e.ID, i, id); err != nil {
+			return saving(KindEndpoint, e.Name, err)
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) insertAuthorityReferences(e termination.Endpoint, route, field string, names []string, ids map[string]string) error {
+	for i, name := range names {
+		id, ok := ids[name]
+		if !ok {
+			return fieldError(KindEndpoint, e.Name, field, fmt.Sprintf("there is no authority %q", name), "upload it under Trust, or choose another")
+		}
+		err := tx.exec("INSERT INTO endpoint_authorities (endpoint_id, route, position, authority_id) VALUES (?, ?, ?, ?)", e.ID, route, i, id)
+		if isUnique(err) {
+			return fieldError(KindEndpoint, e.Name, "routes.path", fmt.Sprintf("%q stands there twice", route), "remove one")
+		}
+		if err != nil {
+			return saving(KindEndpoint, e.Name, err)
+		}
+	}
+	return nil
+}
+
+// readEndpoints returns endpoints in the order in which they were made.
+func readEndpoints(ctx context.Context, q *sql.Tx, where string, args ...any) ([]endpointRow, error) {
+	rows, err := q.QueryContext(ctx, `SELECT id, name, origin, enabled, scheme, host, listen, port, terminate_at, settings_version, settings
+		FROM endpoints `+where+` ORDER BY id`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read endpoints: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	var out []endpointRow
+	for rows.Next() {
+		var r endpointRow
+		if err := rows.Scan(&r.id, &r.name, &r.origin, &r.enabled, &r.scheme, &r.host, &r.listen, &r.port, &r.terminateAt, &r.version, &r.settings); err != nil {
+			return nil, fmt.Errorf("read endpoints: %w", err)
+		}
+		out = append(out, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read endpoints: %w", err)
+	}
+	return out, readReferences(ctx, q, out)
+}
+
+// readReferences fills in aliases, authorities and certificates, each with one query for all endpoints.
+func readReferences(ctx context.Context, q *sql.Tx, endpoints []endpointRow) error {
+	byID := make(map[string]*endpointRow, len(endpoints))
+	for i := range endpoints {
+		byID[endpoints[i].id] = &endpoints[i]
+	}
+	for _, part := range []struct {
+		query string
+		add   func(e *endpointRow, a, b string)
+	}{
+		{
+			"SELECT endpoint_id, name, '' FROM endpoint_aliases ORDER BY endpoint_id, position",
+			func(e *endpointRow, a, _ string) { e.aliases = append(e.aliases, a) },
+		},
+		{
+			"SELECT endpoint_id, route, authority_id FROM endpoint_authorities ORDER BY endpoint_id, route, position",
+			func(e *endpointRow, a, b string) {
+				e.authorities = append(e.authorities, routeAuthority{route: a, id: b})
+			},
+		},
+		{
+			"SELECT endpoint_id, coalesce(certificate_id, ''), '' FROM endpoint_certificates ORDER BY endpoint_id, position",
+			func(e *endpointRow, a, _ string) { e.certificates = append(e.certificates, a) },
+		},
+	} {
+		rows, err := q.QueryContext(ctx, part.query)
+		if err != nil {
+			return fmt.Errorf("read what endpoints refer to: %w", err)
+		}
+		for rows.Next() {
+			var id, a, b string
+			if err := rows.Scan(&id, &a, &b); err != nil {
+				return errors.Join(fmt.Errorf("read what endpoints refer to: %w", err), rows.Close())
+			}
+			if e := byID[id]; e != nil {
+				part.add(e, a, b)
+			}
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return fmt.Errorf("read what endpoints refer to: %w", err)
+		}
+	}
+	return nil
+}
+
+// names maps IDs to names.
+type names struct {
+	authorities  map[string]string
+	certificates map[string]string
+}
+
+func readNames(ctx context.Context, q *sql.Tx) (names, error) {
+	authorities, err := nameToID(ctx, q, "authorities")
+	if err != nil {
+		return names{}, err
+	}
+	certificates, err := nameToID(ctx, q, "certificates")
+	return names{authorities: inverted(authorities), certificates: inverted(certificates)}, err
+}
+
+func inverted(m map[string]string) map[string]string {
+	out := make(map[string]string, len(m))
+	for k, v := range m {
+		out[v] = k
+	}
+	return out
+}
+
+// build makes the endpoint out of the row. An error means that its policy is not known, so nobody may enter.
+func (r endpointRow) build(n names) (termination.Endpoint, error) {
+	e, err := r.address()
+	if err != nil {
+		return e, err
+	}
+	e.Enabled = r.enabled
+	e.TerminateAt = termination.TerminateAt(r.terminateAt)
+	s, err := unmarshalSettings(r.version, r.settings)
+	if err != nil {
+		return e, err
+	}
+	s.fill(&e)
+	for _, id := range r.certificates {
+		name, ok := n.certificates[id]
+		switch {
+		case id == "":
+			name = termination.CertificateLocal
+		case !ok:
+			return e, fmt.Errorf("its certificate %s is not there", id)
+		}
+		e.Certificates = append(e.Certificates, name)
+	}
+	for _, a := range r.authorities {
+		name, ok := n.authorities[a.id]
+		if !ok {
+			return e, fmt.Errorf("its authority %s is not there", a.id)
+		}
+		policy := policyOf(&e, a.route)
+		if policy == nil {
+			return e, fmt.Errorf("an authority stands under its route %q, which is not there", a.route)
+		}
+		policy.Authorities = append(policy.Authorities, name)
+	}
+	return e, nil
+}
+
+// address makes the part of the endpoint that says where it answers. With an error it claims as much as it might have.
+func (r endpointRow) address() (termination.Endpoint, error) {
+	e := termination.Endpoint{
+		ID: r.id, Name: r.name, Origin: termination.Origin(r.origin),
+		Scheme: termination.Scheme(r.scheme), Host: r.host, Aliases: r.aliases, Port: r.port,
+	}
+	var err error
+	if e.Listen, err = netip.ParseAddr(r.listen); err != nil {
+		e.Listen = netip.IPv4Unspecified()
+		return e, fmt.Errorf("the interface it listens on cannot be read: %w", err)
+	}
+	if e.Scheme != termination.SchemeHTTPS && e.Scheme != termination.SchemeTLS {
+		e.Scheme = termination.SchemeTLS
+		return e, fmt.Errorf("its scheme %q is unknown", r.scheme)
+	}
+	return e, nil
+}
+
+func policyOf(e *termination.Endpoint, route string) *termination.ClientAuth {
+	if route == "" {
+		return &e.ClientAuth
+	}
+	for i := range e.Routes {
+		if e.Routes[i].Path == route {
+			return e.Routes[i].ClientAuth
+		}
+	}
+	return nil
+}
+
+// describedEndpoint is an endpoint for the audit log.
+type describedEndpoint struct {
+	Name         string              `json:"name"`
+	Enabled      bool                `json:"enabled"`
+	Scheme       string              `json:"scheme"`
+	Host         string              `json:"host"`
+	Listen       string              `json:"listen"`
+	Port         uint16              `json:"port"`
+	TerminateAt  string              `json:"terminateAt"`
+	Aliases      []string            `json:"aliases,omitempty"`
+	Certificates []string            `json:"certificates,omitempty"`
+	Authorities  map[string][]string `json:"authorities,omitempty"` // by route, "" for the endpoint's own
+	Settings     json.RawMessage     `json:"settings,omitempty"`
+	Unreadable   string              `json:"unreadable,omitempty"`
+}
+
+func describeEndpoint(e termination.Endpoint) describedEndpoint {
+	d := describedEndpoint{
+		Name: e.Name, Enabled: e.Enabled, Scheme: string(e.Scheme), Host: e.Host, Listen: e.Listen.String(), Port: e.Port,
+		TerminateAt: string(e.TerminateAt), Aliases: e.Aliases, Certificates: e.Certificates, Authorities: map[string][]string{},
+	}
+	if len(e.ClientAuth.Authorities) > 0 {
+		d.Authorities[""] = e.ClientAuth.Authorities
+	}
+	for _, r := range e.Routes {
+		if r.ClientAuth != nil && len(r.ClientAuth.Authorities) > 0 {
+			d.Authorities[r.Path] = r.ClientAuth.Authorities
+		}
+	}
+	settings, err := marshalSettings(e)
+	if err != nil {
+		d.Unreadable = err.Error()
+		return d
+	}
+	d.Settings = json.RawMessage(settings)
+	return d
+}
+
+// describeRow describes an endpoint that perhaps cannot be read.
+func (tx *Tx) describeRow(r endpointRow) (describedEndpoint, error) {
+	n, err := readNames(tx.ctx, tx.sql)
+	if err != nil {
+		return describedEndpoint{}, err
+	}
+	e, err := r.build(n)
+	if err != nil {
+		return describedEndpoint{Name: r.name, Host: r.host, Port: r.port, Unreadable: err.Error()}, nil
+	}
+	return describeEndpoint(e), nil
+}

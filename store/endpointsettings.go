@@ -1,0 +1,196 @@
+package store
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"countersign/termination"
+)
+
+// settingsVersion is the version of [endpointSettings] that is written. A document of another version, or with a key
+// that is not known, is unreadable: whoever wrote it may have meant something stricter.
+const settingsVersion = 1
+
+// endpointSettings is the JSON document of an endpoint's row. It has types of its own, so that renaming a word of the
+// domain does not change what is on the disk.
+type endpointSettings struct {
+	MinVersion      uint16           `json:"minVersion,omitempty"`
+	MaxVersion      uint16           `json:"maxVersion,omitempty"`
+	Upstream        upstreamSettings `json:"upstream"`
+	ClientAuth      policySettings   `json:"clientAuth"`
+	ForwardIdentity []string         `json:"forwardIdentity,omitempty"`
+	Routes          []routeSettings  `json:"routes,omitempty"`
+}
+
+type upstreamSettings struct {
+	Scheme     string   `json:"scheme"`
+	Address    string   `json:"address"`
+	Roots      [][]byte `json:"roots,omitempty"` // DER
+	ServerName string   `json:"serverName,omitempty"`
+}
+
+// policySettings is a client policy without its authorities, which have rows of their own.
+type policySettings struct {
+	Mode     string   `json:"mode"`
+	Pins     []string `json:"pins,omitempty"`
+	Inherit  bool     `json:"inherit"`
+	MaxDepth int      `json:"maxDepth,omitempty"`
+	Announce bool     `json:"announce"`
+	OnLoss   string   `json:"onLoss"`
+}
+
+type routeSettings struct {
+	Path       string            `json:"path"`
+	ClientAuth *policySettings   `json:"clientAuth,omitempty"`
+	Upstream   *upstreamSettings `json:"upstream,omitempty"`
+}
+
+func marshalSettings(e termination.Endpoint) (string, error) {
+	s := endpointSettings{
+		MinVersion: e.MinVersion, MaxVersion: e.MaxVersion,
+		Upstream: toUpstream(e.Upstream), ClientAuth: toPolicy(e.ClientAuth),
+	}
+	for _, f := range e.ForwardIdentity {
+		s.ForwardIdentity = append(s.ForwardIdentity, string(f))
+	}
+	for _, r := range e.Routes {
+		route := routeSettings{Path: r.Path}
+		if r.ClientAuth != nil {
+			p := toPolicy(*r.ClientAuth)
+			route.ClientAuth = &p
+		}
+		if r.Upstream != nil {
+			u := toUpstream(*r.Upstream)
+			route.Upstream = &u
+		}
+		s.Routes = append(s.Routes, route)
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return "", fmt.Errorf("encode settings of endpoint %q: %w", e.Name, err)
+	}
+	return string(b), nil
+}
+
+func toUpstream(u termination.Upstream) upstreamSettings {
+	s := upstreamSettings{Scheme: string(u.Scheme), Address: u.Address, ServerName: u.TLS.ServerName}
+	for _, c := range u.TLS.Roots {
+		s.Roots = append(s.Roots, c.Raw)
+	}
+	return s
+}
+
+func toPolicy(a termination.ClientAuth) policySettings {
+	s := policySettings{Mode: string(a.Mode), Inherit: a.Inherit, MaxDepth: a.MaxDepth, Announce: a.Announce, OnLoss: string(a.OnLoss)}
+	for _, p := range a.Pins {
+		s.Pins = append(s.Pins, p.String())
+	}
+	return s
+}
+
+// readSettings holds the settings of an endpoint, understood.
+type readSettings struct {
+	endpoint termination.Endpoint
+}
+
+func unmarshalSettings(version int, text string) (readSettings, error) {
+	var r readSettings
+	if version != settingsVersion {
+		return r, fmt.Errorf("its settings have version %d, this program knows version %d", version, settingsVersion)
+	}
+	var s endpointSettings
+	if err := strictJSON([]byte(text), &s); err != nil {
+		return r, fmt.Errorf("its settings cannot be read: %w", err)
+	}
+	e := &r.endpoint
+	e.MinVersion, e.MaxVersion = s.MinVersion, s.MaxVersion
+	var err error
+	if e.Upstream, err = fromUpstream(s.Upstream); err != nil {
+		return r, err
+	}
+	if e.ClientAuth, err = fromPolicy(s.ClientAuth); err != nil {
+		return r, err
+	}
+	for _, f := range s.ForwardIdentity {
+		e.ForwardIdentity = append(e.ForwardIdentity, termination.IdentityFormat(f))
+	}
+	for _, route := range s.Routes {
+		read, err := fromRoute(route)
+		if err != nil {
+			return r, fmt.Errorf("route %q: %w", route.Path, err)
+		}
+		e.Routes = append(e.Routes, read)
+	}
+	return r, nil
+}
+
+// fill puts the settings into e.
+func (r readSettings) fill(e *termination.Endpoint) {
+	e.MinVersion, e.MaxVersion = r.endpoint.MinVersion, r.endpoint.MaxVersion
+	e.Upstream, e.ClientAuth = r.endpoint.Upstream, r.endpoint.ClientAuth
+	e.ForwardIdentity, e.Routes = r.endpoint.ForwardIdentity, r.endpoint.Routes
+}
+
+func fromUpstream(s upstreamSettings) (termination.Upstream, error) {
+	u := termination.Upstream{Scheme: termination.UpstreamScheme(s.Scheme), Address: s.Address}
+	u.TLS.ServerName = s.ServerName
+	for _, der := range s.Roots {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return u, fmt.Errorf("a root of its upstream cannot be read: %w", err)
+		}
+		u.TLS.Roots = append(u.TLS.Roots, c)
+	}
+	return u, nil
+}
+
+func fromPolicy(s policySettings) (termination.ClientAuth, error) {
+	a := termination.ClientAuth{
+		Mode: termination.Mode(s.Mode), Inherit: s.Inherit, MaxDepth: s.MaxDepth,
+		Announce: s.Announce, OnLoss: termination.OnLoss(s.OnLoss),
+	}
+	for _, text := range s.Pins {
+		p, err := termination.ParsePin(text)
+		if err != nil {
+			return a, fmt.Errorf("a pin cannot be read: %w", err)
+		}
+		a.Pins = append(a.Pins, p)
+	}
+	return a, nil
+}
+
+func fromRoute(s routeSettings) (termination.Route, error) {
+	r := termination.Route{Path: s.Path}
+	if s.ClientAuth != nil {
+		a, err := fromPolicy(*s.ClientAuth)
+		if err != nil {
+			return r, err
+		}
+		r.ClientAuth = &a
+	}
+	if s.Upstream != nil {
+		u, err := fromUpstream(*s.Upstream)
+		if err != nil {
+			return r, err
+		}
+		r.Upstream = &u
+	}
+	return r, nil
+}
+
+// strictJSON reads one document and refuses keys that it does not know and anything after it.
+func strictJSON(text []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something stands after the document")
+	}
+	return nil
+}

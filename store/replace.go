@@ -1,0 +1,152 @@
+package store
+
+import (
+	"fmt"
+
+	"countersign/termination"
+)
+
+// Declared is everything that the configuration file says that the store keeps.
+type Declared struct {
+	Authorities  []termination.Authority
+	Certificates []termination.Certificate
+	Endpoints    []termination.Endpoint
+	Defaults     *termination.Defaults // nil: the file says nothing, and the dashboard's hold
+	Limits       *termination.Limits   // likewise
+	History      *HistorySettings      // likewise
+}
+
+// ReplaceDeclared makes what the configuration file declares equal to d: what is new is added, what differs is
+// changed and keeps its ID, what left the file is removed. A name that the dashboard gave too is a
+// [DeclaredTwiceError]; something that left the file but is needed elsewhere is an [InUseError].
+func (tx *Tx) ReplaceDeclared(d Declared) error {
+	tx.declared = true
+	defer func() { tx.declared = false }()
+	// What is referred to comes before what refers to it, and goes after it.
+	goneAuthorities, err := replace(tx, KindAuthority, "authorities", d.Authorities, tx.putDeclaredAuthority, func(a termination.Authority) string { return a.Name })
+	if err != nil {
+		return err
+	}
+	goneCertificates, err := replace(tx, KindCertificate, "certificates", d.Certificates, tx.putDeclaredCertificate, func(c termination.Certificate) string { return c.Name })
+	if err != nil {
+		return err
+	}
+	if err := tx.replaceDeclaredSettings(d); err != nil {
+		return err
+	}
+	goneEndpoints, err := replace(tx, KindEndpoint, "endpoints", d.Endpoints, tx.putDeclaredEndpoint, func(e termination.Endpoint) string { return e.Name })
+	if err != nil {
+		return err
+	}
+	for _, gone := range []struct {
+		ids    []string
+		remove func(string) error
+	}{{goneEndpoints, tx.DeleteEndpoint}, {goneCertificates, tx.DeleteCertificate}, {goneAuthorities, tx.DeleteAuthority}} {
+		for _, id := range gone.ids {
+			if err := gone.remove(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// replace puts the objects of one kind and returns the IDs of those that left the file.
+func replace[T any](tx *Tx, kind, table string, objects []T, put func(object T, id string) error, name func(T) string) ([]string, error) {
+	rows, err := tx.sql.QueryContext(tx.ctx, "SELECT id, name, origin FROM "+table+" ORDER BY id")
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", table, err)
+	}
+	defer func() { _ = rows.Close() }()
+	declared := map[string]string{} // name to ID
+	elsewhere := map[string]bool{}
+	var order []string
+	for rows.Next() {
+		var id, name string
+		var origin termination.Origin
+		if err := rows.Scan(&id, &name, &origin); err != nil {
+			return nil, fmt.Errorf("read %s: %w", table, err)
+		}
+		if origin == termination.OriginFile {
+			declared[name] = id
+			order = append(order, name)
+		} else {
+			elsewhere[name] = true
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", table, err)
+	}
+	kept := map[string]bool{}
+	for _, o := range objects {
+		n := name(o)
+		switch {
+		case elsewhere[n]:
+			return nil, DeclaredTwiceError{Kind: kind, Name: n}
+		case kept[n]:
+			return nil, NameTakenError{Kind: kind, Name: n}
+		}
+		kept[n] = true
+		if err := put(o, declared[n]); err != nil {
+			return nil, err
+		}
+	}
+	var gone []string
+	for _, n := range order {
+		if !kept[n] {
+			gone = append(gone, declared[n])
+		}
+	}
+	return gone, nil
+}
+
+func (tx *Tx) putDeclaredAuthority(a termination.Authority, id string) error {
+	a.ID, a.Origin = id, termination.OriginFile
+	if id != "" {
+		return tx.UpdateAuthority(a)
+	}
+	_, err := tx.CreateAuthority(a)
+	return err
+}
+
+func (tx *Tx) putDeclaredCertificate(c termination.Certificate, id string) error {
+	c.ID, c.Origin = id, termination.OriginFile
+	if id != "" {
+		return tx.UpdateCertificate(c)
+	}
+	_, err := tx.CreateCertificate(c, SourceFile)
+	return err
+}
+
+func (tx *Tx) putDeclaredEndpoint(e termination.Endpoint, id string) error {
+	e.ID, e.Origin = id, termination.OriginFile
+	if id != "" {
+		return tx.UpdateEndpoint(e)
+	}
+	_, err := tx.CreateEndpoint(e)
+	return err
+}
+
+func (tx *Tx) replaceDeclaredSettings(d Declared) error {
+	var err error
+	if d.Defaults != nil {
+		err = tx.SetDefaults(*d.Defaults)
+	} else {
+		err = tx.removeDefaults()
+	}
+	if err != nil {
+		return err
+	}
+	if d.Limits != nil {
+		err = tx.SetLimits(*d.Limits)
+	} else {
+		err = tx.removeSetting(keyLimits, termination.OriginFile)
+	}
+	if err != nil {
+		return err
+	}
+	if d.History != nil {
+		return tx.SetHistory(*d.History)
+	}
+	return tx.removeSetting(keyHistory, termination.OriginFile)
+}
