@@ -1,0 +1,183 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+)
+
+// browser drives a headless Chromium with a profile of its own.
+type browser struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+// watchScript notes what a page does that its policy forbids, and every error of its scripts.
+const watchScript = `window.problems = [];
+document.addEventListener('securitypolicyviolation', (e) => window.problems.push('policy: ' + e.violatedDirective + ' ' + e.blockedURI + ' ' + e.sourceFile + ':' + e.lineNumber));
+window.addEventListener('error', (e) => window.problems.push('error: ' + e.message));
+window.addEventListener('unhandledrejection', (e) => window.problems.push('rejection: ' + e.reason));`
+
+// openBrowser starts Chromium: that of $CHROMIUM, or the first that is found.
+func openBrowser(t *testing.T) *browser {
+	t.Helper()
+	path := os.Getenv("CHROMIUM")
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); path == "" && err == nil {
+			path = found
+		}
+	}
+	if path == "" {
+		t.Fatal("the browser tests need Chromium: apt-get install chromium, or set CHROMIUM")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:len(chromedp.DefaultExecAllocatorOptions):len(chromedp.DefaultExecAllocatorOptions)],
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.Flag("no-sandbox", true), chromedp.Flag("disable-gpu", true),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.WSURLReadTimeout(time.Minute))
+	alloc, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, cancel := chromedp.NewContext(alloc)
+	t.Cleanup(func() { cancel(); stop() })
+	b := &browser{t: t, ctx: ctx}
+	b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: watchScript})
+		return err
+	}))
+	return b
+}
+
+func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx := b.ctx
+	if chromedp.FromContext(ctx).Target != nil { // a time limit on the first call would end the browser with it
+		limited, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		ctx = limited
+	}
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		b.t.Fatalf("in the browser: %v", err)
+	}
+}
+
+// eval runs an expression in the page.
+func eval[T any](b *browser, expression string) T {
+	b.t.Helper()
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression))
+	if err != nil {
+		b.t.Fatalf("evaluate %s: %v", expression, err)
+	}
+	return v
+}
+
+// waitFor waits until an expression is true in the page.
+func (b *browser) waitFor(expression string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	for {
+		_, err := chromedp.Run(ctx, chromedp.Poll[bool](expression))
+		if err == nil {
+			return
+		}
+		// The page may go on to another one while it is asked; then the next one is.
+		if navigated := strings.Contains(err.Error(), "navigated") || strings.Contains(err.Error(), "context"); !navigated || ctx.Err() != nil {
+			b.t.Fatalf("wait for %s: %v; the page is %s", expression, err, eval[string](b, `location.href + ' ' + document.body.innerText`))
+		}
+	}
+}
+
+// open loads a page and checks that nothing in it broke the policy or failed.
+func (b *browser) open(url string) {
+	b.t.Helper()
+	b.do(chromedp.Navigate(url))
+	b.waitFor(`document.readyState === 'complete' && document.documentElement.dataset.js === ''`)
+	b.check(url)
+}
+
+func (b *browser) check(where string) {
+	b.t.Helper()
+	if problems := eval[[]string](b, `window.problems`); len(problems) > 0 {
+		b.t.Errorf("%s: %s", where, strings.Join(problems, "; "))
+	}
+}
+
+// signIn goes the way of a person: the link, the button.
+func (b *browser) signIn(f *fixture) {
+	b.t.Helper()
+	b.open(f.URL() + "/?t=" + f.link())
+	b.do(chromedp.Click(`form button[type=submit]`))
+	b.waitFor(`location.pathname !== '/sign-in' && !location.search && document.querySelector('.rail nav') !== null`)
+}
+
+// size sets the width and height of the window in CSS pixels.
+func (b *browser) size(width, height int64) {
+	b.t.Helper()
+	b.do(chromedp.EmulateViewport(width, height))
+}
+
+// picture keeps what the window shows as bin/test-output/NAME.png, for a person to look at.
+func (b *browser) picture(name string) {
+	b.t.Helper()
+	dir := os.Getenv("TEST_OUTPUT")
+	if dir == "" {
+		dir = b.t.TempDir()
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	data, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		b.t.Fatalf("take picture: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), data, 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// sideways returns by how many pixels the page is wider than its window.
+func (b *browser) sideways() int {
+	b.t.Helper()
+	return eval[int](b, `document.documentElement.scrollWidth - document.documentElement.clientWidth`)
+}
+
+// TestPagesInABrowser loads every page of the shell in both themes and several widths: nothing may break the policy or
+// fail, nothing may scroll sideways.
+func TestPagesInABrowser(t *testing.T) {
+	f := start(t, func(o *Options) { o.Demo = exampleDemo(t) })
+	b := openBrowser(t)
+	b.size(1440, 900)
+	b.open(f.URL() + "/sign-in")
+	b.picture("sign-in-empty")
+	b.open(f.URL() + "/?t=" + f.link())
+	b.picture("sign-in")
+	b.signIn(f)
+	for _, theme := range []string{"light", "dark"} {
+		b.open(f.URL() + "/settings")
+		b.do(chromedp.Click(`input[name=theme][value=` + theme + `]`))
+		b.do(chromedp.Click(`form[action="/settings/appearance"] button[type=submit]`))
+		b.waitFor(`document.querySelector('.said') !== null`)
+		if got := eval[string](b, `document.documentElement.dataset.theme`); got != theme {
+			t.Errorf("theme is %q after %q was chosen", got, theme)
+		}
+		for name, path := range map[string]string{"welcome": "/welcome", "settings": "/settings", "parts": "/settings/parts", "error": "/nowhere"} {
+			for _, width := range []int64{1440, 390, 360} {
+				b.size(width, 900)
+				b.open(f.URL() + path)
+				if over := b.sideways(); over > 0 {
+					t.Errorf("%s is %d pixels wider than a window of %d", path, over, width)
+				}
+				if width != 360 {
+					b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
+				}
+			}
+		}
+		b.size(1440, 900)
+	}
+}
