@@ -1,0 +1,202 @@
+package termination
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"strings"
+)
+
+// publicCA returns the name of the public CA of the web that c is, or that its name says it was signed by, or "". It
+// knows what stands in publicCAs and no more: a CA that was founded since is not found. It does not ask the machine's
+// own roots, since those differ from machine to machine, may hold a company's private CA, and on some systems answer
+// only after fetching something.
+func publicCA(c *x509.Certificate) string {
+	key := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	if _, rest, found := strings.Cut(publicCAs, "\n"+hex.EncodeToString(key[:16])+" "); found {
+		line, _, _ := strings.Cut(rest, "\n")
+		_, name, _ := strings.Cut(line, " ")
+		return name
+	}
+	issuer := sha256.Sum256(c.RawIssuer)
+	if _, rest, found := strings.Cut(publicCAs, " "+hex.EncodeToString(issuer[:16])+" "); found {
+		name, _, _ := strings.Cut(rest, "\n")
+		return name
+	}
+	return ""
+}
+
+// publicCAs are the roots that browsers trust for websites, one a line: the first 16 bytes of the SHA-256 of the key
+// (SubjectPublicKeyInfo) and of the subject, and a name. They come from Mozilla's list as the module
+// golang.org/x/crypto/x509roots/fallback has it on 30 October 2026, and from the older one in Debian's ca-certificates
+// 20230311, since roots that browsers gave up can still sign.
+const publicCAs = `
+bd153ed7b0434f6886b17bce8bbe84ed ce358626522e56400f48ccfdb52df59f AAA Certificate Services
+2fc5667a4b9a2678ed6ac6ad25465fcb 7a5aac0a4318822b73572d8877dc076d AC RAIZ FNMT-RCM
+453b74809b69019627f2f843001db595 d575c00550d93a3c63b2522ddd28f6d0 AC RAIZ FNMT-RCM SERVIDORES SEGUROS
+05570ae6eb0fceb4210e6db79486b709 3ed7cda30a8fd9efdb0d7d4b87d7e6ba ACCVRAIZ1
+25d4913cf587097414d29d26f6c1b194 3ca568793cb9b2c5056c1d20f7a944e8 Actalis Authentication Root CA
+6c464b9a5b233a5e874da765c26f0450 7a3cc43e1553fe5462e5b2fb968c303c AffirmTrust Commercial
+94072ad3f58f70f93098e5a5f6c04c96 18f5afa5f87989b338cd08ba4f02ee8b AffirmTrust Networking
+c7f43b4cf5b71568294f822b53762605 7af73d8dcdcc29ebb42f678cea84457d AffirmTrust Premium
+3219b09114ff495a3eb6eb00c2efeab3 9149d5cea6dee4f7d82fdeee886b6dee AffirmTrust Premium ECC
+fbe3018031f9586bcbf41727e417b7d1 7afc265b7b428e05c95b83d1619ca61c Amazon Root CA 1
+7f4296fc5b6a4e3b35d3c369623e364a dd7802a00e09ce4d829de30f046d1ed6 Amazon Root CA 2
+36abc32656acfc645c61b71613c4bf21 e244a8ce86d7c8a535d06b19db7a828d Amazon Root CA 3
+f7ecded5c66047d28ed6466b543c40e0 ed63c1cdb7f3b9c50754f01c09b14a97 Amazon Root CA 4
+9a52ff6a3cb6e353a08567e0dc9c395b 78c7c30a81e8966e01e33c6ba8dff255 ANF Secure Server Root CA
+e5ca37bc7b6c361979bc6b123ca9a1db 9dc5bfcf1c8fa3feb27bf4e2227a60cc Atos TrustedRoot 2011
+608963c78c455e6e34b072468ace0956 561cbecede829ca0115c7f534c69dd5b Atos TrustedRoot Root CA ECC TLS 2021
+f7ca77a610e3d42447240692dbd57cfd 76cfb14372e64f28285712f34902cd13 Atos TrustedRoot Root CA RSA TLS 2021
+3b0d73b4be4a854adc3e51d7ef9fa48a e5b3f8018024641e6cd416e417fa8340 Autoridad de Certificacion Firmaprofesional CIF A62634068
+63d9af9b47b1064d49a10e7b7fd566db f91f2eec8e2ac9de0e65c6b9fee1a507 Baltimore CyberTrust Root
+ebc55f21e88d49ede81c0075ab08b3c7 f5d314602bda6a661986516f3a10fb7e BJCA Global Root CA1
+cc94a5a0319ff77a4ccadd821c4c5967 d2a9af31ab91ef7f8de0ae97fd9d5ab0 BJCA Global Root CA2
+5955ae291574a931342cf7450e16652e 3af7f6d742951a67463552825b65d47b Buypass Class 2 Root CA
+b03d87b056d08cc9d4e675ef19ca83ab 1fae3f05848a69067989b68c5d14a25d Buypass Class 3 Root CA
+702116ccd8bf23e16466f0e0dba0ed6a 509e503ebc5d284aaa41f4a56804c92d CA Disig Root R2
+1ef64625daa2e5d433d7449ae31a200d 25d56a2050f60d8a1de564448817805a Certainly Root E1
+3f93f3fcf79d225d213eef6a4a3f5885 de5e4f274f777662a046ccdde662b7dc Certainly Root R1
+510d20e5c47f63cf666b20f61af62bc0 08c71f7012dfb9d9a60b20aa92b76dca Certigna
+8e8046ec4cac015a507ce0d2d0154a4b 211e9383e0e263628fb8c3cc78b008ae Certigna Root CA
+dbc1e3a15238a0483bcdb8fdec616e03 6466f914c9d128cf34dab88b7c7dbba0 certSIGN ROOT CA
+cbad7b1d384849df0946b7ee8e7f5f7c 801b0fe2f540f259b6f2dee1db37f75c certSIGN ROOT CA G2
+de7b6932e9c44582ce0de07abdab7eea 8846c8134334dbd72bd9bac044691458 Certum EC-384 CA
+aa2630a7b617b04d0a294bab7a8caaa5 f68b480e36604405dafa39e72c260398 Certum Trusted Network CA
+6b3b57e9ec88d1bb3d01637ff33c7698 c8f52e90608a9b6669f44d5bf06b2ced Certum Trusted Network CA 2
+681dc482c296c8402c6ebb20e68309a3 06d99e226e1ff7dc94d5f426373cad16 Certum Trusted Root CA
+dd5ed1c090f9f448061baa94a6bb1101 b2c56b255eb9b79d5f3523357f01a01f CFCA EV ROOT
+006d7be7555dd82026442c4f1a27a80e 7ca8deef52ed34d4477ae88a248e56fa COMODO Certification Authority
+e7ca91bbfbb18788057b3a8070446ea5 1acbd59614611d5c78109b2fd5221f3c COMODO ECC Certification Authority
+82b5f84daf47a59c7ab521e4982aefa4 7d5ee0367555e5cd6d6647dfde1d4176 COMODO RSA Certification Authority
+50050e2386a728a71d4e0bb40478d53b 43f7105e12adabe5067c305efe390303 Custom Artifactory CA
+603f76f28c9feba83ec751edb66c8d75 4395a1e9af93459285ede01e2a5b59b6 D-TRUST BR Root CA 1 2020
+ac76f63a46e761b5acc3259705c920cb 8b627708669bc889679e1faf1d64c0c3 D-TRUST BR Root CA 2 2023
+9d37e4a989eab3882d116052fc8b5844 8a9d375d772f171819559eef1778e35d D-TRUST EV Root CA 1 2020
+e753cdd9f13413c7ca9cda82962f8c0c 872845d0e0c045bb2f844e4d360a35dd D-TRUST EV Root CA 2 2023
+eca0f181402ce7a8652b31b4d036df24 e3e2caec65aa560c23d276e081c9f7f7 D-TRUST Root Class 3 CA 2 2009
+ff342fb6c4c8bd30a4706f73489539f1 c901075949ebc3fe556d0b8424578ff8 D-TRUST Root Class 3 CA 2 EV 2009
+23f2edff3ede90259a9e30f40af8f912 ca022c70a9410a6af9e797acde44619a DigiCert Assured ID Root CA
+f1c6ba670cfc88e4df52973cae420f0a dd8eb0f47656c6faff21b7cfff2ad98d DigiCert Assured ID Root G2
+15eed339594b304f8cf847b477371d8d a6d14b8dbd31b4d6edfca3e5379dd8a3 DigiCert Assured ID Root G3
+aff988906dde12955d9bebbf928fdcc3 1e7507c69c3dcb634072e1e113354e81 DigiCert Global Root CA
+8bb593a93be1d0e8a822bb887c547890 ce6a172b6d7dfe6d530d6ea7cc603e42 DigiCert Global Root G2
+b94c198300cec5c057ad0727b70bbe91 54431f479fe2a4e5636a92acdbe1e7f6 DigiCert Global Root G3
+5a889647220e54d6bd8a16817224520b bafbf742d057a16fbff39e2485ef7462 DigiCert High Assurance EV Root CA
+a02fafa192c8cb81cb1341554f9c05b7 ae6377bcdaf87fe1a4f9adb16543ba10 DigiCert TLS ECC P384 Root G5
+6a97b51c8219e93e5dec64bad5806cde a630cfc3a7be67d27773b6261c8c92a0 DigiCert TLS RSA4096 Root G5
+59df317bfa9f4f0ab7ca514d7772296a 88a9c037ef37d041b8e82ecfdef270b5 DigiCert Trusted Root G4
+42431627ea76cc78697f915e3455b1b2 53c16b020f9da0bf3dec768c11bfcd24 e-Szigno Root CA 2017
+47487900a1beb9ee08ccbc1116a8ec55 9bfc9f382003533531019fde3c8694b7 e-Szigno TLS Root CA 2023
+c1ad1b1898ec395048df070bfa217e25 871d1b02d250116b02c7b6072cd5e77c E-Tugra Certification Authority
+56f2ea8684106d0c73333951059d2bff 56da8965a8d33033247d574c1e61fdf5 E-Tugra Global Root CA ECC v3
+b3effbf46bcf66aedf71427e6bd60bf1 e64afd528f104d643760679f66b47894 E-Tugra Global Root CA RSA v3
+eabc185c4e82d942b1a5978ba3c01814 263b69f9c18e2d2167dec595b95c3152 emSign ECC Root CA - C3
+8d417db2dd8bf5e3084d1e3f196d5838 946fd21051a446994209ff6c0754871b emSign ECC Root CA - G3
+b7408b4d2be0238ba37004dd34e276c6 1105fa706ae2a5c216515a1cca613f36 emSign Root CA - C1
+376a1a7082a593dccc20d561d119e9ab 8283f3a4c07c2b55b07e664857575418 emSign Root CA - G1
+6dbfae00d37b9cd73f8fb47de65917af 1f20e81a1599e4be16e41810f3b42093 Entrust Root Certification Authority
+fea2b7d645fba73d753c1ec9a7870c40 be9a103e692bd10109f6853d5429fe56 Entrust Root Certification Authority - EC1
+76ee8590374c715437bbca6bba6028ea bf2b99287cb23198d4d9e14190431902 Entrust Root Certification Authority - G2
+36d7c79f3d089a0ff79972d90923dea5 24129885f1c10ddf69411e9f1600e721 Entrust Root Certification Authority - G4
+1ea3c5e43ed66c2da2983a42a4a79b1e 6e1d115e251939210e385a17e6e0604d Entrust.net Certification Authority (2048)
+62554c17005543b237215f04268dcd2f dd3fed1ee9cc70d93d17409b6ca8c294 ePKI Root Certification Authority
+ceb19411c65052c757f941eb826c9694 2c32f117e71179643120942a89ca1dac GDCA TrustAUTH R5 ROOT
+682747f8ba621b87cdd3bc295ed5cabc 21836f12ce7969ffec2dd17c6f1d6d09 GlobalSign
+706bb1017c855c59169bad5c1781cf59 6e1bb15c53cb26327033e0d7c8d4f021 GlobalSign
+7e0ead76bb6819dc2f54511a84354f6e 0bb1585315ca1b46cce73813fe0de4da GlobalSign
+08b3a6335fce5ef48f8f0e543986c07f ab2ab798a87d535923cf17306775dd7f GlobalSign
+2bcee858158cf5465fc9d76f0dfa312f 05deda1f2359a53a1c4c5f58f72517d6 GlobalSign Root CA
+e04a022ce32f4ccf2c7f6046287b828a d31764d55bcd0ebddb1c10e694ef60f8 GlobalSign Root E46
+ae7f962cb9e6a7dbf7b833fb18fa9b71 5eb519fdc42b79dfa31ea4b4d2d2cdb8 GlobalSign Root R46
+fee8af929175687f4638a3fc983db8ec afe5a9652893b306e8965ec5da45afcd GLOBALTRUST 2020
+5632d97bfa775bf3c99ddea52fc25534 fd7996d3d652a98ae715c34809a1079e Go Daddy Class 2 Certification Authority
+2a8f2d8af0eb123898f74c866ac3fa66 1a40353973a402453a447a9d0cfd07a4 Go Daddy Root Certificate Authority - G2
+871a9194f4eed5b312ff40c84c1d524a b4229779897b2bc6e37a5f67b61dbf32 GTS Root R1
+55f77de41c03792428f8d518c5510422 974ad0f30a2e52864e241617e31d84ab GTS Root R2
+4179edd981ef747477b49626408af43d 87b9c7236fc72fa71de5d10250f298ef GTS Root R3
+9847e5653e5e9e847516e5cb818606aa 4082814c38a68e0acd41f40453908715 GTS Root R4
+fc784300ec8df4d3d1bad76383518291 e5b4891bcbe264f03ae101b71b7b042d HARICA TLS ECC Root CA 2021
+693c9aa6b245b3b0261637750863eadb 396cc5a1c5ad9adbbc735994ac4b91ad HARICA TLS RSA Root CA 2021
+bb52086d0639e8db332775ac8f4e8435 a8b2b5fd08100c107e2d27c7c176fce9 Hellenic Academic and Research Institutions ECC RootCA 2015
+50cc86ba96db3263c79a43ead07553d9 4c3a28919da96f5b22f894e9af957556 Hellenic Academic and Research Institutions RootCA 2015
+79caaf5347e6e4a94c8e78a98496fc74 1278c47a15ccadf0a148a006b0e9b5eb HiPKI Root CA - G1
+36c22314131a5fbf1b70ea4ccf4bc13a c69af425367175fcb49f42ba805e8735 Hongkong Post Root CA 1
+2541e53ba5b3b07acbe7097ac4a03e04 eb91244c664288c64c64f0d9d5d22430 Hongkong Post Root CA 3
+07e854f26a7cbd389927aa041bfef1b6 ddfcffd39ac00536d517d68fb7bc8550 IdenTrust Commercial Root CA 1
+58dd61feb36ea7d258724371709149cb 66c45d9bf088aedc00676ac7006007e1 IdenTrust Public Sector Root CA 1
+0b9fa5a59eed715c26c1020c711b4f6e f6db2fbd9dd85d9259ddb3c6de7d7b2f ISRG Root X1
+762195c225586ee6c0237456e2107dc5 74d0322c9c0b177966cfa1bf6ca9a42c ISRG Root X2
+952c2039c0243eb515dd73d83fc36431 91c9e05a44b848c69e1cb783d869b2f3 Izenpe.com
+616167201433aea6c8e5e3070afcaf67 0a958c56db1e6430d56f6c44d1a1c926 Microsec e-Szigno Root CA 2009
+35f53ce1264611e03340fe37e1ec7d4c 2fbd83fe1738277a97fe7a51d3fb7079 Microsoft ECC Root Certificate Authority 2017
+b2f7298b52bf2c3cac4ddfe72de4d682 dc537d80c2f1db578cf69edb0966634c Microsoft RSA Root Certificate Authority 2017
+786ffa578618c3b9a311175e50816f4d 9544baa1dc711170701e5358139719b1 NAVER Global Root Certification Authority
+f48badd7df6a06690d0ae31373b12855 4ffb4aa48f6d8c1ab6f7dab8ad762348 NetLock Arany (Class Gold) Főtanúsítvány
+d439dd80f1e3bc5c9e5f13e8bff7a888 03e7f8944773e7ff16c5205d3b27a1f0 OISTE Server Root ECC G1
+b964e141d3a55cae180ea6a1a8d4a297 c97a9c61ec4d8e8890a20ecc291d2e27 OISTE Server Root RSA G1
+149f2ee63b9a5e5803240a770dc991fc 1f1112494a2747944558e6d5c3f25675 OISTE WISeKey Global Root GB CA
+fd371bea9755ff60c8828c849b8e5215 4f02f6a2a7846ce97faa8fdf346c3855 OISTE WISeKey Global Root GC CA
+86a68f050034126a540d39db2c5f917e 156f072c19452a9f5a3fc7b1826737a4 QuoVadis Root CA 1 G3
+8fd112c3c8370f147d5ccd3a7d865eb8 0d3d6ea8054385b17526a9a9faa30d61 QuoVadis Root CA 2
+4a49edbd2f8f8230bd5592b313573fe1 db7af96bfe1204676fe2949971ce71c8 QuoVadis Root CA 2 G3
+0c7acaa710226720bbc940349ee2e614 de87d0dc8d29f6d3547d8242abdf9663 QuoVadis Root CA 3
+f3438e23b3ce532522facf307923f58f 814ac939e3b96a710498f1092d020759 QuoVadis Root CA 3 G3
+52260dad9bed62854b8e97ab86fc6cfb 8548bff5dd9b3ebca6e9e37e32e3c51b sandboxing-egress-ca
+294679e0f97ffd474f19567b36382394 5760f32087e78c189fd084cb7a1f08b6 SECOM TLS ECC Root CA 2024
+f0e0b6fbe8b74d4f82d8ed8f8bd6a3d0 673208c977d37cdb935965a972c7396b SECOM TLS RSA Root CA 2024
+b0b56335468561f5bb9fa12d801784a6 bfa8d36391568aa36d54e6e896da3bbc Sectigo Public Server Authentication Root E46
+0e8bb18bbeefb381be21bfc1a206d317 d7c14e9b9fc7c997fa64915da8093258 Sectigo Public Server Authentication Root R46
+2596904dc4d699ae20c2cef4dce47f28 32a8bc2d026d085aedf9be08f44033a3 Secure Global CA
+581cc15821169694c39c2991b53e93ab bf84f85f494a13cee1f87e1819ea4cba SecureSign Root CA14
+f0011f92fcf9be36c7a5b36e7bc862ab 3ec3b0beabb98cc6d79146ceecf1f98f SecureSign Root CA15
+bb4128ec9620f2d2a49ce8e2c4e257ae 43b95262165a11952b84b069bf15c79c SecureSign RootCA11
+77290717614b25f12964ebdb38b5f83c 4ecb1975278e80691e7abc1e9c4b927f SecureTrust CA
+3329bfa13b6007ab5fc3713f0acb2894 3f769fe0d0db91ee78bc35fe4b93d14b Security Communication ECC RootCA1
+2a4212605aa3e8aecb0fc19806cf3b40 da54c184ee6b149707cb728f1c00b163 Security Communication RootCA1
+3380709af3b096be3cc2a40548142c0a b46c4c6a33058db6efd50ce4ad4d405d Security Communication RootCA2
+d3980aadd21638c70d74a4bb1f8ab5e1 d13bfdcc8f9c8a0096f1f13493ed8adf Security Communication RootCA3
+348767cdad3bdd28b2b8dd5351aec30c 881d6962ec6c6adb3df44a4d0a1e6b1b SSL.com EV Root Certification Authority ECC
+7cd67c248f69d83fc2f9bb01dcb1f7ad 1bdc4679854362ad13ca258a2f2b59b3 SSL.com EV Root Certification Authority RSA R2
+a320f4d534d7be97c1ae8dd0499735bc 10f240f1e34e47ffbc04158b55c70300 SSL.com Root Certification Authority ECC
+d1c45377ebdcd618cd1651dc2e02c21d fe10d740f2f93bb48fedcd0edcf59d66 SSL.com Root Certification Authority RSA
+1bf00d5c8f13c094dd17e00504cf0888 dfeb549aa29240c9b6f240146c01a22d SSL.com TLS ECC Root CA 2022
+2bcf553a66f570900ddd32ba6dfe1ecc 8ac831b8ced6d87259d3c1ad17a4e6f6 SSL.com TLS RSA Root CA 2022
+15f14ac45c9c7da233d3479164e8137f 942730aea93bc391fb26face37c03e1a Starfield Class 2 Certification Authority
+808d68b3fab4884a5f971ace7d10550d 428f14a76961b8c630cf6ab8589b0691 Starfield Root Certificate Authority - G2
+2b071c59a0a0ae76b0eadb2bad23bad4 e0e7c9561648177ca24e293b864c9112 Starfield Services Root Certificate Authority - G2
+40fcfc28875dccbfebcbdf6cd7433312 5faff3679f20a4c6b9dfaa6b62fdde0e SwissSign Gold CA - G2
+ebc978ae0dd9e5822d6b19652596f620 5365e7b742f50fc29f2f2f07c0d54b55 SwissSign RSA TLS Root CA 2022 - 1
+9318226f8c83afe47f5f47c24f59ce12 a49f80c416da6c1474007548cbed259a SwissSign Silver CA - G2
+6e364b6133deefdcbb21273c5f445a20 8627dbe3aa036168cfaef4d7f8ebf1e3 SZAFIR ROOT CA2
+6106c0e3a0a299831875127bd7d3cc18 2cb33e9fb6e14249d4a589b9b61ee02a T-TeleSec GlobalRoot Class 2
+8d767764b3cbda08929d072a22a561f4 2005ea7978533561e9b88372d77b93dd T-TeleSec GlobalRoot Class 3
+eab0de5a46419010b01b2d55553fc111 0a033f1d8955499185ef9ad66deff9a0 Telekom Security TLS ECC Root 2020
+0e05e9bb23869eb689dc56839dcec475 e87d86bd7fef7609760011e217ec8633 Telekom Security TLS RSA Root 2023
+4c821d7d89adf08c1e951c92b841b4a3 6d0e94f9f1d571991bb38542adfe35cb Telia EC TLS Root CA v3
+c2b3c31a4a29850aa8f3cf472a1169ff 366aa83b132571cff233337a91219b79 Telia Root CA v2
+536cfdae8a6257bf14266c43285958d0 b1fc5fa14a7f984b41a682c4db5119f9 Telia RSA TLS Root CA v3
+10ba3485ca8bb6880ab9531a4063e400 656c5e27b636502489b2678c8988b0a2 TeliaSonera Root CA v1
+8685ad850f7f56cd16943bcb70b434e7 3aaeab24e58048fb39a32212859173f2 TrustAsia Global Root CA G3
+07a2904d4bff9604ea1331ae990e9ffe 1a969bc648e6f1140e45296e1ee1ad74 TrustAsia Global Root CA G4
+f4632e58701c0bd7dafc7e3831355ec4 13866160ce9d20334ebfe53c7e52eda4 TrustAsia TLS ECC Root CA
+5628872e245fe66148b80badeac9c40f aa732757c450829aed8e247c14d98827 TrustAsia TLS RSA Root CA
+7afe4b071a2f1f46f8ba944a26d584d5 452d2282216b480acd2d442b2f00c874 TrustCor ECA-1
+ea87f462deefffbd7775aa2a4b7e0fcb 192faf27cafded6437616c2bea6ef7a7 TrustCor RootCert CA-1
+c63d68c648a18b77641c427a669d61c9 d187be2bd8615ad3e82cc39beebb7d34 TrustCor RootCert CA-2
+2e06cae1fc20b200e6fb748557a4444b 2d5488070816e4ba1efcca45fb25364e Trustwave Global Certification Authority
+497128fc90656b87290482b223efb722 35c0a2557ca8d43636f6dfae7834adc2 Trustwave Global ECC P256 Certification Authority
+828b0eeff24654e8ff5841a29dd5d4e3 b239d27dad92591775f98bf31a6f6e7d Trustwave Global ECC P384 Certification Authority
+55e00be277ceb0545299f24fd9f877e2 372374ab7a7ed1c6d2237335e9bc254c TUBITAK Kamu SM SSL Kok Sertifikasi - Surum 1
+c942262c0c7c0a95bb152b71c42556dd 6b2dd81dc3f955b3167df425ad3b3f7f TunTrust Root CA
+06600b94c0318bb6967f0c7787cc8a10 7a87d65038d9c5c3a6dea862180da1ff TWCA CYBER Root CA
+c444b5b66ce5d71e1b5e40f27385c95c 09ef22902622d9f6db755e8aa985e373 TWCA Global Root CA
+92c46879626ef2cc1ecea50c72fb5e38 ffc9a3394968872df0402ea8177ec470 TWCA Root Certification Authority
+5c41a73ab2c35dfcd771f6fd6e3e8fac 9d7363a41c7f6d2c1f74f08fdf2b2493 UCA Extended Validation Root
+1255cabe8152fa64df942f7a47417e29 47d291c6f39ac2a34caa4cc6e45005ef UCA Global G2 Root
+2021917e98263945c859c43f1d73cb41 56bdb66f422bf34749590f21f227de10 USERTrust ECC Certification Authority
+c784333d20bcd742b9fdc3236f4e509b e65901f5fcfc65adf59eebbee3d8f702 USERTrust RSA Certification Authority
+a246b822f96cfecc155156e547695784 12617e97a74d0cd404f36e9cbd3256a9 vTrus ECC Root CA
+e06647e52610160c3e83c42d22e39aa8 bd8ea54de3ec9ebeccfbda439a2585f2 vTrus Root CA
+051cf9fa95e40e9b83edaeda6961f616 d20f6f814a729a2de4bb43595f0cec7a XRamp Global Certification Authority
+`
