@@ -1,6 +1,8 @@
 package live
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -134,8 +136,11 @@ func (b *Hub) number(h *termination.Handshake) int {
 // json writes the event when somebody wants it, once for all.
 func (b *Hub) json(s *slot) []byte {
 	if s.json == nil {
-		e := newEvent(&s.handshake, b.number(&s.handshake), s.update)
-		s.json = e.appendJSON(make([]byte, 0, 384))
+		text, err := json.Marshal(newEvent(&s.handshake, b.number(&s.handshake), s.update))
+		if err != nil { // numbers and texts: there is no such value, and a row without content is better than none
+			text = fmt.Appendf(nil, `{"q":%d,"i":""}`, s.handshake.Seq)
+		}
+		s.json = text
 	}
 	return s.json
 }

@@ -11,16 +11,16 @@ const (
 	samplingStarts = 2000
 	sampledIn      = 1000
 
-	samplerSteps = 10
-	samplerStep  = time.Second / samplerSteps
+	samplerStep  = time.Second / 10
+	samplerSlots = 10 + 1 // one second, and the running step
 )
 
 // sampler decides for one subscriber which events are left out. It looks back one second in ten steps.
 type sampler struct {
 	step     time.Duration // when the running step began
 	current  int
-	in       [samplerSteps]uint32
-	failed   [samplerSteps]uint32
+	in       [samplerSlots]uint32
+	failed   [samplerSlots]uint32
 	inRate   oneOf
 	failRate oneOf
 }
@@ -66,12 +66,12 @@ func (s *sampler) advance(now time.Duration) {
 		return
 	}
 	s.step += steps * samplerStep
-	for range min(steps, samplerSteps) {
-		s.current = (s.current + 1) % samplerSteps
+	for range min(steps, samplerSlots) {
+		s.current = (s.current + 1) % samplerSlots
 		s.in[s.current], s.failed[s.current] = 0, 0
 	}
 	var in, failed uint32
-	for i := range samplerSteps {
+	for i := range samplerSlots {
 		in += s.in[i]
 		failed += s.failed[i]
 	}

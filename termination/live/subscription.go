@@ -392,9 +392,9 @@ func (e entry) sameRates(o entry) bool { return e.n == o.n && e.failed == o.fail
 
 // events writes the frame of batch.
 func (s *Subscription) events() []byte {
-	b := appendUint(s.frame[:0], `{"op":"ev","n":`, uint64(s.batch[0].n))
+	b := fmt.Appendf(s.frame[:0], `{"op":"ev","n":%d`, s.batch[0].n)
 	if f := s.batch[0].failed; f > 1 {
-		b = appendUint(b, `,"nf":`, uint64(f))
+		b = fmt.Appendf(b, `,"nf":%d`, f)
 	}
 	var added map[int]string
 	if added, s.known = s.hub.endpointLegend(s.known); len(added) > 0 {

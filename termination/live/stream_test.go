@@ -1,0 +1,549 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"countersign/termination"
+	"countersign/termination/live/livetest"
+)
+
+func TestEventsComeInOrderAndInFrames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{FirstSeq: 100})
+		defer mustClose(t, b)
+		w := watch(t, b, "", 0)
+		publishNow(b, 0, 2500)
+		time.Sleep(300 * time.Millisecond)
+		frames := w.leave()
+		if hi := frames[0]; hi.Op != "hi" || hi.Seq != 99 || len(hi.Outcomes) != 6 || hi.Reasons["cert_expired"] == "" || len(hi.Past) != pastSeconds {
+			t.Errorf("the first frame is %+v", hi)
+		}
+		checkSeqs(t, events(frames), 100, 2599)
+		var last time.Time
+		known := map[int]string{}
+		for _, f := range frames {
+			maps.Copy(known, f.Endpoints)
+			if f.Op != "ev" {
+				continue
+			}
+			if f.at.Sub(last) < framePeriod || len(f.Events) > frameEvents {
+				t.Errorf("a frame of %d events comes %v after the one before", len(f.Events), f.at.Sub(last))
+			}
+			last = f.at
+			for _, e := range f.Events {
+				if name := known[e.Endpoint]; name == "" || name+".localhost" != e.ServerName {
+					t.Fatalf("event for %s has endpoint %d, which the legend calls %q", e.ServerName, e.Endpoint, name)
+				}
+			}
+		}
+	})
+}
+
+func TestBackfill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		defer mustClose(t, b)
+		publish(b, 0, 3000, 1000)
+		checkSeqs(t, events(watchBriefly(t, b, "", 0)), 2001, 3000)
+		failed := events(watchBriefly(t, b, "outcome:failed", 0))
+		if len(failed) != 600 || failed[0].Seq != 9 || failed[599].Seq != 3000 {
+			t.Errorf("%d failures are remembered from %d on, want 600 from 9 on", len(failed), failed[0].Seq)
+		}
+	})
+}
+
+// watchBriefly returns what a subscriber gets within the first second.
+func watchBriefly(t *testing.T, b *Hub, filter string, after uint64) []frame {
+	t.Helper()
+	w := watch(t, b, filter, after)
+	time.Sleep(900 * time.Millisecond)
+	synctest.Wait()
+	return w.leave()
+}
+
+func TestResume(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		filter      string
+		after       uint64
+		gap         Gap
+		first, last uint64
+		count       int
+	}{
+		{"in the middle", "", 4500, Gap{}, 4501, 5000, 500},
+		{"at the oldest", "", 3000, Gap{}, 3001, 5000, 2000},
+		{"at the newest", "", 5000, Gap{}, 0, 0, 0},
+		{"before the oldest", "", 2999, Gap{Op: "gap", From: 3000, To: 3000, Count: 1, AtMost: true}, 3001, 5000, 2000},
+		{"long before", "outcome:failed", 10, Gap{Op: "gap", From: 11, To: 3000, Count: 2990, AtMost: true}, 3009, 5000, 400},
+		{"of another life", "", 6000, Gap{}, 4001, 5000, 1000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := New(Options{Replay: 2000})
+				defer mustClose(t, b)
+				publish(b, 0, 5000, 1000)
+				frames := watchBriefly(t, b, c.filter, c.after)
+				got, lost := events(frames), gaps(frames)
+				if c.gap.Count == 0 && len(lost) > 0 || c.gap.Count > 0 && !slices.Equal(lost, []Gap{c.gap}) {
+					t.Errorf("gaps are %+v, want %+v", lost, c.gap)
+				}
+				if len(lost) > 0 && frames[1].Op != "gap" {
+					t.Errorf("the gap does not come first")
+				}
+				if len(got) != c.count || c.count > 0 && (got[0].Seq != c.first || got[c.count-1].Seq != c.last) {
+					t.Errorf("got %d events, want %d from %d to %d", len(got), c.count, c.first, c.last)
+				}
+			})
+		})
+	}
+}
+
+func TestResumeOnAnEmptyMemoryPointsToTheHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{FirstSeq: 1000})
+		defer mustClose(t, b)
+		frames := watchBriefly(t, b, "", 990)
+		if want := []Gap{{Op: "gap", From: 991, To: 999, Count: 9, AtMost: true}}; !slices.Equal(gaps(frames), want) {
+			t.Errorf("gaps are %+v, want %+v", gaps(frames), want)
+		}
+	})
+}
+
+// A browser that comes and goes while handshakes arrive sees each exactly once.
+func TestResumeUnderLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		defer mustClose(t, b)
+		const all = 15000
+		published := make(chan struct{})
+		go func() {
+			defer close(published)
+			publish(b, 0, all, 1500)
+		}()
+		var got []Event
+		var last uint64
+		for visit := 0; last < all; visit++ {
+			w := watch(t, b, "", last)
+			time.Sleep(time.Duration(visit%7) * 40 * time.Millisecond)
+			frames := w.leave()
+			if g := gaps(frames); len(g) > 0 {
+				t.Fatalf("visit %d has gaps %+v", visit, g)
+			}
+			got = append(got, events(frames)...)
+			if len(got) > 0 {
+				last = got[len(got)-1].Seq
+			}
+			time.Sleep(time.Duration(visit%5) * 30 * time.Millisecond)
+		}
+		<-published
+		checkSeqs(t, got, 1, all)
+	})
+}
+
+// The number in st may be asked for again: nothing before it is outstanding, even if nothing matched for long.
+func TestResumeAfterCounters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{Replay: 100})
+		defer mustClose(t, b)
+		const filter = "reason:cert_expired"
+		var got []Event
+		var last uint64
+		for visit := range 50 {
+			w := watch(t, b, filter, last)
+			publish(b, visit*60, visit*60+60, 40) // more than is remembered, in two visits
+			frames := w.leave()
+			if g := gaps(frames); len(g) > 0 {
+				t.Fatalf("visit %d has gaps %+v", visit, g)
+			}
+			got = append(got, events(frames)...)
+			for _, f := range frames {
+				last = max(last, f.st.Seq)
+				for _, e := range f.Events {
+					last = max(last, e.Seq)
+				}
+			}
+		}
+		if len(got) < 290 {
+			t.Fatalf("only %d events", len(got))
+		}
+		for i := range got {
+			if want := uint64(9 + 10*i); got[i].Seq != want {
+				t.Fatalf("event %d has number %d, want %d", i, got[i].Seq, want)
+			}
+		}
+	})
+}
+
+func TestSlowSubscriberGetsAGapAndOthersEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		defer mustClose(t, b)
+		quick := watch(t, b, "", 0)
+		slow, err := b.Subscribe(Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const all = 9500
+		publish(b, 0, all, 1900)
+		time.Sleep(time.Second)
+		frames := quick.leave()
+		checkSeqs(t, events(frames), 1, all)
+		if len(gaps(frames)) > 0 {
+			t.Errorf("the quick one has gaps %+v", gaps(frames))
+		}
+		late := read(t, slow)
+		time.Sleep(time.Second)
+		frames = late.leave()
+		if want := []Gap{{Op: "gap", From: 1, To: all - waitingEvents, Count: all - waitingEvents}}; !slices.Equal(gaps(frames), want) {
+			t.Errorf("the slow one has gaps %+v, want %+v", gaps(frames), want)
+		}
+		checkSeqs(t, events(frames), all-waitingEvents+1, all)
+		var dropped, counted uint64
+		for _, st := range stats(frames) {
+			dropped += st.Dropped
+			counted += st.OK + st.Passed + st.Failed
+		}
+		if dropped != all-waitingEvents || counted != all {
+			t.Errorf("counters say %d dropped of %d, want %d of %d", dropped, counted, all-waitingEvents, all)
+		}
+	})
+}
+
+func TestSampling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		defer mustClose(t, b)
+		w := watch(t, b, "", 0)
+		const perSecond, seconds = 5000, 6
+		publish(b, 0, perSecond*seconds, perSecond)
+		time.Sleep(1500 * time.Millisecond)
+		frames := w.seen()
+		var in, failed int
+		var represented uint64
+		for _, f := range frames {
+			for _, e := range f.Events {
+				if e.Reason == "" {
+					in++
+					represented += uint64(f.N)
+				} else {
+					failed++
+				}
+			}
+		}
+		if want := perSecond * seconds / 5; failed != want {
+			t.Errorf("%d failures came, want all %d: they go last", failed, want)
+		}
+		if in < seconds*sampledIn*9/10 || in > seconds*sampledIn*3/2 {
+			t.Errorf("%d of those let in came within %d s, want about %d a second", in, seconds, sampledIn)
+		}
+		if want := uint64(perSecond * seconds * 4 / 5); represented < want*98/100 || represented > want*102/100 {
+			t.Errorf("what came stands for %d, there were %d", represented, want)
+		}
+		var dropped, counted uint64
+		for _, st := range stats(frames) {
+			dropped += st.Dropped
+			counted += st.OK + st.Passed + st.Failed
+		}
+		if counted != perSecond*seconds || dropped != uint64(perSecond*seconds-in-failed) {
+			t.Errorf("counters say %d dropped of %d, want %d of %d", dropped, counted, perSecond*seconds-in-failed, perSecond*seconds)
+		}
+		if len(gaps(frames)) > 0 {
+			t.Errorf("sampling left gaps: %+v", gaps(frames))
+		}
+		publish(b, 0, 1000, 500) // calm again
+		frames = w.seen()
+		if last := frames[len(frames)-2]; last.Op == "ev" && last.N != 1 {
+			t.Errorf("a calm stream is still sampled 1:%d", last.N)
+		}
+		got := events(frames)
+		if n := len(got); n < 500 || got[n-1].Seq-got[n-400].Seq != 399 {
+			t.Errorf("a calm stream has holes")
+		}
+		w.leave()
+	})
+}
+
+func TestSamplingOfFailuresComesLast(t *testing.T) {
+	var s sampler
+	taken := [2]int{}
+	for ms := range 3000 {
+		for range 10 { // 10,000 failures and as many others a second
+			for i, failed := range []bool{false, true} {
+				if s.take(failed, time.Duration(ms)*time.Millisecond) && ms >= 1000 {
+					taken[i]++
+				}
+			}
+		}
+	}
+	if taken[0] < 1900 || taken[0] > 2100 || taken[1] < 3800 || taken[1] > 4200 {
+		t.Errorf("in two seconds %d of those let in and %d failures are taken, want about 2000 and 4000", taken[0], taken[1])
+	}
+	if in, failed := s.rates(); in != 10 || failed != 5 {
+		t.Errorf("rates are 1:%d and 1:%d, want 1:10 and 1:5", in, failed)
+	}
+	s.advance(10 * time.Second)
+	if in, failed := s.rates(); in != 1 || failed != 1 {
+		t.Errorf("after a pause the rates are 1:%d and 1:%d", in, failed)
+	}
+}
+
+func TestChangeOfFilter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		defer mustClose(t, b)
+		w := watch(t, b, "", 0)
+		publish(b, 0, 500, 1000)
+		w.seen()
+		w.Set(Request{Filter: mustFilter(t, "-outcome:failed endpoint:ledger")})
+		publish(b, 500, 1000, 1000)
+		time.Sleep(2 * time.Second)
+		frames := w.seen()
+		if frames[0].Op != "hi" || frames[0].Filter != "-outcome:failed endpoint:ledger" || frames[0].Past != nil {
+			t.Errorf("the first frame after the change is %+v", frames[0])
+		}
+		got := events(frames)
+		want := 0
+		for n := range 1000 {
+			if h := livetest.Handshake(n, time.Now()); h.Verdict.Outcome.In() && h.Endpoint == "ledger" {
+				if want >= len(got) || got[want].ID != h.ID {
+					t.Fatalf("%s is missing at place %d", h.ID, want)
+				}
+				want++
+			}
+		}
+		if len(got) != want {
+			t.Errorf("%d events, want %d", len(got), want)
+		}
+		var counted uint64
+		for _, st := range stats(frames) {
+			counted += st.OK + st.Passed
+			if st.Failed > 0 || st.By != nil || st.Failing != nil {
+				t.Errorf("counters do not follow the filter: %+v", st)
+			}
+		}
+		if counted == 0 || counted > uint64(want) {
+			t.Errorf("counters say %d of %d", counted, want)
+		}
+		w.Set(Request{After: 990})
+		time.Sleep(100 * time.Millisecond)
+		checkSeqs(t, events(w.seen()), 991, 1000)
+		w.leave()
+	})
+}
+
+func TestRefusedFilterLeavesTheStreamAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		defer mustClose(t, b)
+		w := watch(t, b, "outcome:failed", 0)
+		for range 100 {
+			w.Refuse(Failure{Position: 3, Message: "no"})
+		}
+		publishNow(b, 0, 10)
+		time.Sleep(100 * time.Millisecond)
+		frames := w.leave()
+		if frames[1].Op != "err" || frames[1].Message != "no" {
+			t.Errorf("the answer is %+v", frames[1])
+		}
+		if got := events(frames); len(got) != 2 {
+			t.Errorf("%d events after a refused filter, want 2", len(got))
+		}
+	})
+}
+
+func TestIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{Replay: 3000})
+		defer mustClose(t, b)
+		w := watch(t, b, "", 0)
+		publishNow(b, 0, 100)
+		time.Sleep(100 * time.Millisecond)
+		w.SetIdle(true)
+		checkSeqs(t, events(w.seen()), 1, 100)
+		publish(b, 100, 2000, 1000)
+		time.Sleep(time.Second)
+		frames := w.seen()
+		if len(events(frames)) > 0 || len(stats(frames)) < 2 {
+			t.Errorf("idle, there are %d events and %d counters", len(events(frames)), len(stats(frames)))
+		}
+		w.SetIdle(false)
+		w.SetIdle(false)
+		time.Sleep(200 * time.Millisecond)
+		frames = w.seen()
+		checkSeqs(t, events(frames), 101, 2000)
+		if len(gaps(frames)) > 0 {
+			t.Errorf("coming back left gaps: %+v", gaps(frames))
+		}
+		w.SetIdle(true)
+		publish(b, 2000, 6000, 1000)
+		w.SetIdle(false)
+		time.Sleep(time.Second)
+		frames = w.leave()
+		if want := []Gap{{Op: "gap", From: 2001, To: 3000, Count: 1000, AtMost: true}}; !slices.Equal(gaps(frames), want) {
+			t.Errorf("gaps are %+v, want %+v", gaps(frames), want)
+		}
+		checkSeqs(t, events(frames), 3001, 6000)
+	})
+}
+
+// Coming back from idle to a stream that was not read to its end, with a gap in between.
+func TestIdleWithEventsThatStillWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{Replay: 50})
+		defer mustClose(t, b)
+		s, err := b.Subscribe(Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		publishNow(b, 0, 20)
+		s.SetIdle(true)
+		publishNow(b, 20, 200)
+		s.SetIdle(false)
+		w := read(t, s)
+		time.Sleep(200 * time.Millisecond)
+		frames := w.leave()
+		if want := []Gap{{Op: "gap", From: 1, To: 150, Count: 150, AtMost: true}}; !slices.Equal(gaps(frames), want) {
+			t.Errorf("gaps are %+v, want %+v", gaps(frames), want)
+		}
+		checkSeqs(t, events(frames), 151, 200)
+	})
+}
+
+func TestWhatHappensAfterTLSChangesTheRow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		defer mustClose(t, b)
+		all := watch(t, b, "", 0)
+		down := watch(t, b, "reason:upstream_down", 0)
+		up := watch(t, b, "-reason:upstream_down", 0)
+		publishNow(b, 0, 3)
+		b.Complete(termination.ConnectionEnd{ID: "hs_1", Reason: termination.ReasonUpstreamDown})
+		b.Complete(termination.ConnectionEnd{ID: "hs_1", Reason: termination.ReasonUpstreamDown})
+		b.Complete(termination.ConnectionEnd{ID: "hs_2"})
+		b.Complete(termination.ConnectionEnd{ID: "hs_unheard_of", Reason: termination.ReasonHostMismatch})
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		for name, w := range map[string]*watcher{"no filter": all, "filter of the reason": down, "filter against the reason": up} {
+			got := events(w.leave())
+			if n := len(got); n == 0 || got[n-1].ID != "hs_1" || got[n-1].Seq != 4 || got[n-1].Update != 1 || got[n-1].Reason != termination.ReasonUpstreamDown {
+				t.Errorf("%s: events are %+v", name, got)
+			}
+		}
+		var in, notes uint64
+		for _, st := range stats(all.frames) {
+			in += st.OK
+			notes += st.Notes[termination.ReasonUpstreamDown]
+		}
+		if in != 3 || notes != 1 {
+			t.Errorf("counters say %d let in and %d with the upstream down, want 3 and 1", in, notes)
+		}
+		if c := b.Counts(0, AllEndpoints); c.Total() != 3 || c.Notes[termination.ReasonUpstreamDown] != 1 || c.Notes[termination.ReasonHostMismatch] != 1 {
+			t.Errorf("counts are %+v", c)
+		}
+		if c := b.Counts(0, "ep_1"); c.Total() != 1 || c.Notes[termination.ReasonUpstreamDown] != 1 {
+			t.Errorf("counts of the endpoint are %+v", c)
+		}
+		again := watchBriefly(t, b, "", 1)
+		if got := events(again); len(got) != 2 || got[0].ID != "hs_2" || got[1].ID != "hs_1" || got[1].Update != 1 {
+			t.Errorf("the row is replayed as %+v", got)
+		}
+	})
+}
+
+func TestLateChangeOfTheOldestRow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{Replay: 3})
+		defer mustClose(t, b)
+		publishNow(b, 0, 3)
+		b.Complete(termination.ConnectionEnd{ID: "hs_0", Reason: termination.ReasonUpstreamDown})
+		b.Complete(termination.ConnectionEnd{ID: "hs_0", Reason: termination.ReasonHostMismatch})
+		synctest.Wait()
+		got := events(watchBriefly(t, b, "", 0))
+		if len(got) != 2 || got[0].ID != "hs_2" || got[1].ID != "hs_0" || got[1].Reason != termination.ReasonHostMismatch || got[1].ServerName != "payments.localhost" {
+			t.Errorf("remembered is %+v", got)
+		}
+	})
+}
+
+func TestProofsAreShownAndNotCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		defer mustClose(t, b)
+		w := watch(t, b, "outcome:failed", 0)
+		h := livetest.Handshake(8, time.Now())
+		h.Proof = true
+		b.Publish(h)
+		b.Complete(termination.ConnectionEnd{ID: h.ID, Reason: termination.ReasonUpstreamDown})
+		time.Sleep(2 * time.Second)
+		frames := w.seen()
+		if got := events(frames); len(got) != 2 || got[0].Proof != 1 || got[1].Proof != 1 {
+			t.Errorf("events are %+v", got)
+		}
+		for _, st := range stats(frames) {
+			if st.Failed > 0 || st.By != nil || st.Notes != nil {
+				t.Errorf("a proof is counted: %+v", st)
+			}
+		}
+		if c := b.Counts(0, AllEndpoints); c.Total() != 0 || c.Notes != nil || b.FailingClients(time.Minute, AllEndpoints) != 0 {
+			t.Errorf("a proof is counted: %+v", c)
+		}
+		w.leave()
+	})
+}
+
+func TestSubscribersAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		var all []*watcher
+		for range MaxSubscribers {
+			all = append(all, watch(t, b, "", 0))
+		}
+		if _, err := b.Subscribe(Request{}); !errors.Is(err, ErrTooMany) {
+			t.Errorf("the 17th subscriber gets %v", err)
+		}
+		if n := b.Status().Subscribers; n != MaxSubscribers {
+			t.Errorf("status says %d subscribers", n)
+		}
+		all[3].leave()
+		all[3] = watch(t, b, "", 0)
+		mustClose(t, b)
+		for _, w := range all {
+			<-w.done
+		}
+		if _, err := b.Subscribe(Request{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("a subscriber after the end gets %v", err)
+		}
+		all[0].Close() // and again, after the hub
+		all[0].Set(Request{})
+		all[0].SetIdle(true)
+	})
+}
+
+func TestNextEndsWithItsContext(t *testing.T) {
+	b := New(Options{})
+	defer mustClose(t, b)
+	s, err := b.Subscribe(Request{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	if text, err := s.Next(ctx); err != nil || readFrame(t, text).Op != "hi" {
+		t.Fatalf("the first frame is %s, %v", text, err)
+	}
+	cancel()
+	for {
+		if _, err = s.Next(ctx); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Next ends with %v", err)
+	}
+}
