@@ -1,7 +1,10 @@
 package terminate
 
 import (
+	"errors"
 	"net"
+	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,18 +22,22 @@ const (
 // the two sides spoke. It must not be copied.
 type Conn struct {
 	net.Conn
-	replay []byte
-	in     atomic.Int64
-	out    atomic.Int64
+	Value any // the caller's own, found again through tls.Conn.NetConn
+
+	replay     []byte
+	in         atomic.Int64
+	out        atomic.Int64
+	peerClosed atomic.Bool
+	onClose    func()
+	closing    sync.Once
 
 	// The rest is touched only by the goroutine that runs the handshake, and only until watching is false.
-	watching    bool
-	now         func() time.Time
-	tap         wire.Tap
-	replied     time.Time // end of our first flight
-	answered    time.Time // first bytes of the client after it
-	alertSent   int       // description of a plaintext alert that we sent; -1: none
-	lastReadErr error
+	watching  bool
+	now       func() time.Time
+	tap       wire.Tap
+	replied   time.Time // end of our first flight
+	answered  time.Time // first bytes of the client after it
+	alertSent int       // description of a plaintext alert that we sent; -1: none
 }
 
 // NewConn wraps raw, of which hello has already been read.
@@ -53,20 +60,35 @@ func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.in.Add(int64(n))
 	if c.watching {
-		c.watchRead(p[:n], err)
+		c.watchRead(p[:n])
+	}
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
+		c.peerClosed.Store(true)
 	}
 	return n, err
 }
 
-func (c *Conn) watchRead(p []byte, err error) {
+// OnClose sets what is called, once, when the connection is closed. It must be set before the connection is shared.
+func (c *Conn) OnClose(f func()) { c.onClose = f }
+
+// Close implements net.Conn.
+func (c *Conn) Close() error {
+	err := c.Conn.Close()
+	if c.onClose != nil {
+		c.closing.Do(c.onClose)
+	}
+	return err
+}
+
+// PeerClosed reports whether the client ended the connection: by the end of its stream, or by a reset.
+func (c *Conn) PeerClosed() bool { return c.peerClosed.Load() }
+
+func (c *Conn) watchRead(p []byte) {
 	if len(p) > 0 {
 		if !c.replied.IsZero() && c.answered.IsZero() {
 			c.answered = c.now()
 		}
 		c.tap.Feed(p)
-	}
-	if err != nil {
-		c.lastReadErr = err
 	}
 }
 

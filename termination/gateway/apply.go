@@ -1,0 +1,147 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"countersign/termination"
+)
+
+// Prepare compiles a configuration without serving it, so that a change can be refused before it is stored.
+func (g *Gateway) Prepare(config *termination.Config) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	_, err := g.compile(config, g.table.Load())
+	return err
+}
+
+// Apply serves config from now on, as a whole or not at all. New handshakes meet it at once; live connections are judged
+// again, and what it would no longer admit is ended as on_loss says. What did not change keeps its listener, its session
+// tickets and its connections. A port that cannot be opened is a status of its endpoints, not an error: see Status.
+func (g *Gateway) Apply(ctx context.Context, config *termination.Config) error {
+	if err := config.Validate(); err != nil {
+		return fmt.Errorf("apply revision %d: %w", config.Revision, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return ErrClosed
+	}
+	next, err := g.compile(config, g.table.Load())
+	if err != nil {
+		return fmt.Errorf("apply revision %d: %w", config.Revision, err)
+	}
+	next.listening = g.openListeners(ctx, next)
+	g.publish(next)
+	g.closeListeners(next)
+	g.workers.Go(func() { g.judgeAgain(next) })
+	return nil
+}
+
+// publish makes a table the current one.
+func (g *Gateway) publish(next *table) {
+	for _, e := range next.byID {
+		if e.chooser != nil {
+			e.chooser.Replace(e.chains)
+		}
+	}
+	limits := next.config.Limits
+	g.slots.limits.Store(&limits)
+	g.useFront(limits)
+	g.table.Store(next)
+	g.proxy.Swap(next.sites)
+}
+
+// openListeners opens what is wanted and not open yet, and returns the error of each address that could not be.
+func (g *Gateway) openListeners(ctx context.Context, next *table) map[netip.AddrPort]error {
+	failed := map[netip.AddrPort]error{}
+	// A listener on all interfaces must go before one on a single interface of the same port can come, and the other
+	// way round; the rest stays open until the new table is in force.
+	for address, l := range g.listeners {
+		if _, wanted := next.routes[address]; !wanted && g.conflicts(address, next) {
+			l.close()
+			delete(g.listeners, address)
+		}
+	}
+	for address := range next.routes {
+		if _, open := g.listeners[address]; open {
+			continue
+		}
+		l, err := g.listen(ctx, address)
+		if err != nil {
+			failed[address] = err
+			g.log.Error("cannot listen", "address", address.String(), "error", err)
+			continue
+		}
+		g.listeners[address] = l
+	}
+	return failed
+}
+
+func (g *Gateway) conflicts(address netip.AddrPort, next *table) bool {
+	for other := range next.routes {
+		if other != address && other.Port() == address.Port() {
+			return true
+		}
+	}
+	return false
+}
+
+// closeListeners closes what is no longer wanted.
+func (g *Gateway) closeListeners(next *table) {
+	for address, l := range g.listeners {
+		if _, wanted := next.routes[address]; !wanted {
+			l.close()
+			delete(g.listeners, address)
+		}
+	}
+}
+
+// Retry opens the addresses that could not be opened when the configuration was applied, as when another program has
+// let go of the port since.
+func (g *Gateway) Retry(ctx context.Context) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	current := g.table.Load()
+	if g.closed || len(current.listening) == 0 {
+		return
+	}
+	next := *current
+	next.listening = g.openListeners(ctx, &next)
+	g.table.Store(&next)
+}
+
+// judgeAgain ends the live connections that the table would no longer admit.
+func (g *Gateway) judgeAgain(t *table) {
+	for _, s := range g.live.all() {
+		if g.table.Load() != t {
+			return // a newer table has its own judge
+		}
+		g.judge(t, s)
+	}
+}
+
+// judge looks at one live connection. Nothing can be judged of what passes through sealed; it only ends with its
+// endpoint.
+func (g *Gateway) judge(t *table, s *session) {
+	e := t.byID[s.record.EndpointID]
+	onLoss := s.onLoss
+	switch {
+	case e == nil || e.TerminateAt != s.record.TerminateAt || e.Scheme != s.record.Scheme:
+	case e.TerminateAt == termination.AtUpstream:
+		return
+	case e.problem == "" && e.terminator.Judge(s.presented).In:
+		return
+	default:
+		onLoss = e.ClientAuth.OnLoss
+	}
+	switch {
+	case onLoss == termination.OnLossLeave:
+	case onLoss == termination.OnLossDrain && s.http != nil:
+		s.http.Drain()
+	default:
+		s.cut(termination.ClosedByPolicy)
+	}
+}

@@ -1,0 +1,144 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"time"
+
+	"countersign/termination"
+	"countersign/termination/terminate"
+)
+
+// upstreamDialTimeout bounds how long a verified client waits for the service behind.
+const upstreamDialTimeout = 5 * time.Second
+
+// terminate ends TLS here. It reports whether the connection now belongs to HTTP, which closes it and releases its slot
+// through the session's end.
+func (c *client) terminate() bool {
+	g, rec := c.gateway, c.record
+	rec.Mode = c.endpoint.ClientAuth.Mode
+	if c.endpoint.problem != "" {
+		c.refuseUnreadable()
+		return false
+	}
+	rec.PolicyHash = c.endpoint.policy.Hash()
+	conn := terminate.NewConn(c.raw, c.hello, g.now)
+	c.hello = nil
+	result := c.endpoint.terminator.Handshake(conn, rec)
+	if result.Conn == nil {
+		g.refuse(c.raw, rec, nil)
+		return false
+	}
+	if result.Conn.ConnectionState().ServerName != rec.Hello.ServerName {
+		// The endpoint was found by one name and TLS agreed on another: fail closed.
+		rec.Verdict = termination.Verdict{Outcome: termination.OutcomeRefused, Reason: termination.ReasonHelloBroken, Beat: termination.BeatAgreement}
+		g.refuse(c.raw, rec, nil)
+		return false
+	}
+	c.slot.established()
+	_ = c.raw.SetDeadline(time.Time{}) // fails only on a closed connection
+	s := &session{
+		record: rec, slot: c.slot, raw: c.raw, conn: conn,
+		presented: rec.Presented, onLoss: c.endpoint.ClientAuth.OnLoss,
+	}
+	g.live.add(s)
+	if c.endpoint.Scheme == termination.SchemeHTTPS {
+		c.handToHTTP(s, result)
+		return true
+	}
+	g.publishRecord(rec)
+	c.judgeLate(s)
+	c.spliceTLS(s, result.Conn)
+	return false
+}
+
+// judgeLate judges a connection that finished its handshake while the configuration changed: the judge of that change
+// may have looked before this connection was among the live ones.
+func (c *client) judgeLate(s *session) {
+	if t := c.gateway.table.Load(); t != c.table {
+		c.gateway.judge(t, s)
+	}
+}
+
+// refuseUnreadable turns clients of an endpoint away whose certificate or policy could not be had.
+func (c *client) refuseUnreadable() {
+	rec := c.record
+	rec.Verdict = termination.Verdict{Outcome: termination.OutcomeRefused, Reason: termination.ReasonPolicyUnreadable, Beat: termination.BeatAgreement}
+	rec.Error = c.endpoint.problem
+	c.gateway.refuseWithAlert(c.raw, rec, alertInternalError)
+}
+
+// spliceTLS carries the bytes inside TLS to the upstream of a tls endpoint.
+func (c *client) spliceTLS(s *session, front *tls.Conn) {
+	g := c.gateway
+	end := termination.ConnectionEnd{ID: s.record.ID}
+	upstream, result, err := g.dialUpstream(c.endpoint.Upstream)
+	end.Upstream = &result
+	if err != nil {
+		end.Reason, end.Detail = termination.ReasonUpstreamDown, result.Error
+		s.endedBy(termination.ClosedByGateway)
+		_ = front.Close() // with close_notify, so that the client does not take it for an attack
+	} else {
+		passed := splice(front, upstream, c.table.config.Limits.IdleTimeout, g.now)
+		s.endedBy(passed.first)
+		_ = front.Close()
+		_ = upstream.Close()
+	}
+	g.finish(s, end)
+}
+
+// finish completes the record of a connection that has ended.
+func (g *Gateway) finish(s *session, end termination.ConnectionEnd) {
+	g.live.remove(s)
+	end.ID, end.Time = s.record.ID, g.now()
+	if s.conn != nil { // where TLS ended here, all bytes count, those of TLS too
+		end.BytesIn, end.BytesOut = s.conn.BytesIn(), s.conn.BytesOut()
+	}
+	end.ClosedBy = termination.ClosedByGateway
+	if who := s.closedBy.Load(); who != nil {
+		end.ClosedBy = *who
+	}
+	g.hub.Complete(end)
+}
+
+// dialUpstream opens a connection for raw bytes. An https or tls upstream is always verified.
+func (g *Gateway) dialUpstream(u termination.Upstream) (end, termination.UpstreamResult, error) {
+	result := termination.UpstreamResult{Address: u.String()}
+	ctx, cancel := context.WithTimeout(g.stopped, upstreamDialTimeout)
+	defer cancel()
+	began := g.now()
+	conn, err := g.dial(ctx, "tcp", u.Address)
+	result.Connect = g.now().Sub(began)
+	if err != nil {
+		result.Error = "cannot connect to the upstream: " + err.Error()
+		return nil, result, err
+	}
+	if u.Scheme == termination.UpstreamTLS || u.Scheme == termination.UpstreamHTTPS {
+		secured := tls.Client(conn, upstreamTLS(u))
+		if err := secured.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			result.Error = "the upstream's TLS handshake failed: " + err.Error()
+			return nil, result, err
+		}
+		return secured, result, nil
+	}
+	return conn.(end), result, nil
+}
+
+// upstreamTLS always verifies. A nil pool means the system's roots here, which is what an upstream without roots of its
+// own is documented to get.
+func upstreamTLS(u termination.Upstream) *tls.Config {
+	config := &tls.Config{ServerName: u.TLS.ServerName, MinVersion: tls.VersionTLS12}
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(u.Address) // an address that cannot be split verifies as no name at all
+	}
+	if len(u.TLS.Roots) > 0 {
+		config.RootCAs = x509.NewCertPool()
+		for _, r := range u.TLS.Roots {
+			config.RootCAs.AddCert(r)
+		}
+	}
+	return config
+}

@@ -1,0 +1,119 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"countersign/termination"
+	"countersign/termination/live"
+	"countersign/termination/proxy"
+)
+
+// Options are what a gateway needs besides its configuration.
+type Options struct {
+	Hub  *live.Hub        // takes the records of handshakes
+	Log  *slog.Logger     // nil: discards
+	Now  func() time.Time // nil: time.Now
+	Dial proxyDial        // nil: net.Dialer; for tests
+}
+
+// proxyDial opens connections to upstreams.
+type proxyDial func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Gateway runs the listeners and the connections behind them.
+type Gateway struct {
+	hub   *live.Hub
+	log   *slog.Logger
+	now   func() time.Time
+	dial  proxyDial
+	table atomic.Pointer[table]
+	slots slots
+	live  sessions
+	local localCerts
+
+	proxy *proxy.Proxy
+	front atomic.Pointer[front]
+
+	mu        sync.Mutex // serialises Apply and Close
+	fronts    []*front   // all that may still have connections
+	listeners map[netip.AddrPort]*listener
+	closed    bool
+
+	conns   sync.WaitGroup // goroutines of connections
+	workers sync.WaitGroup // goroutines of the gateway itself
+	stop    context.CancelFunc
+	stopped context.Context
+}
+
+// ErrClosed is returned by Apply after Close.
+var ErrClosed = errors.New("the gateway is closed")
+
+// New returns a gateway that serves nothing until Apply.
+func New(o Options) *Gateway {
+	g := &Gateway{hub: o.Hub, log: o.Log, now: o.Now, dial: o.Dial, listeners: map[netip.AddrPort]*listener{}}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	if g.now == nil {
+		g.now = time.Now
+	}
+	if g.dial == nil {
+		g.dial = (&net.Dialer{}).DialContext
+	}
+	g.stopped, g.stop = context.WithCancel(context.Background())
+	limits := termination.DefaultLimits()
+	g.slots.limits.Store(&limits)
+	g.table.Store(emptyTable())
+	g.live.open = map[*session]struct{}{}
+	g.proxy = proxy.New(proxy.Options{Log: g.log, Now: g.now, Dial: proxy.DialFunc(g.dial)})
+	g.useFront(limits)
+	g.workers.Go(g.renewLocalCertificates)
+	return g
+}
+
+// Close stops listening, lets connections end by themselves until ctx is done, then ends them. It returns when every
+// goroutine of the gateway has ended. The error is ctx's when connections had to be cut.
+func (g *Gateway) Close(ctx context.Context) error {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return nil
+	}
+	g.closed = true
+	for _, l := range g.listeners {
+		l.close()
+	}
+	fronts := g.fronts
+	g.mu.Unlock()
+
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		for _, f := range fronts {
+			_ = f.server.Shutdown(ctx) // its error is ctx's, which is looked at below
+		}
+		g.conns.Wait()
+	}()
+	var err error
+	select {
+	case <-drained:
+	case <-ctx.Done():
+		err = fmt.Errorf("close the gateway: connections were cut: %w", context.Cause(ctx))
+	}
+	g.stop()
+	g.live.closeAll(termination.ClosedByGateway)
+	for _, f := range fronts {
+		_ = f.server.Close() // it has nothing left to say
+	}
+	<-drained
+	g.proxy.Close()
+	g.workers.Wait()
+	return err
+}

@@ -1,0 +1,102 @@
+package gateway
+
+import (
+	"errors"
+	"net"
+	"os"
+	"strings"
+
+	"countersign/termination"
+	"countersign/termination/wire"
+)
+
+const (
+	alertInternalError    = 80  // RFC 8446, section 6
+	alertUnrecognizedName = 112 // RFC 6066, section 3
+)
+
+// offered turns what was read from the wire into the record's words.
+func offered(h *wire.ClientHello) *termination.ClientHello {
+	_, ja3 := wire.JA3(h)
+	return &termination.ClientHello{
+		ServerName:       h.ServerName,
+		ALPN:             h.ALPN,
+		Versions:         h.Versions(),
+		CipherSuites:     h.CipherSuites,
+		Groups:           h.Groups,
+		KeyShares:        h.KeyShares,
+		SignatureSchemes: h.SignatureSchemes,
+		Extensions:       h.Extensions,
+		PostQuantum:      h.PostQuantum(),
+		ECH:              h.ECH,
+		EarlyData:        h.EarlyData,
+		OffersResumption: h.OffersResumption(),
+		JA3:              ja3,
+		JA4:              wire.JA4(h),
+		Size:             h.Size,
+		Records:          h.Records,
+	}
+}
+
+// plainHTTPAnswer is for people who forgot the s in https. The body is plain text without anything from the request.
+const plainHTTPAnswer = "HTTP/1.1 400 Bad Request\r\n" +
+	"Content-Type: text/plain; charset=utf-8\r\n" +
+	"Connection: close\r\n" +
+	"Content-Length: 96\r\n" +
+	"\r\n" +
+	plainHTTPBody
+
+const plainHTTPBody = "This port speaks TLS, and the request came as plain HTTP.\nUse https:// instead of http:// here.\n"
+
+// refuseHello ends a connection on which no ClientHello could be read.
+func (g *Gateway) refuseHello(raw *net.TCPConn, rec *termination.Handshake, err error) {
+	rec.Error = err.Error()
+	rec.Verdict = termination.Verdict{Outcome: termination.OutcomeBrokenOff, Reason: termination.ReasonHelloBroken, Beat: termination.BeatHello}
+	var last []byte
+	var flaw *wire.HelloError
+	if !errors.As(err, &flaw) {
+		g.refuse(raw, rec, nil)
+		return
+	}
+	switch {
+	case errors.Is(err, wire.ErrNoBytes):
+		rec.Verdict.Reason = termination.ReasonSilent
+	case errors.Is(err, wire.ErrNotTLS):
+		rec.Verdict.Reason = termination.ReasonNotTLS
+		switch flaw.Protocol {
+		case wire.ProtocolHTTP:
+			last = []byte(plainHTTPAnswer)
+		case wire.ProtocolPostgres, wire.ProtocolPostgres3:
+			rec.Verdict.Reason = termination.ReasonStartTLS
+		case wire.ProtocolProxyV1, wire.ProtocolProxyV2:
+			rec.Verdict.Reason = termination.ReasonProxyHeader
+			rec.Verdict.Outcome = termination.OutcomeRefused
+		}
+	case errors.Is(err, wire.ErrCutShort) && errors.Is(err, os.ErrDeadlineExceeded):
+		rec.Verdict.Reason = termination.ReasonTimeout
+	case errors.Is(err, wire.ErrHelloTooLarge), errors.Is(err, wire.ErrHelloBroken):
+		rec.Verdict.Outcome = termination.OutcomeRefused
+	}
+	if flaw.Alert != 0 && last == nil {
+		alert := wire.AlertRecord(flaw.Alert)
+		last = alert[:]
+		rec.Alert = &termination.Alert{Number: flaw.Alert, Name: wire.AlertName(flaw.Alert), Sent: true}
+	}
+	g.refuse(raw, rec, last)
+}
+
+// refuseName ends a connection whose server name leads nowhere. There is no fall through to another endpoint.
+func (g *Gateway) refuseName(raw *net.TCPConn, rec *termination.Handshake) {
+	rec.Verdict = termination.Verdict{Outcome: termination.OutcomeRefused, Reason: termination.ReasonNameUnknown, Beat: termination.BeatAgreement}
+	if strings.TrimSpace(rec.Hello.ServerName) == "" {
+		rec.Verdict.Reason = termination.ReasonNameMissing
+	}
+	g.refuseWithAlert(raw, rec, alertUnrecognizedName)
+}
+
+// refuseWithAlert refuses a client to which no ServerHello has been sent, so that the alert goes out as it is.
+func (g *Gateway) refuseWithAlert(raw *net.TCPConn, rec *termination.Handshake, number uint8) {
+	rec.Alert = &termination.Alert{Number: number, Name: wire.AlertName(number), Sent: true}
+	alert := wire.AlertRecord(number)
+	g.refuse(raw, rec, alert[:])
+}

@@ -1,0 +1,138 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+
+	"countersign/termination"
+	"countersign/termination/proxy"
+	"countersign/termination/terminate"
+)
+
+// front is an HTTP server that takes over connections of https endpoints after their handshake.
+type front struct {
+	limits termination.Limits
+	server *http.Server
+	ready  *readyConns
+}
+
+// useFront makes sure that new connections are served within these limits. An http.Server cannot change its limits, so
+// other ones mean another server; the one before goes on with the connections that it has.
+func (g *Gateway) useFront(limits termination.Limits) {
+	if f := g.front.Load(); f != nil && sameHTTPLimits(f.limits, limits) {
+		return
+	}
+	f := &front{limits: limits, ready: newReadyConns()}
+	f.server = proxy.NewServer(g.proxy, proxy.ServerOptions{
+		Limits: limits,
+		Log:    g.log,
+		Conn:   func(c net.Conn) *proxy.Conn { return sessionOf(c).http },
+	})
+	g.fronts = append(g.fronts, f)
+	g.front.Store(f)
+	g.workers.Go(func() { _ = f.server.Serve(f.ready) }) // its only error is that it was closed
+}
+
+func sameHTTPLimits(a, b termination.Limits) bool {
+	return a.HandshakeTimeout == b.HandshakeTimeout && a.IdleTimeout == b.IdleTimeout && a.Header == b.Header
+}
+
+// sessionOf finds the session of a connection that handToHTTP has handed over.
+func sessionOf(c net.Conn) *session {
+	return c.(*tls.Conn).NetConn().(*terminate.Conn).Value.(*session)
+}
+
+// handToHTTP gives a finished TLS connection to the HTTP server, which from here on owns it.
+func (c *client) handToHTTP(s *session, result terminate.Result) {
+	g := c.gateway
+	s.http = proxy.NewConn(proxy.ConnOptions{
+		Handshake: s.record,
+		Listen:    c.listener.address,
+		Visit:     c.endpoint.countVisit(s.record),
+		Note:      s.note,
+		Close:     func() { s.cut(termination.ClosedByPolicy) },
+	})
+	s.conn.Value = s
+	g.conns.Add(1)
+	s.conn.OnClose(func() {
+		if s.conn.PeerClosed() {
+			s.endedBy(termination.ClosedByClient)
+		}
+		g.finish(s, s.noted(s.http.Requests()))
+		s.slot.release()
+		g.conns.Done()
+	})
+	g.publishRecord(s.record)
+	c.judgeLate(s)
+	g.front.Load().ready.offer(result.Conn)
+}
+
+// countVisit counts the clients that were verified at an endpoint; others are not counted.
+func (e *endpoint) countVisit(rec *termination.Handshake) int64 {
+	if rec.Verdict.Outcome != termination.OutcomeVerified {
+		return 0
+	}
+	return e.visits.Add(1)
+}
+
+// note takes what happened on an HTTP connection after its handshake.
+func (s *session) note(n proxy.Note) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n.Upstream != nil && s.after.Upstream == nil {
+		s.after.Upstream = n.Upstream
+	}
+	if n.Reason != "" {
+		s.after.Reason, s.after.Detail = n.Reason, n.Detail
+	}
+}
+
+// noted returns what was noted, for the end of the record.
+func (s *session) noted(requests int64) termination.ConnectionEnd {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	end := s.after
+	end.Requests = requests
+	return end
+}
+
+// readyConns is a net.Listener whose connections have their TLS handshake behind them.
+type readyConns struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newReadyConns() *readyConns {
+	return &readyConns{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+// offer hands a connection over, or closes it when nobody serves any more.
+func (r *readyConns) offer(c net.Conn) {
+	select {
+	case r.conns <- c:
+	case <-r.closed:
+		_ = c.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (r *readyConns) Accept() (net.Conn, error) {
+	select {
+	case c := <-r.conns:
+		return c, nil
+	case <-r.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (r *readyConns) Close() error {
+	r.once.Do(func() { close(r.closed) })
+	return nil
+}
+
+// Addr implements net.Listener; the connections have their own addresses.
+func (r *readyConns) Addr() net.Addr { return &net.TCPAddr{} }

@@ -1,0 +1,84 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+)
+
+const (
+	acceptBackoffMin = 5 * time.Millisecond
+	acceptBackoffMax = time.Second
+)
+
+// listener accepts on one address for all the endpoints there.
+type listener struct {
+	address netip.AddrPort // as configured
+	socket  *net.TCPListener
+	done    chan struct{}
+}
+
+// listen opens an address and starts accepting on it.
+func (g *Gateway) listen(ctx context.Context, address netip.AddrPort) (*listener, error) {
+	var config net.ListenConfig
+	socket, err := config.Listen(ctx, "tcp", address.String())
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{address: address, socket: socket.(*net.TCPListener), done: make(chan struct{})}
+	g.workers.Go(func() {
+		defer close(l.done)
+		g.accept(l)
+	})
+	return l, nil
+}
+
+// close stops accepting; connections that were accepted go on.
+func (l *listener) close() {
+	_ = l.socket.Close() // accepting ends either way
+	<-l.done
+}
+
+// accept runs until the listener is closed. Other errors, such as too many open files, pass: it backs off and goes on.
+func (g *Gateway) accept(l *listener) {
+	var backoff time.Duration
+	for {
+		conn, err := l.socket.AcceptTCP()
+		if err == nil {
+			backoff = 0
+			g.admit(l, conn)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		backoff = min(max(2*backoff, acceptBackoffMin), acceptBackoffMax)
+		g.log.Warn("accept failed, waiting", "listener", l.address.String(), "wait", backoff, "error", err)
+		select {
+		case <-time.After(backoff):
+		case <-g.stopped.Done():
+			return
+		}
+	}
+}
+
+// admit gives a connection its slot and its goroutine.
+func (g *Gateway) admit(l *listener, conn *net.TCPConn) {
+	accepted := g.now()
+	slot, limit := g.slots.take(addrPort(conn.RemoteAddr()).Addr())
+	if slot == nil {
+		g.turnAway(l, conn, accepted, limit)
+		return
+	}
+	g.conns.Go(func() { g.serve(l, conn, accepted, slot) })
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if t, ok := a.(*net.TCPAddr); ok {
+		ap := t.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}

@@ -1,0 +1,80 @@
+package gateway
+
+import (
+	"crypto/x509"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"countersign/termination"
+	"countersign/termination/proxy"
+	"countersign/termination/terminate"
+)
+
+// session is one live connection that was let in.
+type session struct {
+	record    *termination.Handshake // published, so no longer changed
+	slot      *slot
+	raw       net.Conn // below everything; closing it ends the connection
+	conn      *terminate.Conn
+	presented []*x509.Certificate
+	http      *proxy.Conn // of https endpoints
+	onLoss    termination.OnLoss
+	closedBy  atomic.Pointer[termination.ClosedBy]
+
+	mu    sync.Mutex
+	after termination.ConnectionEnd // what HTTP noted so far
+}
+
+// endedBy notes who ends the connection; the first who says so is right.
+func (s *session) endedBy(who termination.ClosedBy) { s.closedBy.CompareAndSwap(nil, &who) }
+
+// cut ends the connection at once.
+func (s *session) cut(who termination.ClosedBy) {
+	s.endedBy(who)
+	_ = s.raw.Close() // there is nobody to tell
+}
+
+// sessions are all live connections.
+type sessions struct {
+	mu   sync.Mutex
+	open map[*session]struct{}
+}
+
+func (l *sessions) add(s *session) {
+	l.mu.Lock()
+	l.open[s] = struct{}{}
+	l.mu.Unlock()
+}
+
+func (l *sessions) remove(s *session) {
+	l.mu.Lock()
+	delete(l.open, s)
+	l.mu.Unlock()
+}
+
+// all returns the live connections of this moment, so that they can be looked at without the lock.
+func (l *sessions) all() []*session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]*session, 0, len(l.open))
+	for s := range l.open {
+		out = append(out, s)
+	}
+	return out
+}
+
+func (l *sessions) closeAll(who termination.ClosedBy) {
+	for _, s := range l.all() {
+		s.cut(who)
+	}
+}
+
+// countByEndpoint returns the number of live connections of each endpoint, by ID.
+func (l *sessions) countByEndpoint() map[string]int {
+	counts := map[string]int{}
+	for _, s := range l.all() {
+		counts[s.record.EndpointID]++
+	}
+	return counts
+}

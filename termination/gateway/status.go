@@ -1,0 +1,86 @@
+package gateway
+
+import (
+	"crypto/x509"
+
+	"countersign/termination"
+)
+
+// EndpointState says whether an endpoint can be reached.
+type EndpointState string
+
+// The states of an endpoint.
+const (
+	StateListening EndpointState = "listening"
+	StateStopped   EndpointState = "stopped" // switched off
+	StateFailed    EndpointState = "failed"  // Problem says why
+)
+
+// EndpointStatus is an endpoint as it is right now.
+type EndpointStatus struct {
+	ID          string
+	Name        string
+	State       EndpointState
+	Problem     string // what is wrong and what to do; empty when nothing is
+	Connections int
+	Exact       bool                // crypto/tls verifies first, so alerts are exact
+	Leaves      []*x509.Certificate // what it presents, in order of preference
+	PolicyHash  string
+}
+
+// Status is the gateway as it is right now.
+type Status struct {
+	Revision    uint64
+	Endpoints   []EndpointStatus // in the order of the configuration
+	Connections int64
+	HalfOpen    int64
+	TurnedAway  map[Limit]int64 // since the start
+}
+
+// Status tells how each endpoint is doing.
+func (g *Gateway) Status() Status {
+	t := g.table.Load()
+	counts := g.live.countByEndpoint()
+	s := Status{
+		Revision: t.config.Revision, Connections: g.slots.total.Load(), HalfOpen: g.slots.halfOpen.Load(),
+		TurnedAway: map[Limit]int64{},
+	}
+	for i, name := range limitNames() {
+		s.TurnedAway[name] = g.slots.turned[i].Load()
+	}
+	for i := range t.config.Endpoints {
+		e := &t.config.Endpoints[i]
+		s.Endpoints = append(s.Endpoints, t.status(e, counts[e.ID]))
+	}
+	return s
+}
+
+func (t *table) status(e *termination.Endpoint, connections int) EndpointStatus {
+	s := EndpointStatus{ID: e.ID, Name: e.Name, State: StateListening, Connections: connections}
+	compiled := t.byID[e.ID]
+	if compiled == nil {
+		s.State = StateStopped
+		return s
+	}
+	if compiled.policy != nil {
+		s.PolicyHash = compiled.policy.Hash()
+		s.Leaves = compiled.chooser.Leaves()
+	}
+	if compiled.terminator != nil {
+		s.Exact = compiled.terminator.Exact()
+	}
+	if compiled.problem != "" {
+		s.State, s.Problem = StateFailed, compiled.problem
+	}
+	if err := t.listening[e.Address()]; err != nil {
+		s.State = StateFailed
+		s.Problem = "cannot listen on " + e.Address().String() + ": " + err.Error() + "; stop the program that uses the port, or choose another one"
+	}
+	return s
+}
+
+// Config is the configuration in force. It must not be changed.
+func (g *Gateway) Config() *termination.Config { return g.table.Load().config }
+
+// Explain fills in the explanation of a record, from what is known now. The record must be the caller's own copy.
+func (g *Gateway) Explain(h *termination.Handshake) { g.table.Load().search.Explain(h, g.now()) }

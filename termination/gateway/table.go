@@ -1,0 +1,181 @@
+package gateway
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"countersign/termination"
+	"countersign/termination/proxy"
+	"countersign/termination/servercert"
+	"countersign/termination/terminate"
+	"countersign/termination/verify"
+)
+
+// table is one revision of the configuration, compiled. It is immutable.
+type table struct {
+	config *termination.Config
+	routes map[netip.AddrPort]*proxy.Names[*endpoint] // by configured listening address
+	byID   map[string]*endpoint
+	search *verify.Search
+	sites  *proxy.Table
+
+	listening map[netip.AddrPort]error // why an address could not be opened
+}
+
+// endpoint is an endpoint with everything that its connections need.
+type endpoint struct {
+	*termination.Endpoint
+	policy     *verify.Policy
+	terminator *terminate.Terminator // nil where TLS ends in the upstream
+	tlsKey     string                // what the terminator depends on
+	chooser    *servercert.Chooser
+	chains     []servercert.Chain // what chooser will hold once this table is the current one
+	visits     *atomic.Int64      // verified clients since the start
+	problem    string             // why nobody can enter; empty: all is well
+}
+
+func emptyTable() *table {
+	config := &termination.Config{Limits: termination.DefaultLimits()}
+	return &table{config: config, search: verify.NewSearch(config)}
+}
+
+// compile builds the table of a configuration. What did not change is taken over from the table before: terminators,
+// so that their session tickets stay valid, and certificates.
+func (g *Gateway) compile(config *termination.Config, before *table) (*table, error) {
+	t := &table{
+		config: config,
+		routes: map[netip.AddrPort]*proxy.Names[*endpoint]{},
+		byID:   map[string]*endpoint{},
+		search: verify.NewSearch(config),
+	}
+	var sites []*proxy.Site
+	for i := range config.Endpoints {
+		e := &config.Endpoints[i]
+		if !e.Enabled {
+			continue
+		}
+		compiled, err := g.compileEndpoint(config, e, before.byID[e.ID])
+		if err != nil {
+			return nil, fmt.Errorf("compile endpoint %q: %w", e.Name, err)
+		}
+		if err := t.add(compiled); err != nil {
+			return nil, fmt.Errorf("route endpoint %q: %w", e.Name, err)
+		}
+		site, err := proxy.NewSite(config, e, compiled.policy)
+		if err != nil {
+			return nil, fmt.Errorf("serve endpoint %q: %w", e.Name, err)
+		}
+		sites = append(sites, site)
+	}
+	var err error
+	if t.sites, err = proxy.NewTable(sites...); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// add enters an endpoint under all its names, or as the fallback of its address.
+func (t *table) add(e *endpoint) error {
+	t.byID[e.ID] = e
+	names, ok := t.routes[e.Address()]
+	if !ok {
+		names = proxy.NewNames[*endpoint]()
+		t.routes[e.Address()] = names
+	}
+	if e.Fallback() {
+		return names.SetFallback(e)
+	}
+	for _, n := range e.ServerNames() {
+		if err := names.Add(n, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.Endpoint, before *endpoint) (*endpoint, error) {
+	out := &endpoint{Endpoint: e, visits: new(atomic.Int64)}
+	if before != nil {
+		out.visits = before.visits
+	}
+	if e.TerminateAt == termination.AtUpstream {
+		return out, nil
+	}
+	var err error
+	if out.policy, err = verify.Compile(config, e.ClientAuth); err != nil {
+		return nil, err
+	}
+	routes, err := routePolicies(config, e)
+	if err != nil {
+		return nil, err
+	}
+	g.chooseCertificates(config, out, before)
+	out.tlsKey = tlsKey(e, out.policy, routes)
+	if before != nil && before.tlsKey == out.tlsKey && before.chooser == out.chooser {
+		out.terminator = before.terminator
+		return out, nil
+	}
+	chooser := out.chooser
+	out.terminator, err = terminate.New(terminate.Options{
+		Endpoint: e, Policy: out.policy, Routes: routes,
+		GetCertificate: chooser.GetCertificate, Leaves: chooser.Leaves, Now: g.now,
+	})
+	return out, err
+}
+
+func routePolicies(config *termination.Config, e *termination.Endpoint) ([]*verify.Policy, error) {
+	var out []*verify.Policy
+	for _, r := range e.Routes {
+		if r.ClientAuth == nil {
+			continue
+		}
+		p, err := verify.Compile(config, *r.ClientAuth)
+		if err != nil {
+			return nil, fmt.Errorf("route %s: %w", r.Path, err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// tlsKey names everything that decides what TLS asks for and who may enter. When it changes, so do the ticket keys.
+func tlsKey(e *termination.Endpoint, own *verify.Policy, routes []*verify.Policy) string {
+	parts := []string{e.ID, string(e.Scheme), fmt.Sprint(e.MinVersion, e.MaxVersion), own.Hash()}
+	for _, r := range routes {
+		parts = append(parts, r.Hash())
+	}
+	slices.Sort(parts[4:])
+	return strings.Join(parts, " ")
+}
+
+// chooseCertificates fills in the chooser and what it will hold. Where only the certificates change, the same chooser
+// goes on with new ones. A certificate that cannot be had closes the endpoint, not the gateway.
+func (g *Gateway) chooseCertificates(config *termination.Config, e *endpoint, before *endpoint) {
+	e.chooser = servercert.NewChooser(nil)
+	if before != nil && before.chooser != nil {
+		e.chooser = before.chooser
+	}
+	names := e.Certificates
+	if len(names) == 0 {
+		names = []string{termination.CertificateLocal}
+	}
+	for _, name := range names {
+		if name == termination.CertificateLocal {
+			chain, err := g.local.chain(config.LocalCAs, e.Endpoint, g.now())
+			if err != nil {
+				e.problem = err.Error()
+				continue
+			}
+			e.chains = append(e.chains, chain)
+			continue
+		}
+		c := config.Certificate(name)
+		e.chains = append(e.chains, servercert.Chain{Certificates: c.Chain, Key: c.Key})
+	}
+	if len(e.chains) > 0 {
+		e.problem = "" // another certificate answers
+	}
+}
