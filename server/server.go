@@ -17,12 +17,16 @@ import (
 	"countersign/static"
 	"countersign/store"
 	"countersign/termination"
+	"countersign/termination/gateway"
+	"countersign/termination/live"
 	"countersign/views"
 )
 
 // Options are what a dashboard needs.
 type Options struct {
 	Store   *store.Store
+	Hub     *live.Hub                                        // nil: no live feed
+	Gateway *gateway.Gateway                                 // nil: nothing is served, only the configuration is kept
 	Prepare func(*termination.Config) error                  // compiles without serving; nil: nothing to compile
 	Apply   func(context.Context, *termination.Config) error // the gateway's; nil: nothing is served
 	Log     *slog.Logger                                     // nil: discards
