@@ -15,6 +15,10 @@
 //
 //	config := &tls.Config{Certificates: []tls.Certificate{alice.TLS()}, RootCAs: ca.Pool()}
 //
+// Attacks are run against code under test as an Attack describes. They take place
+// in a World, which the code under test must serve; the naive servers serve it
+// with one Flaw or another.
+//
 // A mistake in the use of the kit (an option that cannot be signed) panics: it
 // is a defect of the test, not a result.
 package tlstest
