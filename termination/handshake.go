@@ -18,14 +18,14 @@ type Handshake struct {
 	Peer     netip.AddrPort `json:"peer"`
 	Local    netip.AddrPort `json:"local"`
 
-	EndpointID  string      `json:"endpointId,omitempty"`
+	EndpointID  string      `json:"endpoint_id,omitempty"`
 	Endpoint    string      `json:"endpoint,omitempty"` // name at that time
 	Scheme      Scheme      `json:"scheme,omitempty"`
-	TerminateAt TerminateAt `json:"terminateAt,omitempty"`
+	TerminateAt TerminateAt `json:"terminate_at,omitempty"`
 	Mode        Mode        `json:"mode,omitempty"`
 	Revision    uint64      `json:"revision"`
-	PolicyHash  string      `json:"policyHash,omitempty"`
-	Revocation  uint64      `json:"revocationGeneration"`
+	PolicyHash  string      `json:"policy_hash,omitempty"`
+	Revocation  uint64      `json:"revocation_generation"`
 
 	Hello  *ClientHello `json:"hello,omitempty"` // nil when none could be read
 	Chosen *Negotiated  `json:"chosen,omitempty"`
@@ -51,18 +51,18 @@ type Stages struct {
 
 // ClientHello is what the client offered (RFC 8446, section 4.1.2), in its own order, hostile text included.
 type ClientHello struct {
-	ServerName       string   `json:"serverName,omitempty"`
+	ServerName       string   `json:"server_name,omitempty"`
 	ALPN             []string `json:"alpn,omitempty"`
 	Versions         []uint16 `json:"versions"`
-	CipherSuites     []uint16 `json:"cipherSuites"`
+	CipherSuites     []uint16 `json:"cipher_suites"`
 	Groups           []uint16 `json:"groups,omitempty"`
-	KeyShares        []uint16 `json:"keyShares,omitempty"`
-	SignatureSchemes []uint16 `json:"signatureSchemes,omitempty"`
+	KeyShares        []uint16 `json:"key_shares,omitempty"`
+	SignatureSchemes []uint16 `json:"signature_schemes,omitempty"`
 	Extensions       []uint16 `json:"extensions,omitempty"`
-	PostQuantum      bool     `json:"postQuantum"`
+	PostQuantum      bool     `json:"post_quantum"`
 	ECH              bool     `json:"ech"`
-	EarlyData        bool     `json:"earlyData"`
-	OffersResumption bool     `json:"offersResumption"`
+	EarlyData        bool     `json:"early_data"`
+	OffersResumption bool     `json:"offers_resumption"`
 	JA3              string   `json:"ja3,omitempty"`
 	JA4              string   `json:"ja4,omitempty"`
 	Size             int      `json:"size"`    // bytes of the handshake message
@@ -72,11 +72,11 @@ type ClientHello struct {
 // Negotiated is what was agreed upon.
 type Negotiated struct {
 	Version     uint16 `json:"version"`
-	CipherSuite uint16 `json:"cipherSuite"`
+	CipherSuite uint16 `json:"cipher_suite"`
 	Group       uint16 `json:"group,omitempty"`
 	ALPN        string `json:"alpn,omitempty"`
-	PostQuantum bool   `json:"postQuantum"`
-	HelloRetry  bool   `json:"helloRetry,omitempty"`
+	PostQuantum bool   `json:"post_quantum"`
+	HelloRetry  bool   `json:"hello_retry,omitempty"`
 	Resumed     bool   `json:"resumed,omitempty"`
 }
 
@@ -109,10 +109,10 @@ type UpstreamResult struct {
 type ConnectionEnd struct {
 	ID       string          `json:"-"`
 	Time     time.Time       `json:"time"`
-	BytesIn  int64           `json:"bytesIn"`  // from the client
-	BytesOut int64           `json:"bytesOut"` // to the client
+	BytesIn  int64           `json:"bytes_in"`  // from the client
+	BytesOut int64           `json:"bytes_out"` // to the client
 	Requests int64           `json:"requests"`
-	ClosedBy ClosedBy        `json:"closedBy"`
+	ClosedBy ClosedBy        `json:"closed_by"`
 	Reason   Reason          `json:"reason,omitempty"`   // what happened after TLS: upstream_down, host_mismatch, …
 	Detail   string          `json:"detail,omitempty"`   // one sentence about it
 	Upstream *UpstreamResult `json:"upstream,omitempty"` // of an https endpoint, known only at the first request

@@ -64,11 +64,11 @@ type Fix struct {
 
 // Explanation is the verdict in words, made from the actual certificates.
 type Explanation struct {
-	Sentence string `json:"sentence"`           // what happened, in one sentence
-	Right    string `json:"right,omitempty"`    // what was in order
-	Turn     Turn   `json:"turn,omitempty"`     // whose turn it is
-	Fixes    []Fix  `json:"fixes,omitempty"`    // the first is the primary one
-	ClientTo string `json:"toClient,omitempty"` // text for the client's owner, without addresses
+	Sentence string `json:"sentence"`            // what happened, in one sentence
+	Right    string `json:"right,omitempty"`     // what was in order
+	Turn     Turn   `json:"turn,omitempty"`      // whose turn it is
+	Fixes    []Fix  `json:"fixes,omitempty"`     // the first is the primary one
+	ClientTo string `json:"to_client,omitempty"` // text for the client's owner, without addresses
 }
 
 // Verdict is what was decided about a handshake.
