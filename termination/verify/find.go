@@ -13,8 +13,9 @@ import (
 const (
 	maxFoundChains = 8
 	maxChainLength = 16
-	maxSignatures  = 64
 	maxSteps       = 512
+	hotSignatures  = 32  // signature checks while a client waits
+	coldSignatures = 256 // and while it does not
 )
 
 // issuers finds CA certificates by the name that a certificate gives as its issuer.
@@ -48,6 +49,7 @@ func bySubject(certs []*x509.Certificate) map[string][]*x509.Certificate {
 type found struct {
 	chains  []chain             // leaf to anchor, in the order of discovery
 	longest []*x509.Certificate // from the leaf as far as it goes, whether or not a chain was found
+	cut     bool                // a longer way was not followed to its end
 }
 
 type chain struct {
@@ -57,6 +59,19 @@ type chain struct {
 
 // top returns the last certificate of the longest way that leads nowhere: the one whose issuer is missing.
 func (f found) top() *x509.Certificate { return f.longest[len(f.longest)-1] }
+
+// members returns the certificates between leaf and anchor of all chains; of a chain, some may be the policy's own.
+func (f found) members() []*x509.Certificate {
+	var out []*x509.Certificate
+	for _, c := range f.chains {
+		for i, cert := range c.certificates {
+			if i > 0 && i < len(c.certificates)-1 && !contains(out, cert) {
+				out = append(out, cert)
+			}
+		}
+	}
+	return out
+}
 
 // finder looks for chains by name and signature alone: dates, usages and rights are ignored, so that what is wrong with
 // a chain can be named once it was found. It never decides about entry.
@@ -71,12 +86,13 @@ type finder struct {
 
 type link struct{ child, parent *x509.Certificate }
 
-// find searches from presented[0], which must be there, using the others as candidates.
-func (is issuers) find(presented []*x509.Certificate) found {
+// find searches from presented[0], which must be there, using the others as candidates, with no more than this number
+// of signature checks.
+func (is issuers) find(presented []*x509.Certificate, signatures int) found {
 	f := &finder{
 		issuers:    is,
 		presented:  presented[1:],
-		signatures: maxSignatures,
+		signatures: signatures,
 		steps:      maxSteps,
 		links:      map[link]signatureState{},
 	}
@@ -93,23 +109,45 @@ func (f *finder) walk(path []*x509.Certificate) {
 		f.found.chains = append(f.found.chains, chain{append([]*x509.Certificate(nil), path...), f.proven(path)})
 		return
 	}
-	name := string(at.RawIssuer)
-	for _, parents := range [][]*x509.Certificate{f.issuers.anchors[name], f.issuers.helpers[name], f.presented} {
-		for _, parent := range parents {
-			if f.exhausted() || len(path) >= maxChainLength {
-				return
-			}
-			if !bytes.Equal(parent.RawSubject, at.RawIssuer) || contains(path, parent) || !f.linked(at, parent) {
-				continue
-			}
-			f.walk(append(path, parent))
+	for _, parent := range f.parents(at) {
+		if f.steps--; f.steps < 0 || len(f.found.chains) >= maxFoundChains {
+			return
 		}
+		if contains(path, parent) || !f.linked(at, parent) {
+			continue
+		}
+		if len(path) >= maxChainLength {
+			f.found.cut = true
+			return
+		}
+		f.walk(append(path, parent))
 	}
 }
 
-func (f *finder) exhausted() bool {
-	f.steps--
-	return f.steps < 0 || len(f.found.chains) >= maxFoundChains
+// parents returns who may have signed c by name, those whose key identifier fits (RFC 5280, section 4.2.1.1) first: many
+// CA certificates may share a name, and the checks are counted.
+func (f *finder) parents(c *x509.Certificate) []*x509.Certificate {
+	name := string(c.RawIssuer)
+	var fitting, others []*x509.Certificate
+	add := func(parent *x509.Certificate) {
+		if len(c.AuthorityKeyId) > 0 && bytes.Equal(c.AuthorityKeyId, parent.SubjectKeyId) {
+			fitting = append(fitting, parent)
+		} else {
+			others = append(others, parent)
+		}
+	}
+	for _, parent := range f.issuers.anchors[name] {
+		add(parent)
+	}
+	for _, parent := range f.issuers.helpers[name] {
+		add(parent)
+	}
+	for _, parent := range f.presented {
+		if bytes.Equal(parent.RawSubject, c.RawIssuer) {
+			add(parent)
+		}
+	}
+	return append(fitting, others...)
 }
 
 // linked reports whether parent's key may have signed child; each pair is checked once, and no more than the budget

@@ -16,6 +16,8 @@ import (
 const (
 	minRSABits = 2048
 	maxRSABits = 8192 // as crypto/tls has it: a signature check under a larger key costs too much
+
+	nameLimitDetail = "A CA above it may not sign it: "
 )
 
 // inspection collects what is wrong, and what is only worth knowing, about a presented chain.
@@ -40,6 +42,21 @@ func (in *inspection) add(r termination.Reason, c *x509.Certificate, note bool, 
 		check.Certificate = slices.IndexFunc(in.presented, c.Equal)
 	}
 	in.checks = append(in.checks, check)
+}
+
+// it names a certificate as the subject of a sentence; the leaf is what all sentences are about.
+func (in *inspection) it(c *x509.Certificate) string {
+	if c == in.presented[0] {
+		return "It"
+	}
+	return "The CA certificate " + certName(c)
+}
+
+func (in *inspection) whose(c *x509.Certificate, part string) string {
+	if c == in.presented[0] {
+		return "Its " + part
+	}
+	return "The " + part + " of " + certName(c)
 }
 
 func (in *inspection) failed() bool { return failures(in.checks) > 0 }
@@ -135,30 +152,30 @@ func (in *inspection) key(c *x509.Certificate) {
 	switch k := c.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if bits := k.N.BitLen(); bits < minRSABits {
-			in.fail(termination.ReasonCertWeak, c, "The key of %s is RSA with %d bits; at least %d are needed.", certName(c), bits, minRSABits)
+			in.fail(termination.ReasonCertWeak, c, "%s is RSA with %d bits; at least %d are needed.", in.whose(c, "key"), bits, minRSABits)
 		}
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 	default:
-		in.fail(termination.ReasonCertWeak, c, "The key of %s is of a kind that cannot be used here (%s).", certName(c), c.PublicKeyAlgorithm)
+		in.fail(termination.ReasonCertWeak, c, "%s is of a kind that cannot be used here (%s).", in.whose(c, "key"), c.PublicKeyAlgorithm)
 	}
 }
 
 func (in *inspection) signature(c *x509.Certificate) {
 	switch c.SignatureAlgorithm {
 	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
-		in.fail(termination.ReasonCertWeak, c, "%s is signed by %s, which can be forged.", certName(c), c.SignatureAlgorithm)
+		in.fail(termination.ReasonCertWeak, c, "%s is by %s, which can be forged.", in.whose(c, "signature"), c.SignatureAlgorithm)
 	case x509.UnknownSignatureAlgorithm, x509.DSAWithSHA256:
-		in.fail(termination.ReasonCertWeak, c, "%s is signed by an algorithm that cannot be checked here.", certName(c))
+		in.fail(termination.ReasonCertWeak, c, "%s is by an algorithm that cannot be checked here.", in.whose(c, "signature"))
 	}
 }
 
 func (in *inspection) extensions(c *x509.Certificate) {
 	for i, id := range c.UnhandledCriticalExtensions {
 		if i == 4 {
-			in.fail(termination.ReasonCertExtension, c, "%s has %d more such extensions.", certName(c), len(c.UnhandledCriticalExtensions)-i)
+			in.fail(termination.ReasonCertExtension, c, "%s has %d more such extensions.", in.it(c), len(c.UnhandledCriticalExtensions)-i)
 			return
 		}
-		in.fail(termination.ReasonCertExtension, c, "%s has the extension %s, which says that it must be understood, and nobody here does.", certName(c), visible(id.String(), maxNameText))
+		in.fail(termination.ReasonCertExtension, c, "%s has the extension %s, which says that it must be understood, and nobody here does.", in.it(c), visible(id.String(), maxNameText))
 	}
 }
 
@@ -180,6 +197,9 @@ func (in *inspection) issuer(c *x509.Certificate, below int) {
 // limits lets crypto/x509 check name constraints and certificate policies alone, on copies whose every other trait is
 // harmless. It adds only refusals; a chain that cannot be tried so (a signature by SHA-1) is left as it is.
 func (in *inspection) limits(path []*x509.Certificate) {
+	if !slices.ContainsFunc(path[1:], limiting) {
+		return
+	}
 	copies := make([]*x509.Certificate, len(path))
 	for i, c := range path {
 		harmless := *c
@@ -207,10 +227,24 @@ func (in *inspection) limits(path []*x509.Certificate) {
 	}
 }
 
+// limiting reports whether a CA certificate limits what stands below it: name constraints, policy mappings, policy
+// constraints, inhibitAnyPolicy (RFC 5280, sections 4.2.1.10, 4.2.1.5, 4.2.1.11 and 4.2.1.14).
+func limiting(c *x509.Certificate) bool {
+	for _, e := range c.Extensions {
+		if len(e.Id) == 4 && e.Id[0] == 2 && e.Id[1] == 5 && e.Id[2] == 29 {
+			switch e.Id[3] {
+			case 30, 33, 36, 54:
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (in *inspection) limit(leaf *x509.Certificate, err x509.CertificateInvalidError) {
 	switch err.Reason {
 	case x509.CANotAuthorizedForThisName, x509.UnconstrainedName, x509.TooManyConstraints:
-		in.fail(termination.ReasonCertNameLimits, leaf, "A CA in its chain may not sign this name: %s.", visible(err.Detail, maxDetailText))
+		in.fail(termination.ReasonCertNameLimits, leaf, nameLimitDetail+"%s.", visible(err.Detail, maxDetailText))
 	case x509.NoValidChains:
 		in.fail(termination.ReasonCertNameLimits, leaf, "It does not satisfy the certificate policies that a CA in its chain demands.")
 	}

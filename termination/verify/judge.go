@@ -112,7 +112,7 @@ func (p *Policy) bounded(in *inspection) bool {
 	}
 	for _, c := range in.presented {
 		if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSABits {
-			in.fail(termination.ReasonCertMalformed, c, "The key of %s is RSA with %d bits; more than %d are not looked at.", certName(c), k.N.BitLen(), maxRSABits)
+			in.fail(termination.ReasonCertMalformed, c, "%s is RSA with %d bits; more than %d are not looked at.", in.whose(c, "key"), k.N.BitLen(), maxRSABits)
 			return false
 		}
 	}
@@ -136,8 +136,16 @@ func (p *Policy) pinOf(leaf *x509.Certificate) (termination.Pin, bool) {
 
 // verifyChain lets crypto/x509 decide whether a chain to an anchor holds, and refuses more where it is lenient.
 func (p *Policy) verifyChain(in *inspection, leaf *x509.Certificate) Judgement {
+	candidates := in.presented[1:]
+	if tangled(candidates) {
+		f := p.issuers.find(in.presented, hotSignatures)
+		if len(f.chains) == 0 {
+			return in.withoutChain(leaf, f)
+		}
+		candidates = f.members()
+	}
 	between := p.between.Clone()
-	for _, c := range in.presented[1:] {
+	for _, c := range candidates {
 		between.AddCert(c)
 	}
 	chains, err := leaf.Verify(x509.VerifyOptions{
@@ -147,24 +155,41 @@ func (p *Policy) verifyChain(in *inspection, leaf *x509.Certificate) Judgement {
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	var best *inspection
-	var bestChain []*x509.Certificate
-	for _, chain := range chains {
-		attempt := in.with(chain, p.depth)
+	var path []*x509.Certificate
+	for _, c := range chains {
+		attempt := in.with(c, p.depth)
 		if !attempt.failed() {
-			p.completed(attempt, chain)
+			p.completed(attempt, c)
 			return Judgement{
-				Verified: true, Checks: attempt.checks, Path: chain,
-				Authority: p.authority[termination.FingerprintOf(chain[len(chain)-1])],
+				Verified: true, Checks: attempt.checks, Path: c,
+				Authority: p.authority[termination.FingerprintOf(c[len(c)-1])],
 			}
 		}
 		if best == nil || failures(attempt.checks) < failures(best.checks) {
-			best, bestChain = attempt, chain
+			best, path = attempt, c
 		}
 	}
 	if best != nil {
-		return refusal(best, bestChain)
+		return refusal(best, path)
 	}
 	return p.diagnose(in, leaf, err)
+}
+
+// tangled reports whether several candidates share a name. In an honest list that happens with cross-signed CAs; in
+// another it makes crypto/x509 try up to a hundred signatures, so such a list is first reduced by a cheaper search that
+// tries each pair once.
+func tangled(candidates []*x509.Certificate) bool {
+	if len(candidates) < 2 {
+		return false
+	}
+	names := make(map[string]bool, len(candidates))
+	for _, c := range candidates {
+		if names[string(c.RawSubject)] {
+			return true
+		}
+		names[string(c.RawSubject)] = true
+	}
+	return false
 }
 
 // with continues a copy of the inspection along one chain.
@@ -189,7 +214,10 @@ func (p *Policy) completed(in *inspection, chain []*x509.Certificate) {
 
 // diagnose names everything that is wrong after crypto/x509 said no. It cannot change that answer.
 func (p *Policy) diagnose(in *inspection, leaf *x509.Certificate, err error) Judgement {
-	f := p.issuers.find(in.presented)
+	f := p.issuers.find(in.presented, hotSignatures)
+	if len(f.chains) == 0 {
+		return in.withoutChain(leaf, f)
+	}
 	var best *inspection
 	var path []*x509.Certificate
 	for _, c := range f.chains {
@@ -202,24 +230,24 @@ func (p *Policy) diagnose(in *inspection, leaf *x509.Certificate, err error) Jud
 			}
 		}
 	}
-	if best == nil {
-		in.withoutAnchor(leaf)
-		return refusal(in, nil)
-	}
 	if !best.failed() {
 		best.unexplained(leaf, err)
 	}
 	return refusal(best, path)
 }
 
-// withoutAnchor records that no chain leads to an anchor.
-func (in *inspection) withoutAnchor(leaf *x509.Certificate) {
+// withoutChain records that no chain leads to an anchor.
+func (in *inspection) withoutChain(leaf *x509.Certificate, f found) Judgement {
 	in.signature(leaf)
-	if selfSigned(leaf) {
+	switch {
+	case selfSigned(leaf):
 		in.fail(termination.ReasonCertSelf, leaf, "It verifies under its own key: it signed itself.")
-		return
+	case f.cut:
+		in.fail(termination.ReasonChainTooDeep, leaf, "More than %s stand above it; the way was not followed to its end.", count(maxChainLength-1, "CA certificate"))
+	default:
+		in.fail(termination.ReasonCAUnknown, leaf, "It names %s as its issuer, and no chain leads from it to an authority of this policy.", issuerName(leaf))
 	}
-	in.fail(termination.ReasonCAUnknown, leaf, "It names %s as its issuer, and no chain leads from it to an authority of this policy.", issuerName(leaf))
+	return refusal(in, nil)
 }
 
 func refusal(in *inspection, path []*x509.Certificate) Judgement {

@@ -1,0 +1,323 @@
+package verify
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"countersign/termination"
+)
+
+// openingWords explains what happened before there was a ClientHello.
+func (a *account) openingWords(r termination.Reason) termination.Explanation {
+	switch r {
+	case termination.ReasonNotTLS:
+		return a.notTLSWords()
+	case termination.ReasonSilent:
+		return termination.Explanation{
+			Sentence: fmt.Sprintf("A client connected to %s and said nothing for %s.", a.port(), span(a.handshake.Duration)),
+			Right:    "The connection itself works.",
+			Fixes: []termination.Fix{
+				{Text: "Nothing, if it is a port check or a load balancer that only looks whether the port is open."},
+				{Text: "Otherwise look at what stands between the client and the gateway: something lets the connection through, but not its bytes."},
+			},
+		}
+	case termination.ReasonHelloBroken:
+		return a.helloBrokenWords()
+	case termination.ReasonProxyHeader:
+		return termination.Explanation{
+			Sentence: fmt.Sprintf("A PROXY protocol header came to %s, which does not expect one.", a.port()),
+			Fixes:    []termination.Fix{{Text: "Turn the PROXY protocol off in the load balancer in front, for this port."}},
+		}
+	case termination.ReasonStartTLS:
+		return a.startTLSWords()
+	}
+	ex := termination.Explanation{
+		Sentence: fmt.Sprintf("A client was turned away at %s, because a limit was reached.", a.port()),
+		Fixes: []termination.Fix{
+			{Text: "Find who uses most of it: see the addresses of the latest handshakes.", Action: "/live"},
+			{Text: "Or raise the limit under limits in the configuration, if the machine can take it.", Action: "/settings", Lowers: true},
+		},
+	}
+	if e := a.libraryWords(); e != "" {
+		ex.Sentence = fmt.Sprintf("A client was turned away at %s: %s.", a.port(), strings.TrimSuffix(e, "."))
+	}
+	return ex
+}
+
+func (a *account) notTLSWords() termination.Explanation {
+	ex := termination.Explanation{
+		Sentence: fmt.Sprintf("A client spoke something other than TLS to %s, most likely plain HTTP.", a.port()),
+		Fixes:    []termination.Fix{{Text: "Use https:// in the client's URL.", Command: a.callNeighbour()}},
+		ClientTo: a.toClient("it did not begin with TLS", "Please use https:// in its URL."),
+	}
+	if strings.Contains(a.handshake.Error, "HTTP") {
+		ex.Sentence = fmt.Sprintf("A client spoke plain HTTP to %s, where TLS is spoken.", a.port())
+	}
+	return ex
+}
+
+func (a *account) startTLSWords() termination.Explanation {
+	protocol, fix := "another protocol", "Make the client begin with TLS at once."
+	for name, how := range map[string]string{
+		"PostgreSQL": "Make the client begin with TLS at once: PostgreSQL 17 does with sslnegotiation=direct, older ones cannot.",
+		"MySQL":      "MySQL cannot begin with TLS at once. Give it a port of its own that does not pass through here.",
+		"SMTP":       "Make the client use TLS from the first byte (SMTPS, RFC 8314), not STARTTLS.",
+	} {
+		if strings.Contains(a.handshake.Error, name) {
+			protocol, fix = name, how
+		}
+	}
+	return termination.Explanation{
+		Sentence: fmt.Sprintf("A client spoke %s to %s and wanted to go over to TLS later; here TLS comes first.", protocol, a.port()),
+		Fixes:    []termination.Fix{{Text: fix}},
+		ClientTo: a.toClient("it did not begin with TLS", fix),
+	}
+}
+
+func (a *account) helloBrokenWords() termination.Explanation {
+	ex := termination.Explanation{
+		Sentence: fmt.Sprintf("A client began TLS at %s, but its ClientHello cannot be read.", a.port()),
+		Fixes: []termination.Fix{
+			{Text: "Look at the client's TLS library, or at what stands between it and the gateway and changes bytes. See whether another client gets through.", Command: a.callNeighbour()},
+		},
+	}
+	if e := a.libraryWords(); e != "" {
+		ex.Sentence = fmt.Sprintf("A client began TLS at %s, but its ClientHello cannot be read: %s.", a.port(), strings.TrimSuffix(e, "."))
+	}
+	return ex
+}
+
+// callNeighbour is a command that calls an endpoint on this port, if there is one with a name.
+func (a *account) callNeighbour() string {
+	for _, e := range a.search.neighbours(a.handshake) {
+		if e.Host != "" {
+			return a.callEndpoint(e, e.Host)
+		}
+	}
+	return ""
+}
+
+func (a *account) callEndpoint(e *termination.Endpoint, name string) string {
+	if strings.HasPrefix(name, "*.") {
+		return ""
+	}
+	if e.Scheme == termination.SchemeHTTPS {
+		return "curl -v " + urlOf(e, name)
+	}
+	return "openssl s_client -connect " + urlOf(e, name) + " -servername " + name
+}
+
+// nameWords explains a server name that leads nowhere.
+func (a *account) nameWords(r termination.Reason) termination.Explanation {
+	var names []string
+	owner := map[string]*termination.Endpoint{}
+	for _, e := range a.search.neighbours(a.handshake) {
+		for _, n := range e.ServerNames() {
+			names = append(names, n)
+			owner[n] = e
+		}
+	}
+	slices.Sort(names)
+	served := "No name is served there."
+	if len(names) > 0 {
+		served = fmt.Sprintf("%s serves %s.", upperFirst(a.port()), list(names, 5))
+	}
+	if r == termination.ReasonNameMissing {
+		ex := termination.Explanation{
+			Sentence: fmt.Sprintf("A client gave no server name at %s, and no endpoint there answers without one.", a.port()),
+			Right:    served,
+			ClientTo: a.toClient("it gave no server name (SNI)", "Please connect by name and not by IP address."),
+			Fixes: []termination.Fix{
+				{Text: "Connect by name, not by IP address: TLS sends no server name with an address.", Command: a.callNeighbour()},
+				{Text: "Or define a fallback endpoint, whose URL has no host: then everyone reaches it who gives no name, or an unknown one.", Action: "/endpoints/new", Lowers: true},
+			},
+		}
+		return ex
+	}
+	return a.unknownNameWords(names, owner, served)
+}
+
+func (a *account) unknownNameWords(names []string, owner map[string]*termination.Endpoint, served string) termination.Explanation {
+	asked := ""
+	if a.handshake.Hello != nil {
+		asked = a.handshake.Hello.ServerName
+	}
+	ex := termination.Explanation{
+		Sentence: fmt.Sprintf("A client asked for “%s” at %s, and no endpoint there has that name.", visible(asked, maxNameText), a.port()),
+		Right:    served,
+	}
+	name, err := termination.NormalizeName(asked)
+	if err != nil {
+		ex.Fixes = []termination.Fix{{Text: "Correct the name in the client: this one is no host name."}}
+		return ex
+	}
+	ex.ClientTo = fmt.Sprintf("Your client asked for the name %s, which is not served there. Please correct the name.", name)
+	for i := range a.search.cfg.Endpoints {
+		e := &a.search.cfg.Endpoints[i]
+		if !slices.Contains(e.ServerNames(), name) {
+			continue
+		}
+		if !e.Enabled {
+			ex.Turn = termination.TurnOperator
+			ex.Fixes = append(ex.Fixes, termination.Fix{Text: fmt.Sprintf("The endpoint %s has that name, but is stopped: start it.", e.Name), Action: "/endpoints/" + url.PathEscape(e.Name)})
+		} else {
+			ex.Fixes = append(ex.Fixes, termination.Fix{Text: fmt.Sprintf("That name is served on port %d: call it there.", e.Port), Command: a.callEndpoint(e, name)})
+		}
+	}
+	for _, n := range nearest(name, names) {
+		ex.Fixes = append(ex.Fixes, termination.Fix{Text: fmt.Sprintf("Correct the name in the client, if it means %s.", n), Command: a.callEndpoint(owner[n], n)})
+	}
+	ex.Fixes = append(ex.Fixes, termination.Fix{Text: fmt.Sprintf("Or create an endpoint for %s, or add the name to the aliases of one.", name), Action: "/endpoints/new?host=" + url.QueryEscape(name)})
+	return ex
+}
+
+// offerWords explains what client and endpoint could not agree upon.
+func (a *account) offerWords(r termination.Reason) termination.Explanation {
+	hello := a.handshake.Hello
+	if hello == nil {
+		hello = &termination.ClientHello{}
+	}
+	switch r {
+	case termination.ReasonVersionLow:
+		return a.versionWords(hello)
+	case termination.ReasonNoCommonSuite:
+		return a.suiteWords(hello)
+	case termination.ReasonNoCommonGroup:
+		return a.groupWords(hello)
+	case termination.ReasonALPN:
+		return a.alpnWords(hello)
+	}
+	return termination.Explanation{
+		Sentence: "The client sent data before the handshake was done (0-RTT). It is never accepted here, because such data can be replayed.",
+		Right:    "The client repeats it by itself; nothing is lost.",
+		Fixes:    []termination.Fix{{Text: "Do nothing, or turn 0-RTT off in the client to save it the attempt."}},
+	}
+}
+
+func (a *account) versionWords(hello *termination.ClientHello) termination.Explanation {
+	low, high := uint16(tls.VersionTLS12), uint16(tls.VersionTLS13)
+	if a.endpoint != nil {
+		if a.endpoint.MinVersion != 0 {
+			low = a.endpoint.MinVersion
+		}
+		if a.endpoint.MaxVersion != 0 {
+			high = a.endpoint.MaxVersion
+		}
+	}
+	allowed := tls.VersionName(low)
+	if low != high {
+		allowed += " to " + tls.VersionName(high)
+	}
+	ex := termination.Explanation{
+		Sentence: fmt.Sprintf("A client offers %s, and %s speaks %s.", orNothing(versions(hello.Versions), 6), a.at(), allowed),
+		ClientTo: a.toClient(fmt.Sprintf("it offers %s only", orNothing(versions(hello.Versions), 6)), fmt.Sprintf("Please upgrade its TLS library to one that speaks %s.", allowed)),
+		Fixes:    []termination.Fix{{Text: fmt.Sprintf("Upgrade the client's TLS library to one that speaks %s, or allow that version in it.", allowed)}},
+	}
+	switch {
+	case slices.Contains(hello.Versions, tls.VersionTLS12) && low > tls.VersionTLS12:
+		ex.Fixes = append(ex.Fixes, termination.Fix{Text: fmt.Sprintf("Or lower the minimum of %s to TLS 1.2: then all its clients may use it.", a.at()), Action: a.endpointPage(), Lowers: true})
+	case slices.Contains(hello.Versions, tls.VersionTLS13) && high < tls.VersionTLS13:
+		ex.Turn = termination.TurnOperator
+		ex.Fixes = []termination.Fix{{Text: fmt.Sprintf("Raise the maximum of %s to TLS 1.3.", a.at()), Action: a.endpointPage()}, ex.Fixes[0]}
+	default:
+		ex.Right = "TLS 1.2 is the lowest that is offered here; there is no setting for less."
+	}
+	return ex
+}
+
+func (a *account) suiteWords(hello *termination.ClientHello) termination.Explanation {
+	var offered []string
+	for _, id := range hello.CipherSuites {
+		if !grease(id) {
+			offered = append(offered, tls.CipherSuiteName(id))
+		}
+	}
+	var allowed []string
+	for _, s := range tls.CipherSuites() {
+		if strings.HasPrefix(s.Name, "TLS_ECDHE_") || strings.HasPrefix(s.Name, "TLS_AES_") || strings.HasPrefix(s.Name, "TLS_CHACHA20_") {
+			allowed = append(allowed, s.Name)
+		}
+	}
+	ex := termination.Explanation{
+		Sentence: fmt.Sprintf("A client and %s have no cipher suite in common. It offers %s; allowed are %s.", a.at(), orNothing(offered, 8), list(allowed, 20)),
+		Fixes:    []termination.Fix{{Text: "Upgrade the client, or allow one of these suites in it."}},
+		ClientTo: a.toClient("it offers no cipher suite that is allowed there", "Please upgrade it, or allow an ECDHE suite with AES-GCM or ChaCha20 in it."),
+	}
+	rsa := slices.ContainsFunc(offered, func(n string) bool { return strings.HasPrefix(n, "TLS_ECDHE_RSA_") })
+	ecdsa := slices.ContainsFunc(offered, func(n string) bool { return strings.HasPrefix(n, "TLS_ECDHE_ECDSA_") })
+	if rsa && !ecdsa {
+		ex.Fixes = append(ex.Fixes, termination.Fix{Text: fmt.Sprintf("Or give %s a server certificate with an RSA key beside its own: in TLS 1.2 the suites that this client offers need one.", a.at()), Action: a.endpointPage()})
+	}
+	return ex
+}
+
+func (a *account) groupWords(hello *termination.ClientHello) termination.Explanation {
+	var offered []string
+	for _, id := range hello.Groups {
+		if !grease(id) {
+			offered = append(offered, groupName(id))
+		}
+	}
+	return termination.Explanation{
+		Sentence: fmt.Sprintf("A client and %s have no key exchange group in common. It offers %s; allowed are X25519MLKEM768, X25519, P-256, P-384 and P-521.", a.at(), orNothing(offered, 8)),
+		Fixes:    []termination.Fix{{Text: "Enable X25519 or P-256 in the client."}},
+		ClientTo: a.toClient("it offers no key exchange group that is allowed there", "Please enable X25519 or P-256 in it."),
+	}
+}
+
+// groupName names the groups of the TLS registry that are met in practice.
+func groupName(id uint16) string {
+	switch id {
+	case 23:
+		return "P-256"
+	case 24:
+		return "P-384"
+	case 25:
+		return "P-521"
+	case 29:
+		return "X25519"
+	case 30:
+		return "X448"
+	case 256, 257, 258, 259, 260:
+		return fmt.Sprintf("ffdhe%d", []int{2048, 3072, 4096, 6144, 8192}[id-256])
+	case 4587:
+		return "SecP256r1MLKEM768"
+	case 4588:
+		return "X25519MLKEM768"
+	case 4589:
+		return "SecP384r1MLKEM1024"
+	}
+	return fmt.Sprintf("0x%04x", id)
+}
+
+func (a *account) alpnWords(hello *termination.ClientHello) termination.Explanation {
+	var offered []string
+	for _, p := range hello.ALPN {
+		if len(offered) < 8 {
+			offered = append(offered, "“"+visible(p, 32)+"”")
+		}
+	}
+	return termination.Explanation{
+		Sentence: fmt.Sprintf("A client wants to speak %s inside TLS, and %s speaks h2 and http/1.1.", orNothing(offered, 8), a.at()),
+		Fixes:    []termination.Fix{{Text: "Make the client offer h2 or http/1.1 by ALPN, or nothing. For another protocol, use an endpoint with a tls:// URL."}},
+		ClientTo: a.toClient(fmt.Sprintf("it offers only %s as its application protocol", orNothing(offered, 8)), "Please make it offer h2 or http/1.1."),
+	}
+}
+
+func orNothing(names []string, limit int) string {
+	if len(names) == 0 {
+		return "nothing that can be named"
+	}
+	return list(names, limit)
+}
+
+// upperFirst makes a sentence of a clause; it leaves anything but ASCII alone.
+func upperFirst(s string) string {
+	if s != "" && s[0] >= 'a' && s[0] <= 'z' {
+		return strings.ToUpper(s[:1]) + s[1:]
+	}
+	return s
+}

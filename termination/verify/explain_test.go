@@ -1,0 +1,531 @@
+package verify_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"countersign/termination"
+	"countersign/termination/tlstest"
+	"countersign/termination/verify"
+)
+
+var update = flag.Bool("update", false, "write the explanations that the tests compare with")
+
+// noon is the moment at which everything in these tests happens.
+var noon = time.Date(2026, 11, 22, 14, 58, 7, 0, time.UTC)
+
+const day = 24 * time.Hour
+
+// years is a validity around noon for CAs.
+var years = tlstest.Valid(noon.Add(-1000*day), noon.Add(1000*day))
+
+func ca(name, org string, opts ...tlstest.Option) *tlstest.Cert {
+	return tlstest.NewCA(append([]tlstest.Option{tlstest.CN(name), tlstest.Org(org), years}, opts...)...)
+}
+
+func intermediate(issuer *tlstest.Cert, name, org string, opts ...tlstest.Option) *tlstest.Cert {
+	return issuer.Intermediate(append([]tlstest.Option{tlstest.CN(name), tlstest.Org(org), years}, opts...)...)
+}
+
+// client makes a leaf for billing-batch that is good at noon.
+func client(issuer *tlstest.Cert, opts ...tlstest.Option) *tlstest.Cert {
+	first := []tlstest.Option{
+		tlstest.Org("Acme"), tlstest.URI("spiffe://prod/batch/billing"), tlstest.Serial(0x1f3a),
+		tlstest.Valid(noon.Add(-27*day), noon.Add(3*day)),
+	}
+	return issuer.Client("billing-batch", append(first, opts...)...)
+}
+
+// world is a gateway with a few endpoints, and the strangers around it.
+type world struct {
+	cfg    *termination.Config
+	search *verify.Search
+
+	root, issuing, partner, lab, labIssuing, local *tlstest.Cert
+	stranger, remade, impostor, public             *tlstest.Cert
+	pinned, badge                                  *tlstest.Cert
+	oldRoot, spare                                 *tlstest.Cert
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{
+		root:     ca("Acme Root R1", "Acme"),
+		partner:  ca("Partner CA", "Partner Ltd"),
+		lab:      ca("Lab Root", "Lab"),
+		local:    ca("Countersign local CA", "Countersign"),
+		stranger: ca("Old Devices CA", "Devices Inc"),
+		public:   ca("Public CA", "Public"),
+		spare:    ca("Spare CA", "Spare"),
+		pinned:   tlstest.SelfSigned(tlstest.CN("kiosk"), years),
+		badge:    tlstest.SelfSigned(tlstest.CN("badge"), tlstest.Valid(noon.Add(-30*day), noon.Add(-90*time.Minute))),
+		oldRoot:  ca("Acme Root R0", "Acme", tlstest.Valid(noon.Add(-4000*day), noon.Add(-40*day))),
+	}
+	w.issuing = intermediate(w.root, "Acme Issuing CA 2", "Acme")
+	w.labIssuing = intermediate(w.lab, "Lab Issuing CA", "Lab")
+	w.remade = w.root.Impostor(years, tlstest.SubjectKeyID([]byte{1, 2, 3, 4}))
+	w.impostor = w.root.Impostor(years)
+	var pins []termination.Pin
+	for _, s := range []string{w.pinned.Fingerprint(), "spki:" + w.badge.SPKI()} {
+		pin, err := termination.ParsePin(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pins = append(pins, pin)
+	}
+	renewed := termination.Authority{Name: "renewed", Certificates: []termination.CACertificate{
+		{Certificate: w.oldRoot.Reissue(w.oldRoot, years).X509, Role: termination.RoleAnchor},
+	}}
+	server := w.public.Server("shop.example.com", years)
+	ended := w.public.Server("old.example.com", tlstest.Valid(noon.Add(-90*day), noon.Add(-2*day)))
+	w.cfg = &termination.Config{
+		Limits: termination.DefaultLimits(),
+		Authorities: []termination.Authority{
+			authority("acme", w.root),
+			authority("partners", w.partner),
+			authority("lab", w.lab),
+			authority("lab with issuing CA", w.lab, w.labIssuing),
+			authority("local", w.local),
+			authority("legacy", w.oldRoot),
+			authority("spare", w.spare),
+			renewed,
+		},
+		LocalCAs: []termination.LocalCA{{Name: "local", Certificate: w.local.X509, Key: w.local.Key}},
+		Certificates: []termination.Certificate{
+			{Name: "shop", Chain: []*x509.Certificate{server.X509}, Key: server.Key},
+			{Name: "old", Chain: []*x509.Certificate{ended.X509}, Key: ended.Key},
+		},
+	}
+	add := func(name, host string, change func(*termination.Endpoint)) {
+		e := termination.Endpoint{
+			ID: "ep_" + name, Name: name, Enabled: true, Scheme: termination.SchemeHTTPS, Host: host,
+			Listen: netip.MustParseAddr("127.0.0.1"), Port: 8443, TerminateAt: termination.AtEdge,
+			Upstream:   termination.Upstream{Scheme: termination.UpstreamHTTP, Address: "127.0.0.1:8080"},
+			ClientAuth: termination.ClientAuth{Mode: termination.ModeRequire, Announce: true, OnLoss: termination.OnLossClose},
+		}
+		change(&e)
+		w.cfg.Endpoints = append(w.cfg.Endpoints, e)
+	}
+	trust := func(names ...string) func(*termination.Endpoint) {
+		return func(e *termination.Endpoint) { e.ClientAuth.Authorities = names }
+	}
+	add("payments", "payments.example.com", func(e *termination.Endpoint) {
+		e.ClientAuth.Authorities = []string{"acme"}
+		e.Certificates = []string{"shop"}
+	})
+	add("erp", "erp.example.com", trust("partners"))
+	add("bench", "bench.example.com", trust("lab"))
+	add("demo", "demo.localhost", trust("local"))
+	add("legacy", "legacy.example.com", trust("legacy"))
+	add("kiosks", "kiosks.example.com", func(e *termination.Endpoint) { e.ClientAuth.Pins = pins[:1] })
+	add("badges", "badges.example.com", func(e *termination.Endpoint) { e.ClientAuth.Pins = pins[1:] })
+	add("shop", "shop.example.com", func(e *termination.Endpoint) {
+		e.Certificates = []string{"shop"}
+		e.ClientAuth = termination.ClientAuth{Mode: termination.ModeRequest, Authorities: []string{"acme"}}
+		e.MinVersion = tls.VersionTLS13
+	})
+	add("old", "old.example.com", func(e *termination.Endpoint) {
+		e.Certificates = []string{"old"}
+		e.ClientAuth = termination.ClientAuth{Mode: termination.ModeOff}
+	})
+	add("raw", "raw.example.com", func(e *termination.Endpoint) {
+		e.Scheme = termination.SchemeTLS
+		e.Upstream = termination.Upstream{Scheme: termination.UpstreamTCP, Address: "127.0.0.1:5432"}
+		e.ClientAuth.Authorities = []string{"acme"}
+	})
+	add("archive", "archive.example.com", func(e *termination.Endpoint) {
+		e.Enabled = false
+		e.ClientAuth.Mode = termination.ModeOff
+	})
+	add("elsewhere", "elsewhere.example.com", func(e *termination.Endpoint) {
+		e.Port = 9443
+		e.ClientAuth.Mode = termination.ModeOff
+	})
+	w.search = verify.NewSearch(w.cfg)
+	return w
+}
+
+// handshake is a record at an endpoint, as it is before it is explained.
+func (w *world) handshake(endpoint string, outcome termination.Outcome, reason termination.Reason) *termination.Handshake {
+	h := &termination.Handshake{
+		ID: "hs_test", Time: noon, Duration: 10 * time.Second,
+		Peer: netip.MustParseAddrPort("203.0.113.9:50123"), Local: netip.MustParseAddrPort("127.0.0.1:8443"),
+		Hello:   &termination.ClientHello{Versions: []uint16{0x1a1a, tls.VersionTLS13, tls.VersionTLS12}},
+		Verdict: termination.Verdict{Outcome: outcome, Reason: reason},
+	}
+	if info, ok := reason.Info(); ok {
+		h.Verdict.Beat = info.Beat
+		if info.Alert != 0 && outcome == termination.OutcomeRefused {
+			h.Alert = &termination.Alert{Number: info.Alert, Name: alertNames[info.Alert], Sent: true}
+		}
+	}
+	if e := w.cfg.Endpoint(endpoint); e != nil {
+		h.EndpointID, h.Endpoint, h.Mode = e.ID, e.Name, e.ClientAuth.Mode
+		h.Hello.ServerName = e.Host
+	}
+	return h
+}
+
+var alertNames = map[uint8]string{
+	40: "handshake_failure", 42: "bad_certificate", 45: "certificate_expired", 48: "unknown_ca", 51: "decrypt_error",
+	70: "protocol_version", 80: "internal_error", 112: "unrecognized_name", 116: "certificate_required", 120: "no_application_protocol",
+}
+
+// judged is the record of a client that presented these certificates to an endpoint.
+func (w *world) judged(t testing.TB, endpoint string, presented ...*x509.Certificate) *termination.Handshake {
+	t.Helper()
+	p, err := verify.Compile(w.cfg, w.cfg.Endpoint(endpoint).ClientAuth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := p.Judge(presented, noon)
+	outcome := termination.OutcomeRefused
+	switch {
+	case j.Verified:
+		outcome = termination.OutcomeVerified
+	case j.In:
+		outcome = termination.OutcomeOpen
+	}
+	h := w.handshake(endpoint, outcome, j.Reason)
+	h.Presented, h.Path, h.PolicyHash = presented, j.Path, p.Hash()
+	h.Verdict.Checks = j.Checks
+	if len(presented) > 0 {
+		h.Client = verify.BestName(presented[0])
+		h.Client.Authority, h.Client.Pin = j.Authority, j.Pin
+	}
+	return h
+}
+
+// received makes the alert one that the client sent.
+func received(h *termination.Handshake, number uint8, plaintext bool) *termination.Handshake {
+	h.Alert = &termination.Alert{Number: number, Name: alertNames[number], Plaintext: plaintext}
+	return h
+}
+
+func with(h *termination.Handshake, change func(*termination.Handshake)) *termination.Handshake {
+	change(h)
+	return h
+}
+
+func problem(text string) func(*termination.Handshake) {
+	return func(h *termination.Handshake) { h.Error = text }
+}
+
+// asking makes h one that belongs to no endpoint and asked for this name.
+func asking(name string) func(*termination.Handshake) {
+	return func(h *termination.Handshake) { h.Hello.ServerName = name }
+}
+
+type explained struct {
+	name   string
+	h      *termination.Handshake
+	reason termination.Reason
+}
+
+func (w *world) cases(t testing.TB) []explained {
+	r, b := termination.OutcomeRefused, termination.OutcomeBrokenOff
+	us := termination.OutcomeClientRefused
+	old := tlstest.Valid(noon.Add(-400*day), noon.Add(-5*day))
+	early := tlstest.Valid(noon.Add(4*time.Hour), noon.Add(30*day))
+	oldInter := intermediate(w.root, "Acme Issuing CA 1", "Acme", old)
+	chain := func(c *tlstest.Cert) []*x509.Certificate { return c.Chain() }
+	judged := func(endpoint string, presented ...*x509.Certificate) *termination.Handshake {
+		return w.judged(t, endpoint, presented...)
+	}
+	h := w.handshake
+	deep := w.root
+	for i := range 5 {
+		deep = intermediate(deep, fmt.Sprintf("Acme Level %d", i+1), "Acme")
+	}
+	bidi := w.stranger.Client("x", tlstest.CN("‮gpj.exe\x1b[31m$(reboot)`id`'\"\n; rm -rf /"), years)
+	return []explained{
+		{"verified", judged("payments", chain(client(w.issuing))...), ""},
+		{"verified_pin", judged("kiosks", w.pinned.X509), ""},
+		{"open", judged("shop"), ""},
+		{"passed", h("raw", termination.OutcomePassed, ""), ""},
+
+		{"not_tls", with(h("", b, termination.ReasonNotTLS), problem("the client spoke HTTP")), termination.ReasonNotTLS},
+		{"silent", h("", b, termination.ReasonSilent), termination.ReasonSilent},
+		{"hello_broken", with(h("", b, termination.ReasonHelloBroken), problem("the ClientHello stops half way")), termination.ReasonHelloBroken},
+		{"proxy_header", h("", r, termination.ReasonProxyHeader), termination.ReasonProxyHeader},
+		{"starttls", with(h("", b, termination.ReasonStartTLS), problem("the client spoke PostgreSQL")), termination.ReasonStartTLS},
+		{"overloaded", h("", r, termination.ReasonOverloaded), termination.ReasonOverloaded},
+		{"name_missing", h("", r, termination.ReasonNameMissing), termination.ReasonNameMissing},
+		{"name_unknown", with(h("", r, termination.ReasonNameUnknown), asking("payment.example.com")), termination.ReasonNameUnknown},
+		{"name_unknown_stopped", with(h("", r, termination.ReasonNameUnknown), asking("archive.example.com")), termination.ReasonNameUnknown},
+		{"name_unknown_port", with(h("", r, termination.ReasonNameUnknown), asking("elsewhere.example.com")), termination.ReasonNameUnknown},
+		{"name_unknown_hostile", with(h("", r, termination.ReasonNameUnknown), asking("<img src=x onerror=alert(1)>\x00‮;reboot")), termination.ReasonNameUnknown},
+		{"version_low", with(h("payments", r, termination.ReasonVersionLow), func(h *termination.Handshake) {
+			h.Hello.Versions = []uint16{tls.VersionTLS11, tls.VersionTLS10}
+		}), termination.ReasonVersionLow},
+		{"version_low_minimum", with(h("shop", r, termination.ReasonVersionLow), func(h *termination.Handshake) {
+			h.Hello.Versions = []uint16{tls.VersionTLS12}
+		}), termination.ReasonVersionLow},
+		{"no_common_suite", with(h("payments", r, termination.ReasonNoCommonSuite), func(h *termination.Handshake) {
+			h.Hello.CipherSuites = []uint16{0x0a0a, tls.TLS_RSA_WITH_RC4_128_SHA, tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, 0x00ff}
+		}), termination.ReasonNoCommonSuite},
+		{"no_common_group", with(h("payments", r, termination.ReasonNoCommonGroup), func(h *termination.Handshake) {
+			h.Hello.Groups = []uint16{0x2a2a, 30, 256, 22}
+		}), termination.ReasonNoCommonGroup},
+		{"alpn", with(h("payments", r, termination.ReasonALPN), func(h *termination.Handshake) {
+			h.Hello.ALPN = []string{"mqtt", "\x1b[31mfoo"}
+		}), termination.ReasonALPN},
+		{"early_data", h("payments", termination.OutcomeOpen, termination.ReasonEarlyData), termination.ReasonEarlyData},
+		{"policy_unreadable", with(h("payments", r, termination.ReasonPolicyUnreadable), problem("there is no authority \"acme\"")), termination.ReasonPolicyUnreadable},
+
+		{"client_refused_us_ca", with(received(h("demo", us, termination.ReasonClientRefusedUsCA), 48, true), problem("tls: bad record MAC")), termination.ReasonClientRefusedUsCA},
+		{"client_refused_us_ca_uploaded", received(h("payments", us, termination.ReasonClientRefusedUsCA), 48, false), termination.ReasonClientRefusedUsCA},
+		{"client_refused_us_name", received(h("payments", us, termination.ReasonClientRefusedUs), 42, false), termination.ReasonClientRefusedUsName},
+		{"client_refused_us_date", received(h("old", us, termination.ReasonClientRefusedUs), 42, false), termination.ReasonClientRefusedUsDate},
+		{"client_refused_us_date_clock", received(h("shop", us, termination.ReasonClientRefusedUsDate), 45, false), termination.ReasonClientRefusedUsDate},
+		{"client_refused_us", received(h("shop", us, termination.ReasonClientRefusedUs), 42, false), termination.ReasonClientRefusedUs},
+		{"client_left", h("payments", b, termination.ReasonClientLeft), termination.ReasonClientLeft},
+		{"client_left_late", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Reason, h.Verdict.Beat = termination.ReasonClientLeft, termination.BeatEstablished
+		}), termination.ReasonClientLeft},
+
+		{"cert_missing", judged("payments"), termination.ReasonCertMissing},
+		{"cert_missing_local", judged("demo"), termination.ReasonCertMissing},
+		{"cert_missing_pins", judged("kiosks"), termination.ReasonCertMissing},
+		{"cert_missing_raw", judged("raw"), termination.ReasonCertMissing},
+		{"ca_unknown", judged("payments", chain(client(w.stranger))...), termination.ReasonCAUnknown},
+		{"ca_unknown_with_root", judged("payments", client(w.stranger).X509, w.stranger.X509), termination.ReasonCAUnknown},
+		{"ca_unknown_open", judged("shop", chain(client(w.stranger))...), termination.ReasonCAUnknown},
+		{"ca_unknown_hostile", judged("payments", bidi.X509), termination.ReasonCAUnknown},
+		{"ca_other_endpoint", judged("payments", chain(client(w.partner))...), termination.ReasonCAOtherEndpoint},
+		{"ca_other_endpoint_unused", judged("payments", chain(client(w.spare))...), termination.ReasonCAOtherEndpoint},
+		{"ca_same_name", judged("payments", chain(client(w.remade))...), termination.ReasonCASameName},
+		{"ca_same_name_sent", judged("payments", client(w.impostor).X509, w.impostor.X509), termination.ReasonCASameName},
+		{"chain_gap", judged("payments", client(w.issuing).X509), termination.ReasonChainGap},
+		{"chain_gap_kept", judged("bench", client(w.labIssuing).X509), termination.ReasonChainGap},
+		{"cert_self", judged("payments", tlstest.SelfSigned(tlstest.CN("billing-batch"), years).X509), termination.ReasonCertSelf},
+		{"cert_expired", judged("payments", chain(client(w.issuing, tlstest.Valid(noon.Add(-30*day), noon.Add(-3*day))))...), termination.ReasonCertExpired},
+		{"cert_expired_local", judged("demo", chain(client(w.local, tlstest.Valid(noon.Add(-30*day), noon.Add(-3*day))))...), termination.ReasonCertExpired},
+		{"cert_expired_pinned", judged("badges", w.badge.X509), termination.ReasonCertExpired},
+		{"cert_early", judged("payments", chain(client(w.issuing, early))...), termination.ReasonCertEarly},
+		{"ca_expired", judged("payments", chain(client(oldInter))...), termination.ReasonCAExpired},
+		{"ca_expired_renewed", judged("legacy", chain(client(w.oldRoot))...), termination.ReasonCAExpired},
+		{"cert_use", judged("payments", chain(client(w.issuing, tlstest.EKU(x509.ExtKeyUsageServerAuth)))...), termination.ReasonCertUse},
+		{"cert_use_ca", judged("payments", chain(client(intermediate(w.root, "Acme Server CA", "Acme", tlstest.EKU(x509.ExtKeyUsageServerAuth))))...), termination.ReasonCertUse},
+		{"cert_weak", judged("payments", chain(client(w.issuing, tlstest.RSA(1024)))...), termination.ReasonCertWeak},
+		{"cert_name_limits", judged("payments", chain(client(intermediate(w.root, "Acme Shops CA", "Acme", tlstest.PermitDNS("shops.example.com")), tlstest.DNS("billing.example.com")))...), termination.ReasonCertNameLimits},
+		{"chain_too_deep", judged("payments", chain(client(deep))...), termination.ReasonChainTooDeep},
+		{"issuer_not_ca", judged("payments", chain(client(intermediate(w.root, "Acme Printer", "Acme", tlstest.CAFalse())))...), termination.ReasonIssuerNotCA},
+		{"cert_extension", judged("payments", chain(client(w.issuing, tlstest.UnknownCritical()))...), termination.ReasonCertExtension},
+		{"cert_malformed", with(h("payments", r, termination.ReasonCertMalformed), problem("tls: failed to parse client certificate: x509: malformed certificate")), termination.ReasonCertMalformed},
+		{"cert_malformed_number", judged("payments", slices.Repeat(chain(client(w.issuing)), 6)...), termination.ReasonCertMalformed},
+		{"several", judged("payments", chain(client(oldInter, old, tlstest.EKU(x509.ExtKeyUsageServerAuth), tlstest.RSA(1024)))...), termination.ReasonCertExpired},
+		{"not_listed", judged("kiosks", chain(client(w.stranger))...), termination.ReasonNotListed},
+		{"not_listed_appended", judged("kiosks", client(w.stranger).X509, w.pinned.X509), termination.ReasonNotListed},
+		{"not_listed_known_ca", judged("kiosks", chain(client(w.partner))...), termination.ReasonNotListed},
+		{"key_proof", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Outcome, h.Verdict.Reason = r, termination.ReasonKeyProof
+			h.Alert = &termination.Alert{Number: 51, Name: alertNames[51], Sent: true}
+		}), termination.ReasonKeyProof},
+
+		{"policy_denied", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Reason = termination.ReasonPolicyDenied
+			h.Error = "the route /admin demands a certificate of the authority partners"
+		}), termination.ReasonPolicyDenied},
+		{"host_mismatch", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Reason = termination.ReasonHostMismatch
+		}), termination.ReasonHostMismatch},
+		{"upstream_down", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Reason = termination.ReasonUpstreamDown
+			h.Upstream = &termination.UpstreamResult{Address: "http://127.0.0.1:8080", Error: "connect: connection refused"}
+		}), termination.ReasonUpstreamDown},
+		{"upstream_down_raw", with(h("raw", r, termination.ReasonUpstreamDown), func(h *termination.Handshake) {
+			h.Upstream = &termination.UpstreamResult{Address: "tcp://127.0.0.1:5432", Error: "connect: connection refused"}
+		}), termination.ReasonUpstreamDown},
+		{"timeout", with(h("payments", b, termination.ReasonTimeout), func(h *termination.Handshake) { h.Verdict.Beat = termination.BeatServerCert }), termination.ReasonTimeout},
+		{"shutdown", h("payments", b, termination.ReasonShutdown), termination.ReasonShutdown},
+	}
+}
+
+var (
+	sha256Hex = regexp.MustCompile(`[0-9a-f]{64}`)
+	shortHex  = regexp.MustCompile(`[0-9a-f]{12}…[0-9a-f]{2}`)
+)
+
+// text is an explanation as the golden files hold it. Keys are new in every run, so fingerprints are masked.
+func text(v termination.Verdict) string {
+	var b strings.Builder
+	ex := v.Explanation
+	fmt.Fprintf(&b, "reason: %s\noutcome: %s\nturn: %s\n\n%s\n", v.Reason, v.Outcome, ex.Turn, ex.Sentence)
+	if ex.Right != "" {
+		fmt.Fprintf(&b, "%s\n", ex.Right)
+	}
+	for i, f := range ex.Fixes {
+		lowers := ""
+		if f.Lowers {
+			lowers = " (lowers security)"
+		}
+		fmt.Fprintf(&b, "\n%d. %s%s\n", i+1, f.Text, lowers)
+		for line := range strings.Lines(f.Command) {
+			fmt.Fprintf(&b, "   $ %s\n", strings.TrimSuffix(line, "\n"))
+		}
+		if f.Action != "" {
+			fmt.Fprintf(&b, "   → %s\n", f.Action)
+		}
+	}
+	if ex.ClientTo != "" {
+		fmt.Fprintf(&b, "\nto the client's owner:\n%s\n", ex.ClientTo)
+	}
+	if len(v.Checks) > 0 {
+		fmt.Fprintf(&b, "\nchecks:%s\n", details(v.Checks))
+	}
+	return shortHex.ReplaceAllString(sha256Hex.ReplaceAllString(b.String(), "<SHA-256>"), "<SHA-256>")
+}
+
+func TestExplanations(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range w.cases(t) {
+		t.Run(tt.name, func(t *testing.T) {
+			w.search.Explain(tt.h, noon)
+			if tt.h.Verdict.Reason != tt.reason {
+				t.Errorf("reason %q, want %q", tt.h.Verdict.Reason, tt.reason)
+			}
+			got := text(tt.h.Verdict)
+			file := filepath.Join("testdata", "explanations", tt.name+".txt")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatalf("%v; run the test with -update and read what it wrote", err)
+			}
+			if got != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+			again := text(tt.h.Verdict)
+			w.search.Explain(tt.h, noon.Add(time.Hour))
+			if twice := text(tt.h.Verdict); twice != again {
+				t.Errorf("explained again, it says\n%s\ninstead of\n%s", twice, again)
+			}
+		})
+	}
+}
+
+func TestEveryReasonOfThisVersionIsExplained(t *testing.T) {
+	covered := map[termination.Reason]bool{}
+	for _, tt := range newWorld(t).cases(t) {
+		covered[tt.reason] = true
+	}
+	for _, info := range termination.Reasons() {
+		if !info.Later && !covered[info.Code] {
+			t.Errorf("no explanation is tested for %q", info.Code)
+		}
+	}
+}
+
+// TestRulesOfExplanations holds what every explanation has to keep, whatever it says.
+func TestRulesOfExplanations(t *testing.T) {
+	w := newWorld(t)
+	cases := w.cases(t)
+	for _, info := range termination.Reasons() { // those without any detail
+		cases = append(cases, explained{"bare " + string(info.Code), w.handshake("payments", info.Outcome, info.Code), info.Code})
+		cases = append(cases, explained{"nowhere " + string(info.Code), w.handshake("", info.Outcome, info.Code), info.Code})
+	}
+	for _, tt := range cases {
+		t.Run(tt.name, func(t *testing.T) {
+			w.search.Explain(tt.h, noon)
+			ex := tt.h.Verdict.Explanation
+			if ex.Sentence == "" {
+				t.Fatal("no sentence")
+			}
+			if tt.h.Verdict.Reason != "" && (ex.Turn == "" || len(ex.Fixes) == 0) {
+				t.Errorf("turn %q, %d fixes", ex.Turn, len(ex.Fixes))
+			}
+			if len(ex.Fixes) > 0 && ex.Fixes[0].Lowers {
+				t.Errorf("the first fix lowers security: %s", ex.Fixes[0].Text)
+			}
+			if strings.Contains(ex.ClientTo, "203.0.113.9") || strings.Contains(ex.ClientTo, "127.0.0.1") {
+				t.Errorf("an address for the client's owner: %s", ex.ClientTo)
+			}
+			all := []string{ex.Sentence, ex.Right, ex.ClientTo}
+			for _, f := range ex.Fixes {
+				all = append(all, f.Text, f.Action)
+				if i := strings.IndexFunc(f.Command, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }); i >= 0 {
+					t.Errorf("command %q", f.Command)
+				}
+				if strings.ContainsAny(f.Command, "`;&<") || strings.Contains(f.Command, "$(") {
+					t.Errorf("command %q", f.Command)
+				}
+				if f.Action != "" && !strings.HasPrefix(f.Action, "/") {
+					t.Errorf("action %q", f.Action)
+				}
+			}
+			for _, c := range tt.h.Verdict.Checks {
+				all = append(all, c.Detail)
+			}
+			for _, s := range all {
+				if len(s) > 2000 {
+					t.Errorf("%d bytes: %s", len(s), s)
+				}
+				if strings.Contains(s, "bad record MAC") {
+					t.Errorf("it repeats bad record MAC: %s", s)
+				}
+				if i := strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r >= 0x202a && r <= 0x202e }); i >= 0 {
+					t.Errorf("raw control characters: %q", s)
+				}
+				if tt.h.Verdict.Reason != termination.ReasonKeyProof && regexp.MustCompile(`(?i)key (is|was|of the client) (proven|right)`).MatchString(s) {
+					t.Errorf("it speaks of a key that was not proven: %s", s)
+				}
+			}
+		})
+	}
+}
+
+// Nothing in a handshake leads to trust by a click: a CA comes in only by a file and a comparison.
+func TestNoFixTrustsWhatWasPresented(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range w.cases(t) {
+		w.search.Explain(tt.h, noon)
+		for _, f := range tt.h.Verdict.Explanation.Fixes {
+			for _, c := range tt.h.Presented {
+				if fp := termination.FingerprintOf(c).String(); strings.Contains(f.Action, fp[:16]) {
+					t.Errorf("%s: an action carries what was presented: %s", tt.name, f.Action)
+				}
+			}
+			if strings.HasPrefix(f.Action, "/authorities") && strings.Contains(f.Text, "everyone comes in") && (!f.Lowers || !strings.Contains(f.Text, "compare")) {
+				t.Errorf("%s: trusting a CA must be marked and ask for a comparison: %s", tt.name, f.Text)
+			}
+		}
+	}
+}
+
+func TestExplainDecidesNothing(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range w.cases(t) {
+		outcome, beat := tt.h.Verdict.Outcome, tt.h.Verdict.Beat
+		name, path := tt.h.Client, slices.Clone(tt.h.Path)
+		w.search.Explain(tt.h, noon)
+		if tt.h.Verdict.Outcome != outcome || tt.h.Verdict.Beat != beat || tt.h.Client != name || len(tt.h.Path) != len(path) {
+			t.Errorf("%s: the record changed", tt.name)
+		}
+	}
+}
+
+// crypto/tls may have refused before our own verification ran: then the checks are made up for.
+func TestMissingChecksAreFilledIn(t *testing.T) {
+	w := newWorld(t)
+	h := w.judged(t, "payments", client(w.issuing, tlstest.Expired(), tlstest.Valid(noon.Add(-30*day), noon.Add(-3*day))).Chain()...)
+	h.Verdict.Checks = nil
+	w.search.Explain(h, noon)
+	if !failed(h.Verdict.Checks, termination.ReasonCertExpired) {
+		t.Errorf("checks:%s", details(h.Verdict.Checks))
+	}
+}
