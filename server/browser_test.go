@@ -132,6 +132,10 @@ func (b *browser) picture(name string) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		b.t.Fatal(err)
 	}
+	// As high as the page, so that what sticks to the window's edges stands at those of the page.
+	width, height := eval[int64](b, `innerWidth`), eval[int64](b, `innerHeight`)
+	b.size(width, max(height, eval[int64](b, `document.documentElement.scrollHeight`)))
+	defer b.size(width, height)
 	data, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
 	if err != nil {
 		b.t.Fatalf("take picture: %v", err)

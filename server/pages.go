@@ -32,7 +32,7 @@ func (s *Server) view(c echo.Context, title string, modules ...string) views.Pag
 	p.User, p.CSRF = who.name, who.csrf
 	p.Said = s.takeSaid(who)
 	p.Nav, p.Settings = s.nav(c.Request().URL.Path)
-	p.Status = views.Status{Version: s.opts.Version}
+	p.Status = views.Status{Version: s.opts.Version, Store: format.Bytes(s.storeSize()), Keep: s.keepWords(c.Request().Context())}
 	if at := s.address.Load(); at != nil {
 		p.Status.Address = at.String()
 	}

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-//go:embed *.js *.svg css/*.css third-party
+//go:embed *.js *.svg THIRD-PARTY.txt css/*.css third-party
 var files embed.FS
 
 // Prefix is the path under which every file is served, before the hash.

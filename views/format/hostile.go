@@ -15,7 +15,7 @@ type Piece struct {
 }
 
 // Pieces takes apart text from a stranger: control characters, bidirectional overrides, other invisible characters and
-// bytes that are not UTF-8 become visible stand-ins, such as ␀ or ⟨U+202E⟩ (CVE-2021-42574 is what they are used for).
+// bytes that are not UTF-8 become visible stand-ins, such as ⟨U+202E⟩ (CVE-2021-42574 is what they are used for).
 func Pieces(s string) []Piece {
 	var out []Piece
 	start := 0
@@ -74,13 +74,7 @@ func standIn(b byte, r rune, n int) string {
 	switch {
 	case r == utf8.RuneError && n <= 1:
 		return fmt.Sprintf("⟨%02X⟩", b)
-	case r < 0x20:
-		return string(rune(0x2400) + r) // ␀ ␁ … the control pictures block
-	case r == 0x7f:
-		return "␡"
-	case r == 0xa0 || r != ' ' && unicode.Is(unicode.Zs, r):
-		return fmt.Sprintf("⟨U+%04X⟩", r)
-	case !unicode.IsGraphic(r), unicode.Is(unicode.Cf, r), unicode.Is(unicode.Variation_Selector, r), invisible(r):
+	case r != ' ' && unicode.Is(unicode.Zs, r), !unicode.IsGraphic(r), unicode.Is(unicode.Cf, r), unicode.Is(unicode.Variation_Selector, r), invisible(r):
 		return fmt.Sprintf("⟨U+%04X⟩", r)
 	}
 	return ""

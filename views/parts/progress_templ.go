@@ -172,7 +172,7 @@ func sealedLine() templ.Component {
 			templ_7745c5c3_Var6 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 15, "<rect x=\"32\" y=\"20\" width=\"100%\" height=\"12\" fill=\"url(#hatch-ok)\"></rect> <line x1=\"32\" x2=\"100%\" y1=\"19\" y2=\"19\" stroke=\"var(--ok)\" stroke-width=\"2\"></line> <line x1=\"32\" x2=\"100%\" y1=\"33\" y2=\"33\" stroke=\"var(--ok)\" stroke-width=\"2\"></line>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 15, "<rect x=\"32\" y=\"20\" width=\"100%\" height=\"12\" fill=\"url(#seal-ok)\"></rect> <line x1=\"32\" x2=\"100%\" y1=\"19\" y2=\"19\" stroke=\"var(--ok)\" stroke-width=\"2\"></line> <line x1=\"32\" x2=\"100%\" y1=\"33\" y2=\"33\" stroke=\"var(--ok)\" stroke-width=\"2\"></line>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -113,18 +113,19 @@ type Life struct {
 	Words            string // the text alternative; empty: how many days of how many are used
 }
 
-// LifeTone warns by the share of life that is left, and by days for what lives longer than a year, so that short-lived
-// certificates do not cry all day: below 20 % or 30 days warn, below 5 % or 7 days bad.
+// LifeTone warns by the share of life that is left, below 20 % and below 5 %. What lives longer than a year must
+// also be within 30 and within 7 days of its end. So neither short-lived certificates nor old roots cry all day.
 func LifeTone(from, until, now time.Time) Tone {
 	const day = 24 * time.Hour
 	total, left := until.Sub(from), until.Sub(now)
-	long := total > 366*day
+	warn, bad := total/5, total/20
+	if total > 366*day {
+		warn, bad = min(warn, 30*day), min(bad, 7*day)
+	}
 	switch {
-	case left <= 0 || now.Before(from):
+	case left <= 0 || now.Before(from) || left < bad:
 		return Bad
-	case left < total/20 || long && left < 7*day:
-		return Bad
-	case left < total/5 || long && left < 30*day:
+	case left < warn:
 		return Warn
 	}
 	return OK
