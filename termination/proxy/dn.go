@@ -8,12 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// Tags of ASN.1 strings (X.680) that encoding/asn1 has no decoder for.
-const (
-	tagTeletex   = 20
-	tagVisible   = 26
-	tagUniversal = 28
-)
+// tagTeletex is the tag of TeletexString (X.680), for which encoding/asn1 has no name.
+const tagTeletex = 20
 
 // shortName gives the name that OpenSSL, and so nginx, prints for an attribute of a distinguished name.
 func shortName(id asn1.ObjectIdentifier) (string, bool) {
@@ -141,7 +137,7 @@ func (a attribute) value() string {
 	return escapeValue(text)
 }
 
-// text decodes the string types of DirectoryString, and IA5String, to UTF-8.
+// text decodes the string types that crypto/x509 takes to UTF-8.
 func (a attribute) text() (string, bool) {
 	if a.Value.Class != asn1.ClassUniversal || a.Value.IsCompound {
 		return "", false
@@ -150,7 +146,7 @@ func (a attribute) text() (string, bool) {
 	switch a.Value.Tag {
 	case asn1.TagUTF8String:
 		return string(b), utf8.Valid(b)
-	case asn1.TagPrintableString, asn1.TagIA5String, asn1.TagNumericString, tagTeletex, tagVisible:
+	case asn1.TagPrintableString, asn1.TagIA5String, asn1.TagNumericString, tagTeletex:
 		latin := make([]rune, len(b)) // OpenSSL takes them as Latin-1
 		for i, c := range b {
 			latin[i] = rune(c)
@@ -165,15 +161,6 @@ func (a attribute) text() (string, bool) {
 			units[i] = uint16(b[2*i])<<8 | uint16(b[2*i+1])
 		}
 		return string(utf16.Decode(units)), true
-	case tagUniversal:
-		if len(b)%4 != 0 {
-			return "", false
-		}
-		runes := make([]rune, len(b)/4)
-		for i := range runes {
-			runes[i] = rune(b[4*i])<<24 | rune(b[4*i+1])<<16 | rune(b[4*i+2])<<8 | rune(b[4*i+3])
-		}
-		return string(runes), true
 	}
 	return "", false
 }

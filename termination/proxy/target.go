@@ -2,10 +2,12 @@ package proxy
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 	"unicode/utf8"
 )
+
+// maxUnescapes bounds how often a path is unescaped to see what might become of it.
+const maxUnescapes = 4
 
 // target is what a request asks for.
 type target struct {
@@ -33,7 +35,7 @@ func readTarget(r *http.Request) (target, error) {
 	}
 	if !strings.HasPrefix(uri, "/") {
 		var err error
-		if uri, err = withoutAuthority(uri, r.URL); err != nil {
+		if uri, err = withoutAuthority(uri, r); err != nil {
 			return target{}, err
 		}
 	}
@@ -49,10 +51,12 @@ func readTarget(r *http.Request) (target, error) {
 	return t, nil
 }
 
-// withoutAuthority turns a request target in absolute form (RFC 9112, section 3.2.2) into one in origin form.
-func withoutAuthority(uri string, u *url.URL) (string, error) {
+// withoutAuthority turns a request target in absolute form (RFC 9112, section 3.2.2) into one in origin form. HTTP/2 has
+// no such form (RFC 9113, section 8.3.1).
+func withoutAuthority(uri string, r *http.Request) (string, error) {
+	u := r.URL
 	_, rest, ok := strings.Cut(uri, "://")
-	if !ok || u.Scheme != "https" || u.Host == "" || u.Opaque != "" || u.User != nil {
+	if !ok || r.ProtoMajor != 1 || u.Host != r.Host || u.Scheme != "https" || u.Host == "" || u.Opaque != "" || u.User != nil {
 		return "", badRequest("An absolute request target must be https:// and a host, without a user.")
 	}
 	i := strings.IndexAny(rest, "/?")
@@ -74,18 +78,22 @@ func readPath(raw string) (string, error) {
 	if err := checkSegments(path); err != nil {
 		return "", err
 	}
-	// Some services unescape twice, and to them "%252e" is a dot. Each turn makes the path shorter.
-	for again := path; strings.Contains(again, "%"); {
+	// Some services unescape more than once, and to them "%252e" is a dot.
+	again := path
+	for range maxUnescapes {
+		if !strings.Contains(again, "%") {
+			return path, nil
+		}
 		next, err := unescape(again, false)
 		if err != nil {
-			return "", badRequest("The path is escaped twice.")
+			break
 		}
 		if next == again {
-			break
+			return path, nil // what percent signs are left stand for themselves
 		}
 		again = next
 	}
-	return path, nil
+	return "", badRequest("The path is escaped twice.")
 }
 
 // checkSegments refuses what some program along the way would clean up, and another would not: then the path that was

@@ -1,0 +1,477 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"countersign/termination"
+	"countersign/termination/tlstest"
+	"countersign/termination/verify"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patient is how long a test waits for what must happen.
+const patient = 20 * time.Second
+
+// front is a small gateway: it ends TLS on one listener, asks every client for a certificate and lets everyone in, so
+// that whoever gets further than they should got past the proxy.
+type front struct {
+	t       testing.TB
+	proxy   *Proxy
+	handler http.Handler
+	address netip.AddrPort
+	ca      *tlstest.Cert // vouches for the server
+	clients *tlstest.Cert // the authority "devices"
+	others  *tlstest.Cert // the authority "partners"
+
+	listener net.Listener
+	server   *http.Server
+	ready    chan net.Conn
+	ended    context.Context
+	running  sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]*frontConn
+	notes []Note
+	noted chan struct{} // closed and made anew with every note
+}
+
+// frontConn is what the front knows of a connection.
+type frontConn struct {
+	http   *Conn
+	raw    net.Conn
+	closed chan struct{} // closes when the proxy asks for the end of the connection
+}
+
+type frontOptions struct {
+	proxy   Options
+	handler func(*front) http.Handler // instead of the proxy
+}
+
+func newFront(t testing.TB, o frontOptions) *front {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(context.Background())
+	f := &front{
+		t: t, proxy: New(o.proxy), listener: listener, address: listener.Addr().(*net.TCPAddr).AddrPort(),
+		ca: tlstest.NewCA(), clients: tlstest.NewCA(tlstest.CN("Devices")), others: tlstest.NewCA(tlstest.CN("Partners")),
+		ready: make(chan net.Conn), ended: ended, conns: map[net.Conn]*frontConn{}, noted: make(chan struct{}),
+	}
+	f.handler = f.proxy
+	if o.handler != nil {
+		f.handler = o.handler(f)
+	}
+	f.server = NewServer(f.handler, ServerOptions{
+		Limits: termination.DefaultLimits(),
+		Log:    slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Conn:   func(nc net.Conn) *Conn { return f.conn(nc).http },
+	})
+	f.running.Go(func() { _ = f.server.Serve(f) })
+	f.running.Go(f.accept)
+	t.Cleanup(func() {
+		end()
+		_ = listener.Close()
+		_ = f.server.Close()
+		f.mu.Lock()
+		for nc := range f.conns {
+			_ = nc.Close()
+		}
+		f.mu.Unlock()
+		f.running.Wait()
+		f.proxy.Close()
+	})
+	return f
+}
+
+// Accept, Close and Addr make the front the listener of its HTTP server.
+func (f *front) Accept() (net.Conn, error) {
+	select {
+	case c := <-f.ready:
+		return c, nil
+	case <-f.ended.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+func (f *front) Close() error   { return nil }
+func (f *front) Addr() net.Addr { return f.listener.Addr() }
+
+func (f *front) conn(nc net.Conn) *frontConn {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.conns[nc]
+}
+
+func (f *front) accept() {
+	server := f.ca.Server("public.test", tlstest.DNS("private.test", "*.wild.test", "open.test", "strict.test", "raw.test"), tlstest.IP("127.0.0.1")).TLS()
+	for {
+		raw, err := f.listener.Accept()
+		if err != nil {
+			return
+		}
+		f.running.Go(func() { f.handshake(raw, server) })
+	}
+}
+
+func (f *front) handshake(raw net.Conn, certificate tls.Certificate) {
+	_ = raw.SetDeadline(time.Now().Add(patient))
+	conn := tls.Server(raw, &tls.Config{
+		Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"},
+	})
+	if err := conn.Handshake(); err != nil {
+		_ = raw.Close()
+		return
+	}
+	_ = raw.SetDeadline(time.Time{})
+	state := conn.ConnectionState()
+	site, _ := f.proxy.current.Load().table.Lookup(f.address, state.ServerName)
+	if site == nil {
+		_ = raw.Close()
+		return
+	}
+	rec := &termination.Handshake{
+		ID: termination.NewID(termination.PrefixHandshake, time.Now()), EndpointID: site.Endpoint.ID,
+		Peer: raw.RemoteAddr().(*net.TCPAddr).AddrPort(), Local: f.address,
+		Hello: &termination.ClientHello{ServerName: state.ServerName},
+		Chosen: &termination.Negotiated{
+			Version: state.Version, CipherSuite: state.CipherSuite, Group: uint16(state.CurveID), ALPN: state.NegotiatedProtocol,
+			PostQuantum: state.CurveID == tls.X25519MLKEM768, Resumed: state.DidResume,
+		},
+		Presented: state.PeerCertificates,
+	}
+	c := &frontConn{raw: raw, closed: make(chan struct{})}
+	var once sync.Once
+	f.mu.Lock()
+	c.http = NewConn(ConnOptions{
+		Handshake: rec, Listen: f.address, Visit: int64(len(f.conns) + 1), Note: f.note,
+		Close: func() {
+			once.Do(func() { close(c.closed) })
+			_ = raw.Close()
+		},
+	})
+	f.conns[conn] = c
+	f.mu.Unlock()
+	select {
+	case f.ready <- conn:
+	case <-f.ended.Done():
+		_ = conn.Close()
+	}
+}
+
+// only returns the one connection that there is.
+func (f *front) only() *frontConn {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.conns) != 1 {
+		f.t.Fatalf("%d connections, want one", len(f.conns))
+	}
+	for _, c := range f.conns {
+		return c
+	}
+	return nil
+}
+
+func (f *front) note(n Note) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.notes = append(f.notes, n)
+	close(f.noted)
+	f.noted = make(chan struct{})
+}
+
+// waitNote waits for a note with that reason.
+func (f *front) waitNote(reason termination.Reason) Note {
+	f.t.Helper()
+	deadline := time.After(patient)
+	for {
+		f.mu.Lock()
+		notes, more := f.notes, f.noted
+		f.mu.Unlock()
+		for _, n := range notes {
+			if n.Reason == reason {
+				return n
+			}
+		}
+		select {
+		case <-more:
+		case <-deadline:
+			f.t.Fatalf("no note says %q; there are %+v", reason, notes)
+		}
+	}
+}
+
+// noNote fails the test if a note has that reason.
+func (f *front) noNote(reason termination.Reason) {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range f.notes {
+		if n.Reason == reason {
+			f.t.Errorf("noted %+v", n)
+		}
+	}
+}
+
+// endpoint makes an https endpoint of the front; change says what is special about it.
+func (f *front) endpoint(host, upstream string, change ...func(*termination.Endpoint)) termination.Endpoint {
+	f.t.Helper()
+	u, err := termination.ParseUpstream(upstream)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	e := termination.Endpoint{
+		ID: "ep_" + host, Name: host, Enabled: true, Scheme: termination.SchemeHTTPS, Host: host,
+		Listen: f.address.Addr(), Port: f.address.Port(), TerminateAt: termination.AtEdge, Upstream: u,
+		ClientAuth: termination.ClientAuth{Mode: termination.ModeOff, OnLoss: termination.OnLossClose},
+	}
+	if host == "" {
+		e.Name, e.ID = "fallback", "ep_fallback"
+	}
+	for _, c := range change {
+		c(&e)
+	}
+	return e
+}
+
+// mode gives an endpoint a client policy on the authority "devices".
+func mode(m termination.Mode) func(*termination.Endpoint) {
+	return func(e *termination.Endpoint) {
+		e.ClientAuth.Mode = m
+		if m != termination.ModeOff {
+			e.ClientAuth.Authorities = []string{"devices"}
+		}
+	}
+}
+
+func forwardNginx(e *termination.Endpoint) {
+	e.ForwardIdentity = []termination.IdentityFormat{termination.IdentityNginx}
+}
+
+func onLoss(l termination.OnLoss) func(*termination.Endpoint) {
+	return func(e *termination.Endpoint) { e.ClientAuth.OnLoss = l }
+}
+
+func trusting(authority string) func(*termination.Endpoint) {
+	return func(e *termination.Endpoint) { e.ClientAuth.Authorities = []string{authority} }
+}
+
+// route adds a route with a policy of its own, or, with an empty mode, the endpoint's.
+func route(path string, m termination.Mode) func(*termination.Endpoint) {
+	return func(e *termination.Endpoint) {
+		r := termination.Route{Path: path}
+		if m != "" {
+			r.ClientAuth = &termination.ClientAuth{Mode: m, OnLoss: termination.OnLossClose}
+			if m != termination.ModeOff {
+				r.ClientAuth.Authorities = []string{"devices"}
+			}
+		}
+		e.Routes = append(e.Routes, r)
+	}
+}
+
+// apply serves these endpoints from now on.
+func (f *front) apply(endpoints ...termination.Endpoint) {
+	f.t.Helper()
+	f.proxy.Swap(f.table(endpoints...))
+}
+
+func (f *front) table(endpoints ...termination.Endpoint) *Table {
+	f.t.Helper()
+	config := &termination.Config{Limits: termination.DefaultLimits(), Endpoints: endpoints}
+	for name, ca := range map[string]*tlstest.Cert{"devices": f.clients, "partners": f.others} {
+		config.Authorities = append(config.Authorities, termination.Authority{
+			ID: "ca_" + name, Name: name, Certificates: []termination.CACertificate{{Certificate: ca.X509, Role: termination.RoleAnchor}},
+		})
+	}
+	var sites []*Site
+	for i := range endpoints {
+		e := &endpoints[i]
+		var policy *verify.Policy
+		var err error
+		if e.TerminateAt == termination.AtEdge {
+			if policy, err = verify.Compile(config, e.ClientAuth); err != nil {
+				f.t.Fatal(err)
+			}
+		}
+		site, err := NewSite(config, e, policy)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		sites = append(sites, site)
+	}
+	table, err := NewTable(sites...)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return table
+}
+
+// clientOptions say how a client connects.
+type clientOptions struct {
+	h2         bool
+	serverName string // "127.0.0.1" means none in the ClientHello
+	cert       *tlstest.Cert
+	maxVersion uint16
+}
+
+func (f *front) tlsConfig(o clientOptions) *tls.Config {
+	c := &tls.Config{ServerName: o.serverName, RootCAs: f.ca.Pool(), MaxVersion: o.maxVersion, NextProtos: []string{"http/1.1"}}
+	if o.h2 {
+		c.NextProtos = []string{"h2"}
+	}
+	if o.cert != nil {
+		cert := o.cert.TLS()
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+	}
+	return c
+}
+
+// client makes an HTTP client whose connections all go to the front, with the server name of the options, whatever the
+// URL says.
+func (f *front) client(o clientOptions) *http.Client {
+	tr := &http.Transport{
+		TLSClientConfig: f.tlsConfig(o), DisableCompression: true, Protocols: new(http.Protocols),
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, f.address.String())
+		},
+	}
+	tr.Protocols.SetHTTP1(!o.h2)
+	tr.Protocols.SetHTTP2(o.h2)
+	f.t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{
+		Transport: tr, Timeout: patient,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// answer is an HTTP response that was read to its end.
+type answer struct {
+	*http.Response
+	body string
+}
+
+func (a answer) String() string { return fmt.Sprintf("%s %s: %.300s", a.Proto, a.Status, a.body) }
+
+// get asks for host and target over a connection of client.
+func (f *front) get(client *http.Client, host, target string, change ...func(*http.Request)) answer {
+	f.t.Helper()
+	a, err := f.try(client, host, target, change...)
+	if err != nil {
+		f.t.Fatalf("GET %s of %s: %v", target, host, err)
+	}
+	return a
+}
+
+func (f *front) try(client *http.Client, host, target string, change ...func(*http.Request)) (answer, error) {
+	f.t.Helper()
+	r, err := http.NewRequest(http.MethodGet, "https://"+f.address.String()+target, nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	r.Host = host
+	for _, c := range change {
+		c(r)
+	}
+	res, err := client.Do(r)
+	if err != nil {
+		return answer{}, err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	return answer{res, string(body)}, err
+}
+
+// dial opens a TLS connection to the front.
+func (f *front) dial(o clientOptions) *tls.Conn {
+	f.t.Helper()
+	conn, err := tls.Dial("tcp", f.address.String(), f.tlsConfig(o))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(patient))
+	f.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// raw writes these bytes over HTTP/1.1 and reads one answer.
+func (f *front) raw(o clientOptions, request string) answer {
+	f.t.Helper()
+	conn := f.dial(o)
+	if _, err := io.WriteString(conn, request); err != nil {
+		f.t.Fatal(err)
+	}
+	return f.readAnswer(bufio.NewReader(conn))
+}
+
+func (f *front) readAnswer(r *bufio.Reader) answer {
+	f.t.Helper()
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		f.t.Fatalf("read the answer: %v", err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		f.t.Fatalf("read the answer's body: %v", err)
+	}
+	return answer{res, string(body)}
+}
+
+// both runs a test over HTTP/1.1 and HTTP/2.
+func both(t *testing.T, test func(t *testing.T, h2 bool)) {
+	t.Run("h1", func(t *testing.T) { test(t, false) })
+	t.Run("h2", func(t *testing.T) { test(t, true) })
+}
+
+// wantStatus fails the test unless the answer has that status.
+func wantStatus(t testing.TB, a answer, status int) {
+	t.Helper()
+	if a.StatusCode != status {
+		t.Errorf("answered %v, want %d", a, status)
+	}
+}
+
+// wantRefused fails the test unless the answer is a problem document with that status and code.
+func wantRefused(t testing.TB, a answer, status int, code string) {
+	t.Helper()
+	wantStatus(t, a, status)
+	if got := a.Header.Get("Content-Type"); got != "application/problem+json" {
+		t.Errorf("content type %q of %v", got, a)
+	}
+	if code != "" && !strings.Contains(a.body, `"code":"`+code+`"`) {
+		t.Errorf("answered %v, want the code %q", a, code)
+	}
+	if !strings.Contains(a.body, `"handshake":"hs_`) {
+		t.Errorf("no handshake ID in %v", a)
+	}
+}
+
+// echo reads the answer of an echoing upstream.
+func echo(t testing.TB, a answer) tlstest.Echo {
+	t.Helper()
+	var e tlstest.Echo
+	if err := json.Unmarshal([]byte(a.body), &e); err != nil {
+		t.Fatalf("%v is not the upstream's answer: %v", a, err)
+	}
+	return e
+}
