@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -59,7 +61,8 @@ type loader struct {
 	names    names
 	broken   map[string]string // ID of an authority or a certificate to why it cannot be used
 	closed   map[string]bool   // IDs of endpoints that let nobody in
-	known    map[string]bool   // IDs that had a problem before; nil: any may have one
+	keys     map[[sha256.Size]byte]crypto.Signer
+	known    map[string]bool // IDs that had a problem before; nil: any may have one
 }
 
 // load reads the configuration out of q. What is invalid in objects that are not known to have a problem is an error;
@@ -67,13 +70,14 @@ type loader struct {
 func (s *Store) load(ctx context.Context, q *sql.Tx, known map[string]bool) (*termination.Config, []Problem, error) {
 	l := &loader{
 		ctx: ctx, store: s, sql: q, known: known, config: &termination.Config{Node: s.node},
-		broken: map[string]string{}, closed: map[string]bool{},
+		broken: map[string]string{}, closed: map[string]bool{}, keys: map[[sha256.Size]byte]crypto.Signer{},
 	}
 	for _, step := range []func() error{l.state, l.authorities, l.certificates, l.localCAs, l.endpoints, l.settle} {
 		if err := step(); err != nil {
 			return nil, nil, err
 		}
 	}
+	s.sealer.keep(l.keys)
 	return l.config, l.problems, nil
 }
 
@@ -126,7 +130,7 @@ func (l *loader) certificates() error {
 	}
 	for _, r := range rows {
 		if r.err == nil {
-			r.Key, r.err = l.store.sealer.open(r.sealed, r.Leaf().PublicKey)
+			r.Key, r.err = l.store.sealer.openKept(r.sealed, r.Leaf().PublicKey, l.keys)
 		}
 		if r.err != nil {
 			l.breaks(KindCertificate, r.ID, r.Name, r.err)
@@ -143,7 +147,7 @@ func (l *loader) localCAs() error {
 		return err
 	}
 	for _, r := range rows {
-		ca, err := r.open(l.config.Authority(r.authority), l.store)
+		ca, err := r.open(l.config.Authority(r.authority), l)
 		if err != nil {
 			l.problem(KindLocalCA, r.authorityID, r.authority, err.Error()+"; it issues nothing")
 			continue

@@ -55,6 +55,8 @@ func historyKind() kind {
 	}
 }
 
+func (k kind) path(dir string) string { return filepath.Join(dir, k.file) }
+
 // dsn puts every pragma into the data source name: one that is run with Exec would reach a single pooled connection.
 // The busy timeout comes first, because the others may already have to wait.
 func dsn(path string, pragmas ...string) string {
@@ -75,7 +77,7 @@ func dsn(path string, pragmas ...string) string {
 // openDatabase opens, checks and migrates one of our files in dir. What it refuses is a [NewerError], [ForeignError] or
 // [DamagedError], and then the file is as it was.
 func openDatabase(ctx context.Context, dir string, k kind, steps []migration, now int64) (*database, error) {
-	path := filepath.Join(dir, k.file)
+	path := k.path(dir)
 	if err := makePrivate(path); err != nil {
 		return nil, err
 	}

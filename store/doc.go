@@ -40,4 +40,12 @@
 // Sessions, sign-in links, API tokens and issued certificates are no part of the configuration: their methods are on
 // [Store] itself and leave the revision as it is. [ErrNoSession], [ErrNoLink] and [ErrNoToken] are all that a wrong
 // secret is told.
+//
+// # History
+//
+// [Store.WriteHistory] takes the batches of the live feed, whose first number is [Store.NextSeq]. [Store.Handshake] gives
+// one record with its certificates, [Store.Handshakes] pages of those that a filter selects, [Store.CountHandshakes] how
+// many, [Store.Counts] the counters by minute, which outlive the records. A goroutine deletes what [HistorySettings] do
+// not keep; it ends with [Store.Close]. When the disk is full or the file is damaged, records are dropped and counted
+// ([Store.Status]), and nothing else stops.
 package store

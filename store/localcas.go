@@ -114,7 +114,7 @@ func readLocalCAs(ctx context.Context, q *sql.Tx) ([]localCARow, error) {
 }
 
 // open finds the issuing certificate in its authority and opens its key.
-func (r localCARow) open(a *termination.Authority, s *Store) (termination.LocalCA, error) {
+func (r localCARow) open(a *termination.Authority, l *loader) (termination.LocalCA, error) {
 	if a == nil {
 		return termination.LocalCA{}, errors.New("its authority cannot be read")
 	}
@@ -122,7 +122,7 @@ func (r localCARow) open(a *termination.Authority, s *Store) (termination.LocalC
 		if f := termination.FingerprintOf(c.Certificate); !bytes.Equal(f[:], r.fingerprint) {
 			continue
 		}
-		key, err := s.sealer.open(r.sealed, c.Certificate.PublicKey)
+		key, err := l.store.sealer.openKept(r.sealed, c.Certificate.PublicKey, l.keys)
 		return termination.LocalCA{Name: a.Name, Certificate: c.Certificate, Key: key}, err
 	}
 	return termination.LocalCA{}, errors.New("its certificate is not in its authority")

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
@@ -23,6 +25,9 @@ const maxKeyFile = 16 << 10
 // Open, not for each key.
 type sealer struct {
 	identity *age.X25519Identity
+
+	mu     sync.Mutex
+	opened map[[sha256.Size]byte]crypto.Signer // keys of the last configuration that was loaded, by their sealed form
 }
 
 // seal encrypts the PKCS #8 form of key.
@@ -69,6 +74,30 @@ func (s *sealer) open(sealed []byte, public crypto.PublicKey) (crypto.Signer, er
 		return nil, errors.New("the opened private key does not belong to the certificate")
 	}
 	return key, nil
+}
+
+// openKept is open, but spares the work for a key that the last configuration had, too. It notes what it opened in
+// kept.
+func (s *sealer) openKept(sealed []byte, public crypto.PublicKey, kept map[[sha256.Size]byte]crypto.Signer) (crypto.Signer, error) {
+	sum := sha256.Sum256(sealed)
+	s.mu.Lock()
+	key := s.opened[sum]
+	s.mu.Unlock()
+	if key == nil || !samePublicKey(key.Public(), public) {
+		var err error
+		if key, err = s.open(sealed, public); err != nil {
+			return nil, err
+		}
+	}
+	kept[sum] = key
+	return key, nil
+}
+
+// keep replaces the keys that are remembered.
+func (s *sealer) keep(kept map[[sha256.Size]byte]crypto.Signer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened = kept
 }
 
 func samePublicKey(a, b crypto.PublicKey) bool {

@@ -26,13 +26,14 @@ type Options struct {
 // Store keeps the configuration and the history of one gateway in one directory. All methods may be called from
 // several goroutines.
 type Store struct {
-	dir    string
-	clock  func() time.Time
-	log    *slog.Logger
-	lock   *os.File
-	config *database
-	sealer *sealer
-	node   string
+	dir     string
+	clock   func() time.Time
+	log     *slog.Logger
+	lock    *os.File
+	config  *database
+	records *history
+	sealer  *sealer
+	node    string
 
 	writing chan struct{}   // holds one token; whoever takes it may write to the configuration
 	known   map[string]bool // IDs of objects with a problem, guarded by writing
@@ -71,6 +72,9 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 		if s.config != nil {
 			_ = s.config.close()
 		}
+		if s.records != nil {
+			_ = s.records.close()
+		}
 		_ = lock.Close()
 		return nil, err
 	}
@@ -98,6 +102,10 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	for _, p := range problems {
 		s.warn(p.Error())
 	}
+	if s.records, err = openHistory(ctx, s.dir, s.now, s.warn); err != nil {
+		return err
+	}
+	s.records.startRetention(s.History)
 	return nil
 }
 
@@ -130,7 +138,10 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	err := s.config.close()
+	err := s.records.close()
+	if cerr := s.config.close(); err == nil {
+		err = cerr
+	}
 	if cerr := s.lock.Close(); err == nil {
 		err = cerr
 	}

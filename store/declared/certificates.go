@@ -22,85 +22,125 @@ func (r *reader) authorities(n ast.Node, d *store.Declared) {
 
 // authority reads one authority and the file that it names.
 func (r *reader) authority(n ast.Node) (termination.Authority, bool) {
-	before := len(r.errors)
+	before := r.failed
 	a := termination.Authority{Origin: termination.OriginFile}
-	anchors := termination.AnchorsRoots
-	var text []byte
-	var source ast.Node
-	take := func(n ast.Node, data []byte) {
-		if source != nil {
-			r.fail(n, "pem and pem_file both say what the authority holds", "keep one of them")
-		}
-		text, source = data, n
-	}
+	anchors := string(termination.AnchorsRoots)
+	at := nodes{}
+	var source *namedFile
+	given := false
 	r.mapping(n, "the authority", map[string]field{
-		"name":     func(n ast.Node) { r.text(n, &a.Name) },
-		"pem_file": func(n ast.Node) { take(n, r.readNamed(n)) },
+		"name": func(n ast.Node) { at["name"] = n; r.text(n, &a.Name) },
+		"pem_file": func(n ast.Node) {
+			given, at["pem"] = true, n
+			source = r.readNamed(n)
+		},
 		"pem": func(n ast.Node) {
 			var s string
-			r.text(n, &s)
-			take(n, []byte(s))
-		},
-		"anchors": func(n ast.Node) {
-			var s string
-			r.text(n, &s)
-			anchors = termination.AnchorPolicy(s)
-			if anchors != termination.AnchorsRoots && anchors != termination.AnchorsAll {
-				r.fail(n, fmt.Sprintf("anchors: %q is unknown", s), "use roots, or all where a chain may stop at an intermediate")
+			given = true
+			if at["pem"] != nil {
+				r.fail(n, "pem and pem_file both say what the authority holds", "keep one of them")
+			} else if at["pem"] = n; r.text(n, &s) {
+				source = &namedFile{node: n, data: []byte(s)}
 			}
 		},
+		"anchors": func(n ast.Node) {
+			at["anchors"] = n
+			r.word(n, "anchors", &anchors, string(termination.AnchorsRoots), string(termination.AnchorsAll))
+		},
 	}, later{"crl_files", "crl_urls", "ocsp_url", "revocation"})
-	if a.Name == "" {
-		r.fail(n, "the authority has no name", "give it one, as in name: devices")
-	}
-	if source == nil {
+	if !given && r.failed == before {
 		r.fail(n, "the authority has no certificates", "give pem_file: or pem:")
 	}
-	r.places[placeKey("authority", a.Name, "")] = placeOf(n)
-	if len(r.errors) > before {
+	if at["anchors"] == nil {
+		at["anchors"] = at["pem"] // what is wrong with the anchors is wrong with the certificates
+	}
+	r.named("authority", n, at, a.Name)
+	if r.failed > before {
 		return a, false
 	}
-	r.places[placeKey("authority", a.Name, "pem")] = placeOf(source)
-	a.Certificates = r.planned(source, text, anchors)
-	return a, len(r.errors) == before
+	a.Certificates = r.planned(source, termination.AnchorPolicy(anchors))
+	return a, r.failed == before
+}
+
+// named checks the name of an object, and notes where the object and its keys stand. An object of a list is found by its
+// name afterwards.
+func (r *reader) named(kind string, n ast.Node, at nodes, name string) {
+	if at["name"] == nil {
+		r.fail(n, "the "+kind+" has no name", "give it one, as in name: api")
+		return
+	}
+	key := placeKey(kind, name, "")
+	if other, taken := r.places[key]; taken {
+		r.fail(at["name"], fmt.Sprintf("the %s of line %d is named %q already", kind, other.line, name), "give each "+kind+" a name of its own")
+		return
+	}
+	if err := termination.CheckName(name); err != nil && name != "" {
+		r.fail(at["name"], err.Error(), "choose another name")
+	}
+	r.places[key] = placeOf(n)
+	for field, n := range at {
+		if n != nil {
+			r.places[placeKey(kind, name, field)] = placeOf(n)
+		}
+	}
 }
 
 // planned reads CA certificates. What a person would be asked about in the dashboard was answered by writing the file;
 // what is refused there is an error here.
-func (r *reader) planned(n ast.Node, text []byte, anchors termination.AnchorPolicy) []termination.CACertificate {
-	upload, err := termination.ReadUpload(text)
+func (r *reader) planned(source *namedFile, anchors termination.AnchorPolicy) []termination.CACertificate {
+	upload, err := termination.ReadUpload(source.data)
 	if err != nil {
-		r.fail(n, err.Error(), "give PEM or DER certificates")
+		r.fail(source.node, source.where(0)+err.Error(), "give PEM or DER certificates")
 		return nil
 	}
 	plan := termination.PlanAuthority(upload, termination.PlanOptions{Anchors: anchors, Declared: true, Now: time.Now()})
+	certificates := plan.Certificates()
+	refused := false
 	for _, i := range plan.Items {
 		if i.Use == termination.UseRefuse || i.Use == termination.UseAsk {
-			r.fail(n, i.Title+": "+i.Message, "")
+			refused = true
+			r.fail(source.node, source.where(i.Line)+i.Title+": "+i.Message, "")
 		}
 	}
-	certificates := plan.Certificates()
-	if len(certificates) == 0 {
-		r.fail(n, "there is no CA certificate in it that can be used", "give the certificate of the CA that signs the clients' certificates")
+	if err := plan.Err(); err != nil && !refused {
+		r.fail(source.node, source.where(0)+err.Error(), "give the certificate of the CA that signs the clients' certificates")
 	}
 	return certificates
 }
 
+// where names the file that an error is in, and the line in that file; "" for text in the configuration itself.
+func (f *namedFile) where(line int) string {
+	switch {
+	case f.path == "":
+		return ""
+	case line == 0:
+		return f.path + ": "
+	}
+	return fmt.Sprintf("%s:%d: ", f.path, line)
+}
+
 // roots reads the CA certificates that an upstream is verified against.
 func (r *reader) roots(n ast.Node) []*x509.Certificate {
-	text := r.readNamed(n)
-	if text == nil {
+	source := r.readNamed(n)
+	if source == nil {
 		return nil
 	}
-	upload, err := termination.ReadUpload(text)
+	upload, err := termination.ReadUpload(source.data)
 	if err != nil {
-		r.fail(n, err.Error(), "give PEM or DER certificates")
+		r.fail(n, source.where(0)+err.Error(), "give PEM or DER certificates")
 		return nil
 	}
 	certificates := upload.Certificates()
+	for _, i := range upload.Items {
+		// Something was meant by each block in the file, so none is left out in silence.
+		if i.Certificate == nil && i.Kind != termination.UploadText && i.Kind != termination.UploadEmpty {
+			r.fail(n, source.where(i.Line)+i.Title+": "+i.Message, "keep only the certificates of CAs in it")
+			return nil
+		}
+	}
 	if len(certificates) == 0 {
 		// An empty pool would mean the system's roots, which nobody asked for.
-		r.fail(n, "there is no certificate in it", "give the CA that signed the upstream's certificate")
+		r.fail(n, source.where(0)+"there is no certificate in it", "give the CA that signed the upstream's certificate")
 	}
 	return certificates
 }
@@ -115,49 +155,46 @@ func (r *reader) certificates(n ast.Node, d *store.Declared) {
 
 // certificate reads one server certificate with its key.
 func (r *reader) certificate(n ast.Node) (termination.Certificate, bool) {
-	before := len(r.errors)
+	before := r.failed
 	var name string
-	var certData, keyData []byte
-	var certNode, keyNode ast.Node
+	var cert, key *namedFile
+	at := nodes{}
 	r.mapping(n, "the certificate", map[string]field{
-		"name":      func(n ast.Node) { r.text(n, &name) },
-		"cert_file": func(n ast.Node) { certNode, certData = n, r.readNamed(n) },
-		"key_file":  func(n ast.Node) { keyNode, keyData = n, r.readNamed(n) },
+		"name":      func(n ast.Node) { at["name"] = n; r.text(n, &name) },
+		"cert_file": func(n ast.Node) { at["cert_file"] = n; cert = r.readNamed(n) },
+		"key_file":  func(n ast.Node) { at["key_file"] = n; key = r.readNamed(n) },
 	}, later{"key_password_file"})
-	if name == "" {
-		r.fail(n, "the certificate has no name", "give it one, as in name: api")
-	}
-	if certNode == nil {
+	if at["cert_file"] == nil && r.failed == before {
 		r.fail(n, "the certificate has no cert_file", "give the file with the leaf first, then the intermediates")
 	}
-	r.places[placeKey("certificate", name, "")] = placeOf(n)
-	if certNode != nil {
-		r.places[placeKey("certificate", name, "cert_file")] = placeOf(certNode)
-	}
-	if keyNode != nil {
-		r.places[placeKey("certificate", name, "key_file")] = placeOf(keyNode)
-	}
-	if len(r.errors) > before {
+	r.named("certificate", n, at, name)
+	if r.failed > before {
 		return termination.Certificate{}, false
 	}
-	read, err := termination.ReadServerCertificate(certData, keyData, time.Now())
+	var keyData []byte
+	if key != nil {
+		keyData = key.data
+	}
+	read, err := termination.ReadServerCertificate(cert.data, keyData, time.Now())
+	clear(cert.data) // a key may be in either
+	clear(keyData)
 	if err != nil {
-		r.failCertificate(certNode, keyNode, err)
+		r.failCertificate(cert, key, err)
 		return termination.Certificate{}, false
 	}
 	return read.Certificate("", name, termination.OriginFile), true
 }
 
 // failCertificate puts an error about a certificate or its key on the line of the file in question.
-func (r *reader) failCertificate(certNode, keyNode ast.Node, err error) {
-	var f termination.FieldError
-	if !errors.As(err, &f) {
-		r.fail(certNode, err.Error(), "")
+func (r *reader) failCertificate(cert, key *namedFile, err error) {
+	f, ok := errors.AsType[termination.FieldError](err)
+	if !ok {
+		r.fail(cert.node, cert.where(0)+err.Error(), "give PEM or DER files")
 		return
 	}
-	at := certNode
-	if f.Field == "key_file" && keyNode != nil {
-		at = keyNode
+	at := cert
+	if f.Field == "key_file" && key != nil {
+		at = key
 	}
-	r.fail(at, f.Problem, f.Advice)
+	r.fail(at.node, at.where(0)+f.Problem, f.Advice)
 }

@@ -20,47 +20,47 @@ func (r *reader) endpoints(n ast.Node, d *store.Declared) {
 	})
 }
 
+// nodes are the values of an object's keys, by the names that the validation gives to fields.
+type nodes map[string]ast.Node
+
+// noting remembers where the value of a key stands, and reads it.
+func (at nodes) noting(key string, f field) field {
+	return func(n ast.Node) { at[key] = n; f(n) }
+}
+
 // endpoint reads one endpoint. It is not ok when something in it is wrong; r.errors then says what.
 func (r *reader) endpoint(n ast.Node) (termination.Endpoint, bool) {
-	before := len(r.errors)
+	before := r.failed
 	e := termination.Endpoint{
 		Origin: termination.OriginFile, Enabled: true, TerminateAt: termination.AtEdge,
 		Listen:     netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 		ClientAuth: noClientAuth(),
 	}
-	at := map[string]place{}
-	noting := func(key string, f field) field {
-		return func(n ast.Node) { at[key] = placeOf(n); f(n) }
-	}
-	hasURL := false
-	var upstream, upstreamTLS ast.Node
+	at := nodes{}
 	r.mapping(n, "the endpoint", map[string]field{
-		"name":             noting("name", func(n ast.Node) { r.text(n, &e.Name) }),
-		"enabled":          noting("enabled", func(n ast.Node) { r.boolean(n, &e.Enabled) }),
-		"url":              noting("url", func(n ast.Node) { hasURL = true; r.url(n, &e) }),
-		"aliases":          noting("aliases", func(n ast.Node) { r.aliases(n, &e.Aliases) }),
-		"listen":           noting("listen", func(n ast.Node) { r.listen(n, &e.Listen) }),
-		"terminate_at":     noting("terminate_at", func(n ast.Node) { r.terminateAt(n, &e.TerminateAt) }),
-		"certificates":     noting("certificates", func(n ast.Node) { r.texts(n, "certificates", &e.Certificates) }),
-		"tls":              noting("tls", func(n ast.Node) { r.versions(n, &e) }),
-		"upstream":         noting("upstream", func(n ast.Node) { upstream = n }),
-		"upstream_tls":     noting("upstream_tls", func(n ast.Node) { upstreamTLS = n }),
-		"client_auth":      noting("client_auth", func(n ast.Node) { e.ClientAuth = r.clientAuth(n, at, "client_auth") }),
-		"forward_identity": noting("forward_identity", func(n ast.Node) { r.forwardIdentity(n, &e.ForwardIdentity) }),
-		"routes":           noting("routes", func(n ast.Node) { e.Routes = r.routes(n, at) }),
-	}, later{"proxy_protocol", "starttls", "upstream_policy", "also", "traffic_policy"})
-	if e.Name == "" {
-		r.fail(n, "the endpoint has no name", "give it one, as in name: api")
-	}
-	if !hasURL {
+		"name":             at.noting("name", func(n ast.Node) { r.text(n, &e.Name) }),
+		"enabled":          at.noting("enabled", func(n ast.Node) { r.boolean(n, &e.Enabled) }),
+		"url":              at.noting("url", func(n ast.Node) { r.url(n, &e) }),
+		"aliases":          at.noting("aliases", func(n ast.Node) { r.serverNames(n, &e.Aliases) }),
+		"listen":           at.noting("listen", func(n ast.Node) { r.listen(n, &e.Listen) }),
+		"terminate_at":     at.noting("terminate_at", func(n ast.Node) { r.terminateAt(n, &e.TerminateAt) }),
+		"certificates":     at.noting("certificates", func(n ast.Node) { r.texts(n, "certificates", &e.Certificates) }),
+		"tls":              at.noting("tls", func(n ast.Node) { r.versions(n, &e) }),
+		"upstream":         at.noting("upstream", func(n ast.Node) { r.upstream(n, &e.Upstream) }),
+		"upstream_tls":     at.noting("upstream_tls", func(ast.Node) {}),
+		"client_auth":      at.noting("client_auth", func(n ast.Node) { e.ClientAuth = r.clientAuth(n, at, "client_auth") }),
+		"forward_identity": at.noting("forward_identity", func(n ast.Node) { r.forwardIdentity(n, &e.ForwardIdentity) }),
+		"routes":           at.noting("routes", func(n ast.Node) { e.Routes = r.routes(n, at) }),
+	}, later{"proxy_protocol", "starttls", "upstream_policy", "also", "traffic_policy", "verbose_refusals"})
+	if at["url"] == nil {
 		r.fail(n, "the endpoint has no url", "give it one, as in url: https://api.example.com:8443")
 	}
-	e.Upstream = r.upstream(n, upstream, upstreamTLS)
-	r.places[placeKey("endpoint", e.Name, "")] = placeOf(n)
-	for key, p := range at {
-		r.places[placeKey("endpoint", e.Name, key)] = p
+	if at["upstream"] == nil {
+		r.fail(n, "the endpoint has no upstream", "name the service behind it, as in upstream: http://127.0.0.1:8080")
 	}
-	return e, len(r.errors) == before
+	r.upstreamTLS(at["upstream_tls"], &e.Upstream)
+	r.named("endpoint", n, at, e.Name)
+	return e, r.failed == before
 }
 
 // noClientAuth is the policy of an endpoint that does not say anything about clients.
@@ -70,9 +70,7 @@ func noClientAuth() termination.ClientAuth {
 
 func (r *reader) url(n ast.Node, e *termination.Endpoint) {
 	var s string
-	before := len(r.errors)
-	r.text(n, &s)
-	if len(r.errors) > before {
+	if !r.text(n, &s) {
 		return
 	}
 	var err error
@@ -81,12 +79,10 @@ func (r *reader) url(n ast.Node, e *termination.Endpoint) {
 	}
 }
 
-func (r *reader) aliases(n ast.Node, into *[]string) {
+func (r *reader) serverNames(n ast.Node, into *[]string) {
 	r.list(n, "aliases", func(_ int, e ast.Node) {
 		var s string
-		before := len(r.errors)
-		r.text(e, &s)
-		if len(r.errors) > before {
+		if !r.text(e, &s) {
 			return
 		}
 		name, err := termination.NormalizeName(s)
@@ -100,9 +96,7 @@ func (r *reader) aliases(n ast.Node, into *[]string) {
 
 func (r *reader) listen(n ast.Node, into *netip.Addr) {
 	var s string
-	before := len(r.errors)
-	r.text(n, &s)
-	if len(r.errors) > before {
+	if !r.text(n, &s) {
 		return
 	}
 	a, err := netip.ParseAddr(strings.Trim(s, "[]"))
@@ -115,7 +109,9 @@ func (r *reader) listen(n ast.Node, into *netip.Addr) {
 
 func (r *reader) terminateAt(n ast.Node, into *termination.TerminateAt) {
 	var s string
-	r.text(n, &s)
+	if !r.text(n, &s) {
+		return
+	}
 	switch termination.TerminateAt(s) {
 	case termination.AtEdge, termination.AtUpstream:
 		*into = termination.TerminateAt(s)
@@ -130,7 +126,9 @@ func (r *reader) versions(n ast.Node, e *termination.Endpoint) {
 	version := func(into *uint16) field {
 		return func(n ast.Node) {
 			var s string
-			r.text(n, &s)
+			if !r.text(n, &s) {
+				return
+			}
 			switch s {
 			case "1.2":
 				*into = tls.VersionTLS12
@@ -144,59 +142,66 @@ func (r *reader) versions(n ast.Node, e *termination.Endpoint) {
 	r.mapping(n, "tls", map[string]field{"min_version": version(&e.MinVersion), "max_version": version(&e.MaxVersion)}, later{"preset", "suites"})
 }
 
-func (r *reader) upstream(endpoint, n, tlsNode ast.Node) termination.Upstream {
-	if n == nil {
-		r.fail(endpoint, "no upstream is given", "name the service behind, as in upstream: http://127.0.0.1:8080")
-		return termination.Upstream{}
-	}
-	if _, list := r.resolve(n).(*ast.SequenceNode); list {
+func (r *reader) upstream(n ast.Node, into *termination.Upstream) {
+	v := r.resolve(n)
+	if _, list := v.(*ast.SequenceNode); list {
 		r.fail(n, "several upstreams are not in this version", "name one")
-		return termination.Upstream{}
+		return
 	}
 	var s string
-	before := len(r.errors)
-	r.text(n, &s)
-	if len(r.errors) > before {
-		return termination.Upstream{}
+	if v == nil || !r.text(n, &s) {
+		return
 	}
 	u, err := termination.ParseUpstream(s)
 	if err != nil {
 		r.fail(n, err.Error(), "write it as in http://127.0.0.1:8080")
-		return u
+		return
 	}
-	if tlsNode != nil {
-		r.upstreamTLS(tlsNode, &u)
-	}
-	return u
+	*into = u
 }
 
+// upstreamTLS reads how an upstream, which was read before, is verified. n may be nil.
 func (r *reader) upstreamTLS(n ast.Node, u *termination.Upstream) {
-	if u.Scheme != termination.UpstreamHTTPS && u.Scheme != termination.UpstreamTLS {
+	if n == nil {
+		return
+	}
+	if u.Scheme != "" && u.Scheme != termination.UpstreamHTTPS && u.Scheme != termination.UpstreamTLS {
 		r.fail(n, fmt.Sprintf("upstream_tls does nothing for %s", u), "use an https:// or tls:// upstream, or remove it")
 	}
 	r.mapping(n, "upstream_tls", map[string]field{
 		"ca_file":     func(n ast.Node) { u.TLS.Roots = r.roots(n) },
-		"server_name": func(n ast.Node) { r.text(n, &u.TLS.ServerName) },
+		"server_name": func(n ast.Node) { r.serverName(n, &u.TLS.ServerName) },
 	}, later{"cert_file", "key_file"})
 }
 
-func (r *reader) clientAuth(n ast.Node, at map[string]place, prefix string) termination.ClientAuth {
+// serverName reads a name or an address that a certificate may be made for.
+func (r *reader) serverName(n ast.Node, into *string) {
+	var s string
+	if !r.text(n, &s) {
+		return
+	}
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		*into = a.String()
+		return
+	}
+	name, err := termination.NormalizeName(s)
+	if err != nil || strings.ContainsAny(s, "*:") {
+		r.fail(n, fmt.Sprintf("%q is no name of a server", s), "write the name that stands in the upstream's certificate, without a port")
+		return
+	}
+	*into = name
+}
+
+// clientAuth reads a client policy. prefix is the name of its field.
+func (r *reader) clientAuth(n ast.Node, at nodes, prefix string) termination.ClientAuth {
+	before := r.failed
 	a := noClientAuth()
 	a.Mode = ""
-	noting := func(key string, f field) field {
-		return func(n ast.Node) { at[prefix+"."+key] = placeOf(n); f(n) }
-	}
+	noting := func(key string, f field) field { return at.noting(prefix+"."+key, f) }
 	r.mapping(n, "client_auth", map[string]field{
 		"mode": noting("mode", func(n ast.Node) {
-			var s string
-			if b, ok := r.resolve(n).(*ast.BoolNode); ok && !b.Value {
-				s = "off" // YAML 1.1 reads the word off as false
-			} else {
-				r.text(n, &s)
-			}
-			if a.Mode = termination.Mode(s); !a.Mode.Valid() {
-				r.fail(n, fmt.Sprintf("mode %q is unknown", s), "use off, request, require_any, optional or require")
-			}
+			r.word(n, "mode", (*string)(&a.Mode), string(termination.ModeOff), string(termination.ModeRequest),
+				string(termination.ModeRequireAny), string(termination.ModeOptional), string(termination.ModeRequire))
 		}),
 		"authorities": noting("authorities", func(n ast.Node) { r.texts(n, "authorities", &a.Authorities) }),
 		"pins":        noting("pins", func(n ast.Node) { r.pins(n, &a.Pins) }),
@@ -204,28 +209,31 @@ func (r *reader) clientAuth(n ast.Node, at map[string]place, prefix string) term
 		"max_depth":   noting("max_depth", func(n ast.Node) { r.integer(n, 1, 10, &a.MaxDepth) }),
 		"announce":    noting("announce", func(n ast.Node) { r.boolean(n, &a.Announce) }),
 		"on_loss": noting("on_loss", func(n ast.Node) {
-			var s string
-			r.text(n, &s)
-			a.OnLoss = termination.OnLoss(s)
+			r.word(n, "on_loss", (*string)(&a.OnLoss), string(termination.OnLossClose), string(termination.OnLossDrain), string(termination.OnLossLeave))
 		}),
 	}, later{"rules", "when", "hygiene", "report_only", "soft"})
-	if a.Mode == "" {
-		a.Mode = termination.ModeOff
-		if len(a.Authorities) > 0 || len(a.Pins) > 0 {
-			a.Mode = termination.ModeRequire // whoever chooses a CA means that it counts
-		}
+	switch {
+	case a.Mode != "" || r.failed > before:
+	case len(a.Authorities) > 0 || len(a.Pins) > 0:
+		a.Mode = termination.ModeRequire // whoever chooses a CA means that it counts
+	default:
+		// Off would be a guess, and one that lets everybody in.
+		r.fail(n, "client_auth says neither a mode nor whom to trust", "write mode: off, or name authorities or pins")
 	}
 	return a
 }
 
 func (r *reader) forwardIdentity(n ast.Node, into *[]termination.IdentityFormat) {
-	if _, isMap := pairsOf(r.resolve(n)); isMap {
+	v := r.resolve(n)
+	if _, isMap := v.(*ast.MappingNode); isMap {
 		r.fail(n, "a map of headers is not in this version", "use [nginx]")
 		return
 	}
 	r.list(n, "forward_identity", func(_ int, e ast.Node) {
 		var s string
-		r.text(e, &s)
+		if !r.text(e, &s) {
+			return
+		}
 		switch s {
 		case string(termination.IdentityNginx):
 			*into = append(*into, termination.IdentityNginx)
@@ -237,30 +245,47 @@ func (r *reader) forwardIdentity(n ast.Node, into *[]termination.IdentityFormat)
 	})
 }
 
-func (r *reader) routes(n ast.Node, at map[string]place) []termination.Route {
+func (r *reader) routes(n ast.Node, at nodes) []termination.Route {
 	var out []termination.Route
-	r.list(n, "routes", func(_ int, e ast.Node) {
+	r.list(n, "routes", func(i int, e ast.Node) {
 		var route termination.Route
-		var upstream, upstreamTLS ast.Node
+		var upstreamTLS ast.Node
+		hasPath := false
+		noting := func(key string, f field) field { return at.noting(routeField(i, key), f) }
 		r.mapping(e, "the route", map[string]field{
-			"path":         func(n ast.Node) { r.text(n, &route.Path) },
-			"upstream":     func(n ast.Node) { upstream = n },
+			"path": noting("path", func(n ast.Node) { hasPath = true; r.path(n, &route.Path) }),
+			"upstream": noting("upstream", func(n ast.Node) {
+				route.Upstream = &termination.Upstream{}
+				r.upstream(n, route.Upstream)
+			}),
 			"upstream_tls": func(n ast.Node) { upstreamTLS = n },
-			"client_auth": func(n ast.Node) {
-				a := r.clientAuth(n, at, "routes.client_auth")
+			"client_auth": noting("client_auth", func(n ast.Node) {
+				a := r.clientAuth(n, at, routeField(i, "client_auth"))
 				route.ClientAuth = &a
-			},
-		}, later{"strip_prefix", "host"})
-		if route.Path == "" {
+			}),
+		}, later{"strip_prefix", "also"})
+		if !hasPath {
 			r.fail(e, "the route has no path", "give it one, as in path: /api")
-		} else if err := termination.CheckRoutePath(route.Path); err != nil {
-			r.fail(e, err.Error(), "write it as in /api")
 		}
-		if upstream != nil {
-			u := r.upstream(e, upstream, upstreamTLS)
-			route.Upstream = &u
+		switch {
+		case route.Upstream != nil:
+			r.upstreamTLS(upstreamTLS, route.Upstream)
+		case upstreamTLS != nil:
+			r.fail(upstreamTLS, "upstream_tls does nothing for a route without an upstream of its own", "move it beside the endpoint's upstream")
 		}
 		out = append(out, route)
 	})
 	return out
+}
+
+func (r *reader) path(n ast.Node, into *string) {
+	var s string
+	if !r.text(n, &s) {
+		return
+	}
+	if err := termination.CheckRoutePath(s); err != nil {
+		r.fail(n, err.Error(), "write it as in /api")
+		return
+	}
+	*into = s
 }

@@ -3,9 +3,7 @@ package declared
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/goccy/go-yaml/ast"
 )
@@ -13,8 +11,20 @@ import (
 // place is where something stands in the file.
 type place struct{ line, column int }
 
+// placeOf returns where a value begins.
 func placeOf(n ast.Node) place {
-	if n == nil || n.GetToken() == nil || n.GetToken().Position == nil {
+	switch v := n.(type) {
+	case nil:
+		return place{}
+	case *ast.MappingNode:
+		// The token of a mapping without braces is its first colon.
+		if !v.IsFlowStyle && len(v.Values) > 0 {
+			n = v.Values[0].Key
+		}
+	case *ast.MappingValueNode:
+		n = v.Key
+	}
+	if n.GetToken() == nil || n.GetToken().Position == nil {
 		return place{}
 	}
 	p := n.GetToken().Position
@@ -26,43 +36,64 @@ type reader struct {
 	file    string
 	dir     string // relative paths begin here
 	getenv  func(string) (string, bool)
-	anchors map[string]ast.Node
+	aliases map[*ast.AliasNode]*ast.AnchorNode
+	visited int // values looked at, those behind aliases each time
 	errors  Errors
+	failed  int      // errors found; more than there are in errors when they are many
 	files   []string // every file that was read
 	places  map[string]place
 }
 
-func (r *reader) fail(n ast.Node, problem, advice string) {
-	at := placeOf(n)
-	r.errors = append(r.errors, Error{File: r.file, Line: at.line, Column: at.column, Problem: problem, Advice: advice})
+const (
+	maxErrors  = 100     // that are listed
+	maxVisited = 500_000 // aliases of aliases multiply
+)
+
+func (r *reader) fail(n ast.Node, problem, advice string) { r.failAt(placeOf(n), problem, advice) }
+
+func (r *reader) failAt(at place, problem, advice string) {
+	if r.failed++; r.failed <= maxErrors {
+		r.errors = append(r.errors, Error{File: r.file, Line: at.line, Column: at.column, Problem: problem, Advice: advice})
+	}
 }
 
 // maxAliasDepth bounds aliases that lead to aliases.
 const maxAliasDepth = 8
 
-// resolve follows anchors and aliases to the value.
+// resolve follows anchors and aliases to the value. Nil means that there is none, and that this was noted.
 func (r *reader) resolve(n ast.Node) ast.Node {
+	if r.visited++; r.visited > maxVisited {
+		if r.visited == maxVisited+1 {
+			r.fail(n, "the aliases in the file multiply beyond measure", "write the values out")
+		}
+		return nil
+	}
+	at := n
 	for range maxAliasDepth {
 		switch v := n.(type) {
 		case *ast.AnchorNode:
-			r.anchors[v.Name.String()] = v.Value
 			n = v.Value
 		case *ast.AliasNode:
-			target, ok := r.anchors[v.Value.String()]
+			target, ok := r.aliases[v]
 			if !ok {
-				r.fail(n, fmt.Sprintf("the alias *%s has no anchor before it", v.Value.String()), "define it with &"+v.Value.String())
+				r.unknownAlias(at, v.Value.String())
 				return nil
 			}
 			n = target
-		case *ast.TagNode:
-			r.fail(n, "tags such as "+v.Start.Value+" are not understood", "remove the tag")
-			return nil
 		default:
 			return n
 		}
 	}
-	r.fail(n, "aliases lead to each other", "write the value out")
+	r.fail(at, "aliases lead to each other", "write the value out")
 	return nil
+}
+
+func (r *reader) unknownAlias(n ast.Node, name string) {
+	if strings.HasPrefix(name, ".") {
+		r.fail(n, fmt.Sprintf("a text that begins with * is an alias in YAML, and *%s has no anchor", name), fmt.Sprintf(`put it in quotes: "*%s"`, name))
+		return
+	}
+	r.fail(n, fmt.Sprintf("the alias *%s has no anchor before it", name), "define it with &"+name+", or put the text in quotes")
 }
 
 // field says what to do with the value of a key.
@@ -73,22 +104,26 @@ type later []string
 
 // mapping calls the field of each key. Unknown keys, keys of later versions and repeated keys are errors.
 func (r *reader) mapping(n ast.Node, what string, fields map[string]field, notYet later) {
-	n = r.resolve(n)
-	pairs, ok := pairsOf(n)
-	if !ok {
-		r.fail(n, what+" must be a mapping of keys to values", "")
+	v := r.resolve(n)
+	if v == nil {
 		return
 	}
-	seen := map[string]bool{}
+	pairs, ok := pairsOf(v)
+	if !ok {
+		r.fail(n, what+" must be a mapping of keys to values", "write it as key: value, a line for each")
+		return
+	}
+	seen := map[string]int{}
 	for _, pair := range pairs {
 		key, ok := pair.Key.(*ast.StringNode)
 		if !ok {
-			r.fail(pair.Key, fmt.Sprintf("%s has a key that is no plain word", what), "")
+			r.fail(pair.Key, what+" has a key that is no plain word", suggest("", fields))
 			continue
 		}
 		switch f, known := fields[key.Value]; {
-		case seen[key.Value]:
-			r.fail(key, fmt.Sprintf("%q stands twice in %s", key.Value, what), "remove one")
+		case seen[key.Value] > 0:
+			r.fail(key, fmt.Sprintf("%q stands in line %d already", key.Value, seen[key.Value]), "remove one of the two")
+			continue
 		case known:
 			f(pair.Value)
 		case slices.Contains(notYet, key.Value):
@@ -96,7 +131,7 @@ func (r *reader) mapping(n ast.Node, what string, fields map[string]field, notYe
 		default:
 			r.fail(key, fmt.Sprintf("%s has no key %q", what, key.Value), suggest(key.Value, fields))
 		}
-		seen[key.Value] = true
+		seen[key.Value] = max(1, placeOf(key).line)
 	}
 }
 
@@ -112,25 +147,33 @@ func pairsOf(n ast.Node) ([]*ast.MappingValueNode, bool) {
 	return nil, false
 }
 
-// suggest names the known keys, the nearest first.
+// suggest names the known key that was probably meant, or all of them.
 func suggest(key string, fields map[string]field) string {
-	best, distance := "", 4
+	best, least := "", max(2, len(key)/3)+1
 	names := make([]string, 0, len(fields))
 	for name := range fields {
 		names = append(names, name)
-		if d := editDistance(key, name); d < distance || d == distance && name < best {
-			best, distance = name, d
-		}
-	}
-	if best != "" && distance < 4 {
-		return fmt.Sprintf("did you mean %q?", best)
 	}
 	slices.Sort(names)
+	for _, name := range names {
+		if len(key) >= 3 && strings.HasPrefix(name, key) {
+			return fmt.Sprintf("did you mean %q?", name)
+		}
+		if d := editDistance(key, name); d < least && d < len(name) {
+			best, least = name, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
 	return "known are " + strings.Join(names, ", ")
 }
 
-// editDistance is Levenshtein's, of short words.
+// editDistance is Levenshtein's. Texts of very different lengths are far apart and not looked at.
 func editDistance(a, b string) int {
+	if len(a) > 2*len(b)+8 {
+		return len(a)
+	}
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
@@ -151,149 +194,13 @@ func editDistance(a, b string) int {
 
 // list calls each for every element.
 func (r *reader) list(n ast.Node, what string, each func(int, ast.Node)) {
-	n = r.resolve(n)
-	switch v := n.(type) {
+	switch v := r.resolve(n).(type) {
 	case *ast.SequenceNode:
 		for i, e := range v.Values {
 			each(i, e)
 		}
 	case *ast.NullNode, nil:
 	default:
-		r.fail(n, what+" must be a list", "write it as [a, b], or a line with \"- \" for each")
+		r.fail(n, what+" must be a list", `write it as [a, b], or a line with "- " for each`)
 	}
-}
-
-// text reads a string and expands ${ENV} in it.
-func (r *reader) text(n ast.Node, into *string) {
-	n = r.resolve(n)
-	switch v := n.(type) {
-	case *ast.StringNode:
-		*into = r.expand(n, v.Value)
-	case *ast.LiteralNode:
-		*into = r.expand(n, v.Value.Value)
-	case *ast.IntegerNode, *ast.FloatNode:
-		*into = v.GetToken().Value // an unquoted 1.2 is meant as text where text is wanted
-	default:
-		r.fail(n, "text is wanted here", "put it in quotes")
-	}
-}
-
-// expand replaces ${NAME} by the environment's value. An unset variable is an error, never empty text. "$${" is "${".
-func (r *reader) expand(n ast.Node, s string) string {
-	var out strings.Builder
-	for {
-		i := strings.Index(s, "${")
-		if i < 0 {
-			out.WriteString(s)
-			return out.String()
-		}
-		if i > 0 && s[i-1] == '$' {
-			out.WriteString(s[:i-1] + "${")
-			s = s[i+2:]
-			continue
-		}
-		out.WriteString(s[:i])
-		name, rest, closed := strings.Cut(s[i+2:], "}")
-		value, set := "", false
-		if closed {
-			value, set = r.getenv(name)
-		}
-		if !set {
-			r.fail(n, fmt.Sprintf("the environment variable %q is not set", name), "set it, or write $${ for a literal ${")
-			return ""
-		}
-		out.WriteString(value)
-		s = rest
-	}
-}
-
-func (r *reader) texts(n ast.Node, what string, into *[]string) {
-	r.list(n, what, func(_ int, e ast.Node) {
-		var s string
-		r.text(e, &s)
-		*into = append(*into, s)
-	})
-}
-
-func (r *reader) boolean(n ast.Node, into *bool) {
-	n = r.resolve(n)
-	if v, ok := n.(*ast.BoolNode); ok {
-		*into = v.Value
-		return
-	}
-	r.fail(n, "true or false is wanted here", "")
-}
-
-func (r *reader) integer(n ast.Node, least, most int, into *int) {
-	n = r.resolve(n)
-	v, ok := n.(*ast.IntegerNode)
-	if !ok {
-		r.fail(n, "a whole number is wanted here", "")
-		return
-	}
-	i, err := strconv.Atoi(strings.ReplaceAll(v.GetToken().Value, "_", ""))
-	if err != nil || i < least || i > most {
-		r.fail(n, fmt.Sprintf("%s is out of range", v.GetToken().Value), fmt.Sprintf("use %d to %d", least, most))
-		return
-	}
-	*into = i
-}
-
-// duration reads 10s, 5m, 2h, 7d.
-func (r *reader) duration(n ast.Node, least, most time.Duration, into *time.Duration) {
-	var s string
-	before := len(r.errors)
-	r.text(n, &s)
-	if len(r.errors) > before {
-		return
-	}
-	d, err := parseDuration(s)
-	if err != nil || d < least || d > most {
-		r.fail(n, fmt.Sprintf("%q is no duration between %s and %s", s, least, most), "write it as in 10s, 5m, 2h or 7d")
-		return
-	}
-	*into = d
-}
-
-func parseDuration(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		return time.Duration(n) * 24 * time.Hour, err //nolint:gosec // 16 bits
-	}
-	return time.ParseDuration(s)
-}
-
-// size reads 64KiB, 2GB, or a plain number of bytes.
-func (r *reader) size(n ast.Node, least, most int64, into *int64) {
-	var s string
-	before := len(r.errors)
-	r.text(n, &s)
-	if len(r.errors) > before {
-		return
-	}
-	v, err := parseSize(s)
-	if err != nil || v < least || v > most {
-		r.fail(n, fmt.Sprintf("%q is no size between %d and %d bytes", s, least, most), "write it as in 64KiB, 10MB or 2GB")
-		return
-	}
-	*into = v
-}
-
-func parseSize(s string) (int64, error) {
-	units := []struct {
-		suffix string
-		factor int64
-	}{
-		{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
-		{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}, {"", 1},
-	}
-	for _, u := range units {
-		digits, ok := strings.CutSuffix(s, u.suffix)
-		if !ok {
-			continue
-		}
-		v, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 32)
-		return v * u.factor, err
-	}
-	return 0, strconv.ErrSyntax
 }

@@ -8,14 +8,12 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"countersign/store"
 )
 
-// maxFile bounds the configuration file and each file that it names.
+// maxFile bounds each file that the configuration file names, in bytes.
 const maxFile = 4 << 20
 
 // Options are what [Read] needs besides the path.
@@ -35,16 +33,19 @@ type Declaration struct {
 
 // Dashboard is the section of that name. It takes effect at the next start.
 type Dashboard struct {
-	Listen string // empty: not said
+	Listen string // host:port; empty: not said
 	Hosts  []string
 }
 
 // Read reads a configuration file and the files that it names. An [Errors] lists everything that is wrong with it,
 // apart from what only shows beside the rest of the configuration: for that there is [Declaration.Locate].
+//
+// The declaration returned with an error holds nothing but Path and Files, so that somebody who waits for the error to be
+// mended knows where to look.
 func Read(path string, o Options) (*Declaration, error) {
-	text, err := readFile(path)
+	text, err := readFile(path, maxText)
 	if err != nil {
-		return nil, Errors{{File: path, Problem: err.Error(), Advice: "give the path of a readable file"}}
+		return &Declaration{Path: path, Files: []string{path}}, Errors{{File: path, Problem: "cannot read the file: " + err.Error(), Advice: "give the path of a readable file"}}
 	}
 	return parse(path, text, o)
 }
@@ -55,48 +56,21 @@ func parse(path string, text []byte, o Options) (*Declaration, error) {
 	}
 	r := &reader{
 		file: path, dir: filepath.Dir(path), getenv: o.Getenv,
-		anchors: map[string]ast.Node{}, files: []string{path}, places: map[string]place{},
-	}
-	file, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return nil, Errors{syntaxError(path, err)}
+		aliases: map[*ast.AliasNode]*ast.AnchorNode{}, files: []string{path}, places: map[string]place{},
 	}
 	d := &Declaration{Path: path}
-	switch docs := documents(file); len(docs) {
-	case 0:
-	case 1:
-		r.document(docs[0], d)
-	default:
-		r.fail(docs[1], "the file holds more than one YAML document", "keep one, without --- between")
+	if root := r.syntax(text); root != nil {
+		r.document(root, d)
+	}
+	if r.failed > 0 {
+		slices.SortStableFunc(r.errors, func(a, b Error) int { return a.Line - b.Line })
+		if more := r.failed - len(r.errors); more > 0 {
+			r.errors = append(r.errors, Error{File: path, Problem: fmt.Sprintf("%d more things are wrong", more), Advice: "mend the ones above first"})
+		}
+		return &Declaration{Path: path, Files: r.files}, r.errors
 	}
 	d.Files, d.places = r.files, r.places
-	if len(r.errors) > 0 {
-		slices.SortStableFunc(r.errors, func(a, b Error) int { return a.Line - b.Line })
-		return nil, r.errors
-	}
 	return d, nil
-}
-
-func documents(f *ast.File) []ast.Node {
-	var out []ast.Node
-	for _, d := range f.Docs {
-		if d.Body != nil && d.Body.Type() != ast.CommentType {
-			out = append(out, d.Body)
-		}
-	}
-	return out
-}
-
-func syntaxError(path string, err error) Error {
-	e := Error{File: path, Problem: "this is no valid YAML: " + err.Error(), Advice: "check indentation, quotes and colons"}
-	var syntax yaml.Error
-	if errors.As(err, &syntax) {
-		e.Problem = "this is no valid YAML: " + syntax.GetMessage()
-		if t := syntax.GetToken(); t != nil && t.Position != nil {
-			e.Line, e.Column = t.Position.Line, t.Position.Column
-		}
-	}
-	return e
 }
 
 func (r *reader) document(n ast.Node, d *Declaration) {
@@ -111,53 +85,58 @@ func (r *reader) document(n ast.Node, d *Declaration) {
 	}, later{"agents", "acme", "identities", "blocked", "credentials"})
 }
 
-func (r *reader) dashboard(n ast.Node, d *Dashboard) {
-	r.mapping(n, "dashboard", map[string]field{
-		"listen": func(n ast.Node) { r.text(n, &d.Listen) },
-		"hosts":  func(n ast.Node) { r.texts(n, "hosts", &d.Hosts) },
-		"access": func(n ast.Node) {
-			var access string
-			r.text(n, &access)
-			if access != "link" {
-				r.fail(n, fmt.Sprintf("access: %q is not in this version", access), "use link")
-			}
-		},
-	}, later{"tls"})
-}
+var errNotRegular = errors.New("it is no regular file")
 
-// readFile reads a file of bounded size.
-func readFile(path string) ([]byte, error) {
+// readFile reads a file of bounded size. A pipe or a device would be another one at the next reload, or never end.
+func readFile(path string, most int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w", path, errNotRegular)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(text) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	if int64(len(text)) > most {
+		return nil, fmt.Errorf("%s is larger than %s", path, sizeInWords(most))
 	}
 	return text, nil
 }
 
-// readNamed reads a file that the configuration names; relative paths begin beside the configuration file.
-func (r *reader) readNamed(n ast.Node) []byte {
+// namedFile is a file that the configuration names.
+type namedFile struct {
+	node ast.Node
+	path string
+	data []byte
+}
+
+// readNamed reads a file that the configuration names; relative paths begin beside the configuration file. Nil means that
+// it could not, and that this was noted.
+func (r *reader) readNamed(n ast.Node) *namedFile {
 	var path string
-	before := len(r.errors)
-	r.text(n, &path)
-	if len(r.errors) > before {
+	if !r.text(n, &path) {
+		return nil
+	}
+	if path == "" {
+		r.fail(n, "there is no path", "give the path of a file, from the directory of this one")
 		return nil
 	}
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(r.dir, path)
 	}
 	r.files = append(r.files, path)
-	text, err := readFile(path)
+	data, err := readFile(path, maxFile)
 	if err != nil {
 		r.fail(n, "cannot read the file: "+err.Error(), "correct the path, or the file's mode")
 		return nil
 	}
-	return text
+	return &namedFile{node: n, path: path, data: data}
 }

@@ -1,6 +1,12 @@
 package declared
 
 import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -10,13 +16,73 @@ import (
 )
 
 const (
-	year       = 365 * 24 * time.Hour
+	year       = 365 * day
 	maxCounted = 10_000_000
 )
 
+func (r *reader) dashboard(n ast.Node, d *Dashboard) {
+	r.mapping(n, "dashboard", map[string]field{
+		"listen": func(n ast.Node) { r.dashboardAddress(n, &d.Listen) },
+		"hosts":  func(n ast.Node) { r.dashboardHosts(n, &d.Hosts) },
+		"access": func(n ast.Node) {
+			var access string
+			if !r.text(n, &access) || access == "link" {
+				return
+			}
+			problem := "is unknown"
+			if slices.Contains([]string{"password", "client_certificate"}, access) {
+				problem = "is not in this version"
+			}
+			r.fail(n, fmt.Sprintf("access: %q %s", access, problem), "use link")
+		},
+	}, later{"tls"})
+}
+
+// dashboardAddress reads host:port on loopback; port 0 takes a free one.
+func (r *reader) dashboardAddress(n ast.Node, into *string) {
+	var s string
+	if !r.text(n, &s) {
+		return
+	}
+	host, port, err := net.SplitHostPort(s)
+	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
+		r.fail(n, fmt.Sprintf("%q is no address and port", s), "write it as in 127.0.0.1:7443")
+		return
+	}
+	if a, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !a.IsLoopback()) {
+		r.fail(n, fmt.Sprintf("the dashboard on %q would need TLS and a credential, which are not in this version", s), "use 127.0.0.1 and, from elsewhere, an SSH tunnel")
+		return
+	}
+	*into = s
+}
+
+// dashboardHosts reads names, or addresses, with or without a port.
+func (r *reader) dashboardHosts(n ast.Node, into *[]string) {
+	r.list(n, "hosts", func(_ int, e ast.Node) {
+		var s string
+		if !r.text(e, &s) {
+			return
+		}
+		host, port, err := net.SplitHostPort(s)
+		if err != nil {
+			host, port = s, "443"
+		}
+		_, badPort := strconv.ParseUint(port, 10, 16)
+		_, badName := termination.NormalizeName(host)
+		if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+			badName = nil
+		}
+		if badPort != nil || badName != nil || strings.HasPrefix(host, "*.") {
+			r.fail(e, fmt.Sprintf("%q is no host name", s), "write a name without wildcard, with or without a port")
+			return
+		}
+		*into = append(*into, s)
+	})
+}
+
 func (r *reader) history(n ast.Node, d *store.Declared) {
 	h := store.DefaultHistorySettings()
-	r.places[placeKey("history", "", "")] = placeOf(n)
+	r.places[placeKey("setting", "history", "")] = placeOf(n)
 	r.mapping(n, "history", map[string]field{
 		"keep":          func(n ast.Node) { r.duration(n, time.Minute, 10*year, &h.Keep) },
 		"keep_failures": func(n ast.Node) { r.duration(n, time.Minute, 10*year, &h.KeepFailures) },
@@ -41,7 +107,7 @@ func (r *reader) limits(n ast.Node, d *store.Declared) {
 		"client_hello":            bytes(1<<10, 64<<10, &l.ClientHello),
 		"certificate_chain":       bytes(1<<10, 256<<10, &l.CertificateChain),
 		"header":                  bytes(1<<10, 1<<20, &l.Header),
-		"idle_timeout":            func(n ast.Node) { r.duration(n, time.Second, 24*time.Hour, &l.IdleTimeout) },
+		"idle_timeout":            func(n ast.Node) { r.duration(n, time.Second, day, &l.IdleTimeout) },
 		"connections":             count(&l.Connections),
 		"connections_per_address": count(&l.ConnectionsPerAddress),
 		"half_open":               count(&l.HalfOpen),
@@ -52,12 +118,17 @@ func (r *reader) limits(n ast.Node, d *store.Declared) {
 
 func (r *reader) defaults(n ast.Node, d *store.Declared) {
 	out := termination.Defaults{}
-	r.places[placeKey("defaults", "", "")] = placeOf(n)
+	note := func(field string, n ast.Node) { r.places[placeKey("defaults", "", field)] = placeOf(n) }
+	note("", n)
 	r.mapping(n, "defaults", map[string]field{
 		"client_auth": func(n ast.Node) {
-			r.mapping(n, "client_auth", map[string]field{
-				"authorities": func(n ast.Node) { r.texts(n, "authorities", &out.Authorities) },
-				"pins":        func(n ast.Node) { r.pins(n, &out.Pins) },
+			note("client_auth", n)
+			r.mapping(n, "client_auth of the defaults", map[string]field{
+				"authorities": func(n ast.Node) {
+					note("client_auth.authorities", n)
+					r.texts(n, "authorities", &out.Authorities)
+				},
+				"pins": func(n ast.Node) { r.pins(n, &out.Pins) },
 			}, nil)
 		},
 	}, nil)
@@ -67,9 +138,7 @@ func (r *reader) defaults(n ast.Node, d *store.Declared) {
 func (r *reader) pins(n ast.Node, into *[]termination.Pin) {
 	r.list(n, "pins", func(_ int, e ast.Node) {
 		var s string
-		before := len(r.errors)
-		r.text(e, &s)
-		if len(r.errors) > before {
+		if !r.text(e, &s) {
 			return
 		}
 		pin, err := termination.ParsePin(s)
