@@ -70,6 +70,8 @@ type ReasonInfo struct {
 	Later   bool    `json:"later,omitempty"` // kept free for a capability that this version does not have
 }
 
+//go:generate go test -run ^TestReasonDocument$ . -update
+
 // Reasons returns the one table of reasons, in the order of the beats. The caller owns the slice.
 func Reasons() []ReasonInfo {
 	return []ReasonInfo{
@@ -97,18 +99,18 @@ func Reasons() []ReasonInfo {
 		{Code: ReasonCAUnknown, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 48, Turn: TurnClient, Title: "Signed by a CA that is not trusted here", How: "verification", Fix: "Use a client certificate from a CA that this endpoint trusts."},
 		{Code: ReasonCAOtherEndpoint, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 48, Turn: TurnClient, Title: "CA is trusted, but not by this endpoint", How: "its chain ends in another authority", Fix: "Issue the certificate from a CA of this endpoint, or use that authority here too."},
 		{Code: ReasonCASameName, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 48, Turn: TurnClient, Title: "CA has a known name but another key", How: "the issuer's name equals that of a known CA whose key did not sign it", Fix: "If the CA was made anew, upload the new one, or issue the client's certificate again."},
-		{Code: ReasonChainGap, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 48, Turn: TurnClient, Title: "A certificate in between is missing", How: "the issuer was neither sent nor stored", Fix: "Send the full chain, or upload the intermediate to the authority."},
+		{Code: ReasonChainGap, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 48, Turn: TurnClient, Title: "A certificate in between is missing", How: "the issuer was neither sent nor kept with the endpoint's authorities; it is kept elsewhere, or its name points to a CA that is trusted", Fix: "Send the full chain, or upload the intermediate to the authority."},
 		{Code: ReasonCertSelf, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 48, Turn: TurnClient, Title: "Signed itself", How: "the certificate verifies under its own key", Fix: "Issue one from a CA that this endpoint trusts, or pin it."},
 		{Code: ReasonCertExpired, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 45, Turn: TurnClient, Title: "Client certificate has ended", How: "its dates", Fix: "Issue a replacement."},
-		{Code: ReasonCertEarly, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 45, Turn: TurnCA, Title: "Client certificate is not valid yet", How: "its dates", Fix: "Correct the clock that is wrong, or wait."},
+		{Code: ReasonCertEarly, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 45, Turn: TurnCA, Title: "Not valid yet", How: "the dates of the client's certificate, or of a CA in its chain", Fix: "Correct the clock that is wrong, or wait."},
 		{Code: ReasonCAExpired, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 45, Turn: TurnCA, Title: "A CA in the chain has ended", How: "its dates", Fix: "Renew the CA, or trust its successor."},
-		{Code: ReasonCertUse, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnCA, Title: "Not made for clients", How: "extended key usage without clientAuth, or key usage without digitalSignature", Fix: "Issue it again with extendedKeyUsage clientAuth."},
-		{Code: ReasonCertWeak, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnCA, Title: "Old algorithm or short key", How: "RSA below 2048 bits, SHA-1, MD5", Fix: "Issue it again with a current key and signature."},
-		{Code: ReasonCertNameLimits, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnCA, Title: "CA may not sign this name", How: "name constraints", Fix: "Issue it from a CA that may."},
+		{Code: ReasonCertUse, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnCA, Title: "Not made for clients", How: "extended key usage without clientAuth on the client's certificate or on a CA in its chain, key usage without digitalSignature, or a CA certificate that comes as a client", Fix: "Issue it again with extendedKeyUsage clientAuth."},
+		{Code: ReasonCertWeak, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnCA, Title: "Old algorithm or short key", How: "RSA below 2048 bits, SHA-1, MD5, or a kind of key or signature that cannot be checked here; in the client's certificate and in every CA of its chain", Fix: "Issue it again with a current key and signature."},
+		{Code: ReasonCertNameLimits, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnCA, Title: "CA may not sign this certificate", How: "name constraints, or certificate policies, of a CA in the chain", Fix: "Issue it from a CA that may."},
 		{Code: ReasonChainTooDeep, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnCA, Title: "More CAs in between than allowed", How: "depth, or a CA's path length", Fix: "Issue it nearer to the root, or raise max_depth."},
 		{Code: ReasonIssuerNotCA, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnCA, Title: "The issuer has no right to sign", How: "basicConstraints, keyUsage", Fix: "Issue it from a CA."},
 		{Code: ReasonCertExtension, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnCA, Title: "Has a critical extension that nobody here understands", How: "the verifier", Fix: "Issue it again without that extension."},
-		{Code: ReasonCertMalformed, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnCA, Title: "Cannot be read as a certificate", How: "the parser, or a limit on size and number", Fix: "Issue it again; look at the bytes."},
+		{Code: ReasonCertMalformed, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnCA, Title: "Cannot be accepted as a certificate", How: "the parser, the verifier, or a limit on size and number", Fix: "Issue it again; look at the bytes."},
 		{Code: ReasonRevoked, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnClient, Later: true, Title: "Revoked", How: "a CRL, OCSP or the local CA", Fix: "Issue a new one."},
 		{Code: ReasonRevocationUnknown, Beat: BeatClientCert, Outcome: OutcomeRefused, Alert: 42, Turn: TurnOperator, Later: true, Title: "No fresh answer on revocation, and the policy is hard", How: "CRL or OCSP past its time, or away", Fix: "Refresh the source."},
 		{Code: ReasonNotListed, Beat: BeatEstablished, Outcome: OutcomeRefused, Alert: 42, Turn: TurnOperator, Title: "Not on the list", How: "no pin of this endpoint matches, and it trusts no authority", Fix: "Pin this certificate, if its owner confirms the fingerprint."},
