@@ -77,13 +77,13 @@ func serverName(conn net.Conn, source io.Reader) (name string, err error) {
 
 // readRecord reads one TLS record.
 func readRecord(r io.Reader) ([]byte, error) {
-	record := make([]byte, 5)
-	if _, err := io.ReadFull(r, record); err != nil {
+	var header [5]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return nil, err
 	}
-	record = append(record, make([]byte, int(record[3])<<8|int(record[4]))...)
-	_, err := io.ReadFull(r, record[5:])
-	return record, err
+	body := make([]byte, int(header[3])<<8|int(header[4]))
+	_, err := io.ReadFull(r, body)
+	return append(header[:], body...), err
 }
 
 // readOnly reads from source and swallows what is written.

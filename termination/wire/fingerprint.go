@@ -3,6 +3,7 @@ package wire
 import (
 	"crypto/md5"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -84,7 +85,7 @@ func appendHexList(b []byte, numbers []uint16) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = hex.AppendEncode(b, []byte{byte(n >> 8), byte(n)})
+		b = hex.AppendEncode(b, binary.BigEndian.AppendUint16(nil, n))
 	}
 	return b
 }

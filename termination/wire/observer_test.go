@@ -342,7 +342,9 @@ func relay(t *testing.T, addr string, client, server *bytes.Buffer) relaying {
 
 func FuzzServerObserver(f *testing.F) {
 	for _, c := range []*tls.Config{
-		{}, {MaxVersion: tls.VersionTLS12}, {MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert},
+		{},
+		{MaxVersion: tls.VersionTLS12},
+		{MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert},
 		{CurvePreferences: []tls.CurveID{tls.CurveP384}},
 	} {
 		for _, flight := range handshakes(f, c, &tls.Config{CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP384}}, 1) {

@@ -24,17 +24,17 @@ type ServerHello struct {
 // Resumes says whether the server took up an earlier session: by a pre-shared key
 // in TLS 1.3, by echoing the client's session id before (RFC 5246 section 7.4.1.3,
 // RFC 5077 section 3.4).
-func (s *ServerHello) Resumes(c *ClientHello) bool {
-	if s.Version >= VersionTLS13 {
-		return s.PSK
+func (h *ServerHello) Resumes(c *ClientHello) bool {
+	if h.Version >= VersionTLS13 {
+		return h.PSK
 	}
-	return len(s.SessionID) > 0 && bytes.Equal(s.SessionID, c.SessionID)
+	return len(h.SessionID) > 0 && bytes.Equal(h.SessionID, c.SessionID)
 }
 
 // isRetry says whether a ServerHello is a HelloRetryRequest, by its random (RFC
 // 8446 section 4.1.3: the SHA-256 of "HelloRetryRequest").
-func (s *ServerHello) isRetry() bool {
-	return s.Random == [32]byte{
+func (h *ServerHello) isRetry() bool {
+	return h.Random == [32]byte{
 		0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91,
 		0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 	}
