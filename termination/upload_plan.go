@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -61,7 +62,10 @@ type PlanOptions struct {
 	// Declared says that somebody wrote down that these are issuers, as in a configuration file: then nothing is
 	// asked and nothing is skipped for being known already; it is warned about all the same.
 	Declared bool
-	Now      time.Time
+	// KeepExpired says that an expired CA is kept and warned about instead of refused: a file that was in order when it
+	// was written must not stop a gateway from starting. Nothing passes through an expired CA in any case.
+	KeepExpired bool
+	Now         time.Time
 }
 
 // PlannedItem is an item of an upload and what would become of it. Its Message and Warnings are complete.
@@ -239,12 +243,20 @@ func (p *planner) isRepeated(n int) bool {
 }
 
 func (p *planner) leaf(i *PlannedItem) {
+	c := i.Certificate
 	i.Choices = []UploadUse{UseSkip, UsePin}
-	advice := "To let in exactly this client, pin it; to let in all clients of its CA, upload the certificate of " + issuerTitle(i.Certificate) + "."
-	if p.hasCA() {
+	var advice string
+	switch {
+	case p.hasCA():
 		advice = "You probably copied a full chain. Nothing to do."
+	case signsItself(c):
+		advice = "It signed itself, so there is no CA to trust: to let in exactly this client, pin it."
+	case !allowsClients(c):
+		advice = "To let in the clients of its CA, upload the certificate of " + issuerTitle(c) + "."
+	default:
+		advice = "To let in exactly this client, pin it; to let in all clients of its CA, upload the certificate of " + issuerTitle(c) + "."
 	}
-	i.Message = leafInWords(i.Certificate) + ", not a CA: it has no right to sign others. " + advice
+	i.Message = leafInWords(c) + ", not a CA: it has no right to sign others. " + advice
 	p.warnDates(i)
 	p.choose(i)
 }
@@ -262,40 +274,46 @@ func (p *planner) hasCA() bool {
 // authority decides about a CA certificate.
 func (p *planner) authority(n int, i *PlannedItem) {
 	c := i.Certificate
-	until := "Good until " + inDays(c.NotAfter) + "."
-	if p.options.Now.After(c.NotAfter) {
+	if p.options.Now.After(c.NotAfter) && !p.options.KeepExpired {
 		i.Use = UseRefuse
 		i.Message = fmt.Sprintf("Refused: it ended on %s, and nothing that it signed can pass. Upload its successor.", inDays(c.NotAfter))
 		p.known(i)
+		p.choose(i)
 		return
 	}
+	until := "Good until " + inDays(c.NotAfter) + "."
+	asIssuer := "Signs itself. " + until
 	mayNotSign := c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0
 	switch {
-	case i.Kind == UploadRoot && mayNotSign:
+	case i.Kind == UploadRoot && mayNotSign && !p.options.Declared:
 		i.Use, i.Choices = UseAsk, []UploadUse{UsePin, UseSkip}
 		i.Message = "It says CA:TRUE and signs itself, but its key usage does not allow signing certificates (keyCertSign), so no chain can end at it. It is probably a client's own certificate: pin it. " + until
-		if p.options.Declared {
-			i.Use = UseRefuse
-			i.Message = "Refused as an issuer: its key usage does not allow signing certificates (keyCertSign). If it is a client's own certificate, use it as a pin. " + until
-		}
 	case mayNotSign:
 		i.Use = UseRefuse
-		i.Message = "Refused: it says CA:TRUE, but its key usage does not allow signing certificates (keyCertSign). Have it issued again."
+		i.Message = "Refused as an issuer: it says CA:TRUE, but its key usage does not allow signing certificates (keyCertSign). Have it issued again; or, if it is a client's own certificate, use it as a pin."
 	case i.Kind == UploadRoot:
 		i.Use, i.Choices = UseAnchor, []UploadUse{UseAnchor, UseSkip}
-		i.Message = "Signs itself. " + until
+		i.Message = asIssuer
 		if doubt := clientDoubt(c); doubt != "" {
 			p.askIssuerOrPin(i, doubt, until)
 		}
-	case p.options.Anchors == AnchorsAll:
-		i.Use, i.Choices = UseAnchor, []UploadUse{UseAnchor, UseHelper, UseSkip}
-		i.Message = "Signed by " + p.signer(n) + " Chains may stop here. " + until
 	default:
+		signer := p.signer(n)
 		i.Use, i.Choices = UseHelper, []UploadUse{UseHelper, UseAnchor, UseSkip}
-		i.Message = "Signed by " + p.signer(n) + " Kept so that clients which forget to send it still work; it decides nothing. " + until
+		if choice := p.options.Choices[i.Fingerprint]; choice == UseAnchor || (choice == "" && p.options.Anchors == AnchorsAll) {
+			i.Use, i.Choices = UseAnchor, []UploadUse{UseAnchor, UseHelper, UseSkip}
+		}
+		asIssuer = "Signed by " + signer + " Kept so that clients which forget to send it still work; it decides nothing. " + until
+		if i.Use == UseAnchor {
+			asIssuer = "Signed by " + signer + " Chains may stop here. " + until
+		}
+		i.Message = asIssuer
 	}
 	p.known(i)
 	p.choose(i)
+	if i.Use == UseAnchor || i.Use == UseHelper {
+		i.Message = asIssuer // a question was answered, or a known certificate is added on purpose
+	}
 	p.warnDates(i)
 	p.warnUse(i)
 }
@@ -364,23 +382,22 @@ func (p *planner) signed(parent, child *x509.Certificate) bool {
 
 // choose applies a person's choice.
 func (p *planner) choose(i *PlannedItem) {
-	choice, made := p.options.Choices[i.Fingerprint]
-	if !made {
-		return
-	}
-	for _, c := range i.Choices {
-		if c == choice {
-			i.Use = choice
-			i.Label = ""
-			return
+	choice := p.options.Choices[i.Fingerprint]
+	switch {
+	case choice == "" || choice == i.Use:
+	case choice != UseSkip && !slices.Contains(i.Choices, choice):
+		i.problem = fmt.Sprintf("%s cannot be used as %q: %s", i.Title, printable(string(choice), 20), lowerFirst(i.Message))
+		i.Use = UseRefuse
+	default:
+		i.Use, i.Label = choice, ""
+		switch choice {
+		case UsePin:
+			i.Message = "Exactly this certificate may enter, as long as it is valid. What its key signs may not."
+		case UseSkip:
+			i.Message = "Left out, as chosen."
+		default:
 		}
 	}
-	if choice == UseSkip || choice == i.Use {
-		i.Use = choice
-		return
-	}
-	i.problem = fmt.Sprintf("%s cannot be used as %q: %s", i.Title, string(choice), lowerFirst(i.Message))
-	i.Use = UseRefuse
 }
 
 func labelOf(i PlannedItem) string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,9 @@ func TestPlanAuthority(t *testing.T) {
 		{name: "text", data: []byte("hello"), uses: "skip", labels: "skipped", err: "BEGIN CERTIFICATE"},
 		{name: "expired", data: tlstest.NewCA(tlstest.Expired()).PEM(), uses: "refuse", labels: "refused", says: "it ended on " + now.Add(-time.Hour).UTC().Format("2 Jan 2006"), err: "ended on"},
 		{name: "expired, declared", data: tlstest.NewCA(tlstest.Expired()).PEM(), options: termination.PlanOptions{Declared: true}, uses: "refuse", err: "ended on"},
+		{name: "expired, in a file that was fine once", data: tlstest.NewCA(tlstest.Expired()).PEM(), options: termination.PlanOptions{Declared: true, KeepExpired: true}, uses: "anchor", warns: "expired"},
+		{name: "a leaf that signed itself", data: tlstest.SelfSigned().PEM(), uses: "skip", says: "pin it", err: "there is no CA to trust"},
+		{name: "a server alone", data: inter.Server("a.example.com").PEM(), uses: "skip", says: "To let in the clients of its CA", err: "not a CA"},
 		{name: "not yet valid", data: later.PEM(), uses: "anchor", warns: "early"},
 		{name: "ends soon", data: tlstest.NewCA(tlstest.Valid(now.AddDate(-1, 0, 0), now.AddDate(0, 0, 12).Add(time.Hour))).PEM(), uses: "anchor", warns: "ends_soon"},
 		{name: "short-lived", data: tlstest.NewCA(tlstest.Valid(now.Add(-time.Hour), now.AddDate(0, 0, 12))).PEM(), uses: "anchor"},
@@ -212,6 +216,10 @@ func TestPlanChoices(t *testing.T) {
 		if p.Items[0].Use != c.use || (p.Err() != nil) != c.err {
 			t.Errorf("%s: used as %q (%v), want %q", c.name, p.Items[0].Use, p.Err(), c.use)
 		}
+		words := map[termination.UploadUse]string{termination.UsePin: "Exactly this certificate", termination.UseSkip: "Left out", termination.UseAnchor: "Signs itself|Chains may stop here"}[c.use]
+		if m := p.Items[0].Message; words != "" && !slices.ContainsFunc(strings.Split(words, "|"), func(w string) bool { return strings.Contains(m, w) }) {
+			t.Errorf("%s: the message does not follow the choice: %s", c.name, m)
+		}
 		if (c.use == termination.UsePin) != (len(p.Pins()) == 1) || (c.use == termination.UseAnchor) != (len(p.Certificates()) == 1) {
 			t.Errorf("%s: %d pins, %d certificates", c.name, len(p.Pins()), len(p.Certificates()))
 		}
@@ -309,7 +317,7 @@ func TestPlanAgainstKnown(t *testing.T) {
 	}
 	// A known certificate can still be added on purpose.
 	p = termination.PlanAuthority(read(t, root.PEM()), termination.PlanOptions{Now: time.Now(), Known: known, Choices: map[termination.Fingerprint]termination.UploadUse{termination.FingerprintOf(root.X509): termination.UseAnchor}})
-	if uses(p) != "anchor" || p.Items[0].Label != "root, will be added" || p.Err() != nil {
+	if uses(p) != "anchor" || p.Items[0].Label != "root, will be added" || strings.Contains(p.Items[0].Message, "Nothing to do") || p.Err() != nil {
 		t.Errorf("added on purpose: %s, %q, %v", uses(p), p.Items[0].Label, p.Err())
 	}
 }

@@ -139,6 +139,10 @@ func (r *uploadReader) readBlock(b pemBlock) {
 		r.privateKeyBlock(b)
 		return
 	}
+	if at := brokenKeyMarker(b.body); at >= 0 {
+		r.privateKey("", b.bodyLine+bytes.Count(b.body[:at], []byte{'\n'}), "")
+		return
+	}
 	if b.endLabel != "" && b.endLabel != b.label {
 		r.unreadable(b.line, "Line %d begins %q, but its end says %q. Two blocks ran into each other: copy them again.", b.line, b.label, b.endLabel)
 		return

@@ -243,6 +243,7 @@ func TestReadUploadKinds(t *testing.T) {
 		{"key without END", []byte("-----BEGIN PRIVATE KEY-----\nMIIabc"), termination.UploadPrivateKey, "line 1"},
 		{"key with damaged dashes", []byte("\nBEGIN PRIVATE KEY\nMIIabc"), termination.UploadPrivateKey, "not kept"},
 		{"key in lower case", []byte("----begin rsa private key----\nMIIabc"), termination.UploadPrivateKey, "not kept"},
+		{"key inside a damaged block", []byte("-----BEGIN CERTIFICATE-----\nMIIabc\n---begin private key---\nMIIabc"), termination.UploadPrivateKey, "line 3"},
 		{"key in base64", []byte(base64.StdEncoding.EncodeToString(key)), termination.UploadPrivateKey, "not kept"},
 		{"key in UTF-16", encodeUTF16(key, false), termination.UploadPrivateKey, "not kept"},
 		{"key for SSH", []byte("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n"), termination.UploadPrivateKey, "SSH private key"},
