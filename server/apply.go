@@ -17,7 +17,7 @@ import (
 func (s *Server) Change(ctx context.Context, actor store.Actor, mutate func(*store.Tx) error) (*termination.Config, error) {
 	s.applying.Lock()
 	defer s.applying.Unlock()
-	config, problems, err := s.store.Change(ctx, actor, mutate, s.opts.Prepare)
+	config, problems, err := s.store.Change(ctx, actor, mutate, s.gateway.Prepare)
 	if err != nil {
 		return nil, err
 	}
@@ -41,14 +41,13 @@ func (s *Server) serve(ctx context.Context, config *termination.Config, problems
 		s.log.Warn("something in the store cannot be used", "problem", p.Error())
 	}
 	s.problems.Store(&problems)
-	if err := s.opts.Apply(context.WithoutCancel(ctx), config); err != nil {
+	if err := s.gateway.Apply(context.WithoutCancel(ctx), config); err != nil {
 		return &Problem{
 			Status: http.StatusInternalServerError, Code: "not_in_force", Title: "The change is saved, but not in force",
 			Advice: "What ran before runs on. Restart the gateway to serve what is saved; the log says why it could not be done now.",
 			Err:    fmt.Errorf("apply revision %d: %w", config.Revision, err),
 		}
 	}
-	s.config.Store(config)
 	return nil
 }
 
@@ -58,4 +57,4 @@ func (s *Server) change(c echo.Context, mutate func(*store.Tx) error) (*terminat
 }
 
 // current is the configuration in force. It must not be changed.
-func (s *Server) current() *termination.Config { return s.config.Load() }
+func (s *Server) current() *termination.Config { return s.gateway.Config() }

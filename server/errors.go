@@ -184,21 +184,29 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, p *Problem) {
 	_, _ = fmt.Fprintf(w, "%s.\n%s\n%s\n", p.Title, p.Detail, p.Advice)
 }
 
-// writeProblem writes a problem document (RFC 9457).
+// document is a problem document (RFC 9457).
+type document struct {
+	Type     string         `json:"type"`
+	Title    string         `json:"title"`
+	Status   int            `json:"status"`
+	Detail   string         `json:"detail,omitempty"`
+	Instance string         `json:"instance,omitempty"`
+	Code     string         `json:"code"`
+	Advice   string         `json:"advice,omitempty"`
+	Errors   []FieldProblem `json:"errors,omitempty"`
+}
+
+func problemDocument(status int, p *Problem, id string) document {
+	return document{
+		Type: "about:blank", Title: p.Title, Status: status, Detail: p.Detail, Instance: id, Code: p.Code, Advice: p.Advice, Errors: p.Fields,
+	}
+}
+
+// writeProblem writes a problem document.
 func writeProblem(w http.ResponseWriter, status int, p *Problem, id string) error {
-	doc := struct {
-		Type     string         `json:"type"`
-		Title    string         `json:"title"`
-		Status   int            `json:"status"`
-		Detail   string         `json:"detail,omitempty"`
-		Instance string         `json:"instance,omitempty"`
-		Code     string         `json:"code"`
-		Advice   string         `json:"advice,omitempty"`
-		Errors   []FieldProblem `json:"errors,omitempty"`
-	}{"about:blank", p.Title, status, p.Detail, id, p.Code, p.Advice, p.Fields}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	if err := json.NewEncoder(w).Encode(doc); err != nil {
+	if err := json.NewEncoder(w).Encode(problemDocument(status, p, id)); err != nil {
 		return fmt.Errorf("write problem document: %w", err)
 	}
 	return nil

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"countersign/store"
+	"countersign/termination/gateway"
+	"countersign/termination/live"
 )
 
 // fixture is a dashboard over a store of its own, listening on loopback, with somebody signed in.
@@ -62,6 +64,16 @@ func start(t *testing.T, change func(*Options)) *fixture {
 		t.Cleanup(func() { _ = st.Close() })
 		o.Store = st
 	}
+	if o.Hub == nil {
+		hub := live.New(live.Options{FirstSeq: o.Store.NextSeq(), Sink: o.Store.WriteHistory, Log: o.Log})
+		t.Cleanup(func() { closeAll(t, hub.Close) })
+		o.Hub = hub
+	}
+	if o.Gateway == nil {
+		gate := gateway.New(gateway.Options{Hub: o.Hub, Log: o.Log, Now: o.Clock})
+		t.Cleanup(func() { closeAll(t, gate.Close) })
+		o.Gateway = gate
+	}
 	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -76,16 +88,22 @@ func start(t *testing.T, change func(*Options)) *fixture {
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if err := s.Shutdown(ctx); err != nil {
-			t.Errorf("shutdown: %v", err)
-		}
+		closeAll(t, s.Shutdown)
 		if err := <-done; err != nil {
 			t.Errorf("serve: %v", err)
 		}
 	})
 	return &fixture{Server: s, t: t, log: log, client: newClient(t)}
+}
+
+// closeAll gives a thing five seconds to end.
+func closeAll(t *testing.T, end func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := end(ctx); err != nil {
+		t.Errorf("end: %v", err)
+	}
 }
 
 // signedIn is start, followed by a sign-in as rhea.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"countersign/termination/live"
 	"countersign/views"
 	"countersign/views/format"
 )
@@ -32,19 +34,38 @@ func (s *Server) view(c echo.Context, title string, modules ...string) views.Pag
 	p.User, p.CSRF = who.name, who.csrf
 	p.Said = s.takeSaid(who)
 	p.Nav, p.Settings = s.nav(c.Request().URL.Path)
-	p.Status = views.Status{Version: s.opts.Version, Store: format.Bytes(s.storeSize()), Keep: s.keepWords(c.Request().Context())}
-	if at := s.address.Load(); at != nil {
-		p.Status.Address = at.String()
-	}
+	p.Status = s.status(c.Request().Context())
 	return p
+}
+
+// status is the line at the bottom. What cannot be found out is left out: a page that tells about a failure needs its
+// line too.
+func (s *Server) status(ctx context.Context) views.Status {
+	v := views.Status{Version: s.opts.Version}
+	if at := s.address.Load(); at != nil {
+		v.Address = at.String()
+	}
+	size, err := s.store.Status(ctx)
+	if err != nil {
+		s.log.Warn("the size of the store is not known", "error", err)
+		return v
+	}
+	history, err := s.store.History(ctx)
+	if err != nil {
+		s.log.Warn("how long the history is kept is not known", "error", err)
+		return v
+	}
+	v.Store, v.Keep = format.Bytes(size.ConfigurationBytes+size.HistoryBytes), format.ShortSpan(history.Keep)
+	return v
 }
 
 // nav is the rail: only what is built stands on it.
 func (s *Server) nav(path string) (items []views.NavItem, settings views.NavItem) {
+	config := s.current()
 	all := []views.NavItem{
 		{Label: "Live", Href: "/live", Key: "l"},
-		{Label: "Endpoints", Href: "/endpoints", Key: "e"},
-		{Label: "Trust", Href: "/authorities", Key: "t"},
+		{Label: "Endpoints", Href: "/endpoints", Key: "e", Count: format.Int(len(config.Endpoints))},
+		{Label: "Trust", Href: "/authorities", Key: "t", Count: format.Int(len(config.Authorities))},
 		{Label: "Certificates", Href: "/certificates", Key: "c"},
 	}
 	for _, n := range all {
@@ -68,13 +89,25 @@ func (s *Server) firstPage(c echo.Context) error {
 	if c.QueryParam("t") != "" {
 		return s.redirect(c, "/")
 	}
-	if !s.has("/live") || !s.seen.Load() {
+	seen, err := s.anySeen(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	if !seen || !s.has("/live") {
 		return s.welcomePage(c)
 	}
 	return c.Redirect(http.StatusSeeOther, "/live")
 }
 
-// cookies of the appearance
+// anySeen reports whether a handshake was ever seen. The history is behind the hub by half a second.
+func (s *Server) anySeen(ctx context.Context) (bool, error) {
+	if s.hub.Counts(0, live.AllEndpoints).Total() > 0 {
+		return true, nil
+	}
+	return s.store.HasHandshakes(ctx)
+}
+
+// Cookies of the appearance.
 const (
 	cookieTheme = "countersign_theme"
 	cookieDense = "countersign_dense"

@@ -64,6 +64,8 @@ func (s *Server) routes() []route {
 			{method: http.MethodGet, path: "/", access: open, handler: s.firstPage},
 			{method: http.MethodGet, path: "/welcome", handler: s.welcomePage},
 			{method: http.MethodPost, path: "/welcome/try", handler: s.welcomeTry},
+
+			{method: http.MethodGet, path: "/api/v1/handshakes/live", kind: kindSocket, access: needToken, scope: store.ScopeRead, handler: s.liveStream},
 		},
 		s.settingsRoutes(),
 		s.partsRoutes(),

@@ -43,6 +43,9 @@ type Options struct {
 type Server struct {
 	opts    Options
 	store   *store.Store
+	hub     *live.Hub
+	gateway *gateway.Gateway
+	sockets *liveSocket
 	log     *slog.Logger
 	now     func() time.Time
 	assets  *static.Assets
@@ -51,12 +54,10 @@ type Server struct {
 
 	attempts attempts
 	said     said
-	applying sync.Mutex                         // from the beginning of a change until it is in force
-	config   atomic.Pointer[termination.Config] // in force
-	problems atomic.Pointer[[]store.Problem]    // of the configuration in force
-	seen     atomic.Bool                        // a handshake was seen, ever
-	address  atomic.Pointer[netip.AddrPort]     // set when it listens
-	allowed  atomic.Pointer[[]string]           // values of Host
+	applying sync.Mutex                      // from the beginning of a change until it is in force
+	problems atomic.Pointer[[]store.Problem] // of the configuration in force
+	address  atomic.Pointer[netip.AddrPort]  // set when it listens
+	allowed  atomic.Pointer[[]string]        // values of Host
 	ready    atomic.Bool
 	started  time.Time
 	http     *http.Server
@@ -77,12 +78,11 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Apply == nil {
-		o.Apply = func(context.Context, *termination.Config) error { return nil }
+	s := &Server{
+		opts: o, store: o.Store, hub: o.Hub, gateway: o.Gateway, log: o.Log, now: o.Clock,
+		assets: assets, started: o.Clock(), sockets: newLiveSocket(o.Hub),
 	}
-	s := &Server{opts: o, store: o.Store, log: o.Log, now: o.Clock, assets: assets, started: o.Clock()}
 	s.said.bySession = map[string][]views.Said{}
-	s.config.Store(&termination.Config{})
 	s.problems.Store(&[]store.Problem{})
 	s.allowed.Store(&[]string{})
 	s.list = s.routes()
@@ -136,8 +136,12 @@ func (s *Server) Serve(l net.Listener) error {
 // Shutdown finishes the requests in flight, as far as ctx allows, and closes the rest.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.ready.Store(false)
-	if err := s.http.Shutdown(ctx); err != nil {
+	err := s.sockets.shutdown(ctx)
+	if herr := s.http.Shutdown(ctx); herr != nil {
 		_ = s.http.Close()
+		err = errors.Join(err, fmt.Errorf("finish the requests in flight: %w", herr))
+	}
+	if err != nil {
 		return fmt.Errorf("stop the dashboard: %w", err)
 	}
 	return nil
@@ -177,6 +181,16 @@ func (s *Server) readyz(c echo.Context) error {
 		return c.String(http.StatusServiceUnavailable, "not ready\n")
 	}
 	return c.String(http.StatusOK, "ok\n")
+}
+
+// liveStream hands the request over to the live socket.
+func (s *Server) liveStream(c echo.Context) error {
+	r := c.Request()
+	s.sockets.serve(c.Response(), r, liveVisitor{
+		hosts: s.hosts(), bearer: hasBearer(r),
+		still: func(ctx context.Context) bool { return s.stillGood(ctx, r) },
+	})
+	return nil
 }
 
 func (s *Server) staticFile(c echo.Context) error {

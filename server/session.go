@@ -199,6 +199,20 @@ func (s *Server) findToken(ctx context.Context, secret string) (*user, error) {
 	return &user{name: t.Name, via: viaAPI, scope: t.Scope}, nil
 }
 
+// stillGood reports whether the session or token that let a long request in is still good.
+func (s *Server) stillGood(ctx context.Context, r *http.Request) bool {
+	if token := bearer(r); token != "" {
+		t, err := s.store.Token(ctx, token)
+		return err == nil && t.Scope.Includes(store.ScopeRead)
+	}
+	cookie, err := r.Cookie(SessionCookie)
+	if err != nil {
+		return false
+	}
+	_, err = s.store.Session(ctx, cookie.Value)
+	return err == nil
+}
+
 func hasBearer(r *http.Request) bool { return bearer(r) != "" }
 
 // bearer returns the token of an Authorization header (RFC 6750, section 2.1), or "".

@@ -1,12 +1,9 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -301,30 +298,4 @@ func (s *Server) partsRoutes() []route {
 	return []route{{method: http.MethodGet, path: "/settings/parts", handler: func(c echo.Context) error {
 		return s.render(c, http.StatusOK, views.PartsPage(s.view(c, "Parts")))
 	}}}
-}
-
-// storeSize adds up the databases in the data directory; -1 when they cannot be looked at.
-func (s *Server) storeSize() int64 {
-	names, err := filepath.Glob(filepath.Join(s.store.Dir(), "*.db*"))
-	if err != nil {
-		return -1
-	}
-	var sum int64
-	for _, n := range names {
-		info, err := os.Stat(n)
-		if err != nil {
-			continue // a journal that has just gone
-		}
-		sum += info.Size()
-	}
-	return sum
-}
-
-// keepWords says how long history is kept, for the status line.
-func (s *Server) keepWords(ctx context.Context) string {
-	h, err := s.store.History(ctx)
-	if err != nil {
-		return "–"
-	}
-	return format.ShortSpan(h.Keep)
 }

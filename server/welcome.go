@@ -17,8 +17,11 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"countersign/store"
+	"countersign/termination"
 	"countersign/views"
 	"countersign/views/format"
+	"countersign/views/parts"
 )
 
 // Demo is what the first start made, so that the first handshake needs nothing else.
@@ -40,16 +43,66 @@ type Demo struct {
 func (d *Demo) url() string { return "https://" + d.Host + "/" }
 
 func (s *Server) welcomePage(c echo.Context) error {
-	p := s.view(c, "First handshake", "welcome.js")
-	return s.render(c, http.StatusOK, views.WelcomePage(p, s.welcome(p)))
+	return s.showWelcome(c, func(*views.Welcome) {})
 }
 
-func (s *Server) welcome(p views.Page) views.Welcome {
-	d := s.opts.Demo
+// showWelcome renders the first-run page; add may put something on it first.
+func (s *Server) showWelcome(c echo.Context, add func(*views.Welcome)) error {
+	p := s.view(c, "First handshake", "welcome.js")
 	w := views.Welcome{Started: p.Relative(s.started)}
-	if d == nil {
-		return w
+	if d := s.opts.Demo; d != nil {
+		d.describe(&w)
+		first, err := s.lastSince(c.Request().Context(), d.Endpoint, s.started)
+		if err != nil {
+			return err
+		}
+		w.First = first
 	}
+	add(&w)
+	return s.render(c, http.StatusOK, views.WelcomePage(p, w))
+}
+
+// lastSince returns the newest handshake at an endpoint since a moment, or nil.
+func (s *Server) lastSince(ctx context.Context, endpoint string, since time.Time) (*views.FirstHandshake, error) {
+	filter, err := termination.ParseFilter(`endpoint:"`+endpoint+`"`, s.now())
+	if err != nil {
+		return nil, fmt.Errorf("look for the first handshake: %w", err)
+	}
+	page, err := s.store.Handshakes(ctx, store.HistoryQuery{Filter: filter, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(page.Records) == 0 || page.Records[0].Handshake.Time.Before(since) {
+		return nil, nil //nolint:nilnil // there was none
+	}
+	return firstHandshake(page.Records[0].Handshake), nil
+}
+
+// firstHandshake puts a handshake into one sentence.
+func firstHandshake(h *termination.Handshake) *views.FirstHandshake {
+	resumed, version := false, "TLS"
+	if h.Chosen != nil {
+		resumed, version = h.Chosen.Resumed, tls.VersionName(h.Chosen.Version)
+	}
+	v := &views.FirstHandshake{
+		In: h.Verdict.Outcome.In(), Glyph: parts.GlyphOf(h.Verdict.Outcome, h.Verdict.Beat, resumed), Href: "/handshakes/" + h.ID,
+		Sentence: h.Verdict.Explanation.Sentence,
+	}
+	name := h.Client.Name
+	if name == "" {
+		name = "A client without a name"
+	}
+	if v.In {
+		v.Sentence = fmt.Sprintf("%s is in. %s, %s.", name, format.Duration(h.Duration), version)
+	} else if v.Sentence == "" {
+		info, _ := h.Verdict.Reason.Info()
+		v.Sentence = name + " was turned away: " + info.Title + "."
+	}
+	return v
+}
+
+// describe puts the demo into words and commands.
+func (d *Demo) describe(w *views.Welcome) {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		home = ""
@@ -69,7 +122,6 @@ func (s *Server) welcome(p views.Page) views.Welcome {
 		{ID: "break-stranger", Beat: 4, What: "Use a stranger's certificate", Option: stranger, Command: curl(ca, stranger), Expect: "curl: (56) … tlsv1 alert unknown ca"},
 		{ID: "break-no-ca", Beat: 3, What: "Leave out", Option: "--cacert", After: ", so the client refuses us", Command: curl(client), Expect: "curl: (60) SSL certificate problem: unable to get local issuer certificate"},
 	}
-	return w
 }
 
 var plainPath = regexp.MustCompile(`^[A-Za-z0-9_./+@%:,-]+$`)
@@ -105,14 +157,13 @@ func (s *Server) welcomeTry(c echo.Context) error {
 		return &Problem{Status: http.StatusNotFound, Code: "not_found", Title: "This gateway has no demo endpoint", Href: "/endpoints", Link: "To the endpoints"}
 	}
 	answer, err := s.opts.Demo.try(c.Request().Context())
-	p := s.view(c, "First handshake", "welcome.js")
-	w := s.welcome(p)
-	w.Result = answer
-	if err != nil {
-		s.log.Warn("the demo's handshake from this process failed", "error", err)
-		w.Failed = format.Cut(err.Error(), 400)
-	}
-	return s.render(c, http.StatusOK, views.WelcomePage(p, w))
+	return s.showWelcome(c, func(w *views.Welcome) {
+		w.Result = answer
+		if err != nil {
+			s.log.Warn("the demo's handshake from this process failed", "error", err)
+			w.Failed = format.Cut(err.Error(), 400)
+		}
+	})
 }
 
 // maxAnswer bounds what is shown of the demo service's answer, in bytes.
