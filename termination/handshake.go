@@ -13,7 +13,7 @@ type Handshake struct {
 	Seq      uint64         `json:"seq"` // assigned when it enters the live feed
 	Node     string         `json:"node"`
 	Time     time.Time      `json:"time"` // when the connection was accepted
-	Duration time.Duration  `json:"duration"`
+	Duration time.Duration  `json:"duration_ns"`
 	Stages   Stages         `json:"stages"`
 	Peer     netip.AddrPort `json:"peer"`
 	Local    netip.AddrPort `json:"local"`
@@ -43,10 +43,10 @@ type Handshake struct {
 
 // Stages are the measured spans of a handshake; a negative span was not run.
 type Stages struct {
-	Hello time.Duration `json:"hello"` // from accept until the whole ClientHello was read
-	Reply time.Duration `json:"reply"` // until our first flight was written
-	Wait  time.Duration `json:"wait"`  // until the client's answer came: network and client
-	Check time.Duration `json:"check"` // chain, policy, key proof
+	Hello time.Duration `json:"hello_ns"` // from accept until the whole ClientHello was read
+	Reply time.Duration `json:"reply_ns"` // until our first flight was written
+	Wait  time.Duration `json:"wait_ns"`  // until the client's answer came: network and client
+	Check time.Duration `json:"check_ns"` // chain, policy, key proof
 }
 
 // ClientHello is what the client offered (RFC 8446, section 4.1.2), in its own order, hostile text included.
@@ -101,7 +101,7 @@ type Alert struct {
 // UpstreamResult is what became of the connection to the service behind.
 type UpstreamResult struct {
 	Address string        `json:"address"`
-	Connect time.Duration `json:"connect"`
+	Connect time.Duration `json:"connect_ns"`
 	Error   string        `json:"error,omitempty"`
 }
 

@@ -1,0 +1,97 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"countersign/store"
+	"countersign/termination"
+)
+
+// Handshake is the record of one attempt to get in.
+type Handshake struct {
+	*termination.Handshake
+	DurationMS  float64                    `json:"duration_ms"`
+	StagesMS    map[string]float64         `json:"stages_ms" doc:"hello, reply, wait, check; a stage that did not run is left out."`
+	Certificate []X509                     `json:"presented,omitempty" doc:"As the client sent it; only the first is proven, and only when the handshake got to beat 5."`
+	PathToTrust []X509                     `json:"path,omitempty" doc:"Leaf to anchor, where a chain was found."`
+	End         *termination.ConnectionEnd `json:"end,omitempty" doc:"Absent: the connection is open, or its end was not kept."`
+}
+
+// Handshakes is a page of records, newest first.
+type Handshakes struct {
+	Items    []Handshake `json:"items"`
+	Cursor   string      `json:"cursor,omitempty" doc:"Give it as before to go on; absent: there is nothing older."`
+	Searched *time.Time  `json:"searched_until,omitempty" doc:"A filter that matches little is given up after a while: down to this time was searched; go on with the cursor."`
+}
+
+func (a *API) handshakes() {
+	const tag = "Handshakes"
+	register(a, operation{method: http.MethodGet, path: "/handshakes", summary: "Search recorded handshakes, newest first", scope: store.ScopeRead, tag: tag},
+		func(ctx context.Context, in *struct {
+			Filter string `query:"f" maxLength:"1024" doc:"As on the page, such as: outcome:refused endpoint:payments since:15m"`
+			Before string `query:"before" maxLength:"20" doc:"A cursor."`
+			Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"200"`
+		},
+		) (*one[Handshakes], error) {
+			query := store.HistoryQuery{Limit: in.Limit}
+			var err error
+			if query.Filter, err = termination.ParseFilter(in.Filter, time.Now()); err != nil {
+				return nil, termination.ValidationError{{Kind: "filter", Field: "f", Problem: err.Error()}}
+			}
+			if in.Before != "" {
+				if query.Before, err = strconv.ParseUint(in.Before, 10, 64); err != nil {
+					return nil, termination.ValidationError{{Kind: "cursor", Field: "before", Problem: fmt.Sprintf("%q is no cursor", in.Before), Advice: "use the one that the page before came with"}}
+				}
+			}
+			page, err := a.options.Store.Handshakes(ctx, query)
+			if err != nil {
+				return nil, err
+			}
+			return &one[Handshakes]{pageOf(page)}, nil
+		})
+	register(a, operation{method: http.MethodGet, path: "/handshakes/{ref}", summary: "Show a handshake with the certificates that were presented", scope: store.ScopeRead, tag: tag},
+		func(ctx context.Context, in *named) (*one[Handshake], error) {
+			record, err := a.options.Store.Handshake(ctx, in.Ref)
+			if err != nil {
+				return nil, err
+			}
+			return &one[Handshake]{handshakeOf(record)}, nil
+		})
+}
+
+func pageOf(page store.HistoryPage) Handshakes {
+	out := Handshakes{Items: []Handshake{}}
+	for _, r := range page.Records {
+		out.Items = append(out.Items, handshakeOf(r))
+	}
+	if page.Next != 0 {
+		out.Cursor = strconv.FormatUint(page.Next, 10)
+	}
+	if !page.Searched.IsZero() {
+		out.Searched = &page.Searched
+	}
+	return out
+}
+
+func handshakeOf(r store.Record) Handshake {
+	out := Handshake{Handshake: r.Handshake, End: r.End, DurationMS: milliseconds(r.Handshake.Duration), StagesMS: map[string]float64{}}
+	s := r.Handshake.Stages
+	for name, d := range map[string]time.Duration{"hello": s.Hello, "reply": s.Reply, "wait": s.Wait, "check": s.Check} {
+		if d >= 0 {
+			out.StagesMS[name] = milliseconds(d)
+		}
+	}
+	for _, c := range r.Handshake.Presented {
+		out.Certificate = append(out.Certificate, describe(c))
+	}
+	for _, c := range r.Handshake.Path {
+		out.PathToTrust = append(out.PathToTrust, describe(c))
+	}
+	return out
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
