@@ -26,7 +26,7 @@ func (s *Server) enter(r route) echo.MiddlewareFunc {
 			if safeMethod(r.method) {
 				limit = 0
 			}
-			req.Body = http.MaxBytesReader(c.Response(), req.Body, limit)
+			req.Body = http.MaxBytesReader(c.Response().Writer, req.Body, limit)
 			if err := s.identify(c, r); err != nil {
 				return err
 			}
@@ -114,7 +114,10 @@ func checkContentType(r route, req *http.Request) error {
 
 // parseForm reads the body of a form whole: it is bounded, so nothing needs a file.
 func parseForm(req *http.Request, limit int64) error {
-	err := req.ParseMultipartForm(limit)
+	err := req.ParseForm() // ParseMultipartForm alone would hide its error where the form is not multipart
+	if err == nil {
+		err = req.ParseMultipartForm(limit)
+	}
 	if err == nil || errors.Is(err, http.ErrNotMultipart) {
 		return nil
 	}

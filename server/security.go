@@ -107,6 +107,9 @@ func fixedHosts(address netip.AddrPort, configured []string) ([]string, error) {
 		} else if name, err = termination.NormalizeName(name); err != nil || strings.HasPrefix(name, "*.") {
 			return nil, fmt.Errorf("dashboard host %q is no host name; give a name without wildcard, with or without a port", h)
 		}
+		if n, err := strconv.ParseUint(explicit, 10, 16); err != nil || n == 0 {
+			return nil, fmt.Errorf("dashboard host %q: the port must be a number from 1 to 65535", h)
+		}
 		hosts = append(hosts, net.JoinHostPort(name, explicit))
 		if explicit == "80" {
 			hosts = append(hosts, name)
