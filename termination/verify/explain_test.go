@@ -1,6 +1,8 @@
 package verify_test
 
 import (
+	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"flag"
@@ -30,11 +32,17 @@ const day = 24 * time.Hour
 var years = tlstest.Valid(noon.Add(-1000*day), noon.Add(1000*day))
 
 func ca(name, org string, opts ...tlstest.Option) *tlstest.Cert {
-	return tlstest.NewCA(append([]tlstest.Option{tlstest.CN(name), tlstest.Org(org), years}, opts...)...)
+	return tlstest.NewCA(append([]tlstest.Option{tlstest.CN(name), tlstest.Org(org), years, keyOf(name)}, opts...)...)
 }
 
 func intermediate(issuer *tlstest.Cert, name, org string, opts ...tlstest.Option) *tlstest.Cert {
-	return issuer.Intermediate(append([]tlstest.Option{tlstest.CN(name), tlstest.Org(org), years}, opts...)...)
+	return issuer.Intermediate(append([]tlstest.Option{tlstest.CN(name), tlstest.Org(org), years, keyOf(name)}, opts...)...)
+}
+
+// keyOf gives a CA the same key in every process: what one fuzzing process finds has to mean the same in the next.
+func keyOf(name string) tlstest.Option {
+	seed := sha256.Sum256([]byte(name))
+	return tlstest.WithKey(ed25519.NewKeyFromSeed(seed[:]))
 }
 
 // client makes a leaf for billing-batch that is good at noon.

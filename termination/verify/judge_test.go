@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -139,6 +140,7 @@ func TestChecks(t *testing.T) {
 	ca := tlstest.NewCA()
 	weakCA := tlstest.NewCA(tlstest.RSA(1024))
 	rsaCA := tlstest.NewCA(tlstest.RSA(2048))
+	sha1CA := tlstest.NewCA(tlstest.RSA(2048), tlstest.SHA1RSA())
 	now := time.Now()
 	old := tlstest.Valid(now.Add(-48*time.Hour), now.Add(-time.Hour))
 	for _, tt := range []struct {
@@ -148,6 +150,7 @@ func TestChecks(t *testing.T) {
 		want   termination.Reason // empty: verified
 	}{
 		{"plain", ca, ca.Client("a"), ""},
+		{"anchor that signed itself by SHA-1", sha1CA, sha1CA.Client("a"), ""},
 		{"RSA 2048", rsaCA, rsaCA.Client("a", tlstest.RSA(2048)), ""},
 		{"Ed25519", ca, ca.Client("a", tlstest.Ed25519()), ""},
 		{"any extended key usage", ca, ca.Client("a", tlstest.AnyEKU()), ""},
@@ -197,6 +200,24 @@ func TestChecks(t *testing.T) {
 				t.Errorf("no failed check says %q%s", tt.want, details(j.Checks))
 			}
 		})
+	}
+}
+
+// Signatures that cannot be checked are refused, and what they claim is not taken for a chain.
+func TestSignaturesThatCannotBeChecked(t *testing.T) {
+	ca := tlstest.NewCA(tlstest.RSA(2048))
+	for _, a := range []x509.SignatureAlgorithm{x509.MD5WithRSA, x509.UnknownSignatureAlgorithm} {
+		leaf := *ca.Client("a").X509
+		leaf.SignatureAlgorithm = a
+		j := trusting(t, termination.ModeRequire, ca).Judge([]*x509.Certificate{&leaf}, time.Now())
+		if j.In || j.Reason != termination.ReasonCertWeak || len(j.Path) != 0 {
+			t.Errorf("%v: in %v, reason %q, a path of %d%s", a, j.In, j.Reason, len(j.Path), details(j.Checks))
+		}
+	}
+	leaf := *ca.Client("a").X509
+	leaf.PublicKey, leaf.PublicKeyAlgorithm = nil, x509.UnknownPublicKeyAlgorithm
+	if j := trusting(t, termination.ModeRequire, ca).Judge([]*x509.Certificate{&leaf}, time.Now()); j.In || j.Reason != termination.ReasonCertWeak {
+		t.Errorf("unknown key: in %v, reason %q%s", j.In, j.Reason, details(j.Checks))
 	}
 }
 
@@ -352,6 +373,28 @@ func TestCacheTellsListsApart(t *testing.T) {
 	if j := p.Judge(append(mallory.Chain(), alice.Chain()...), time.Now()); j.In {
 		t.Errorf("mallory is in behind alice's certificates")
 	}
+}
+
+// One policy serves all connections of its endpoint at once.
+func TestJudgeConcurrently(t *testing.T) {
+	ca := tlstest.NewCA()
+	p := trusting(t, termination.ModeRequire, ca)
+	now := time.Now()
+	var wg sync.WaitGroup
+	for range 8 {
+		good, bad := ca.Client("good").Chain(), tlstest.NewCA().Client("bad").Chain()
+		wg.Go(func() {
+			for range 50 {
+				if j := p.Judge(good, now); !j.In || j.Path[0] != good[0] {
+					t.Errorf("good: %+v", j)
+				}
+				if j := p.Judge(bad, now); j.In {
+					t.Errorf("bad: %+v", j)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestPins(t *testing.T) {
