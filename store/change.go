@@ -17,14 +17,15 @@ type Actor struct {
 
 // Tx is the transaction of one change. It ends with the function that it was given to, and belongs to one goroutine.
 type Tx struct {
-	ctx      context.Context //nolint:containedctx // a transaction lives within one call of Change
-	store    *Store
-	sql      *sql.Tx
-	actor    Actor
-	now      time.Time
-	revision uint64
-	declared bool // the configuration file is being applied: what it declares may be written
-	changes  int  // audit rows written
+	ctx       context.Context //nolint:containedctx // a transaction lives within one call of Change
+	store     *Store
+	sql       *sql.Tx
+	actor     Actor
+	now       time.Time
+	revision  uint64
+	declared  bool // the configuration file is being applied: what it declares may be written
+	changes   int  // audit rows written
+	retention bool // how long the history is kept was set
 }
 
 // Change is the one way to change the configuration. It calls mutate in a transaction, with the revision raised by one
@@ -46,6 +47,7 @@ func (s *Store) Change(ctx context.Context, actor Actor, mutate func(*Tx) error,
 	defer s.release()
 	var config *termination.Config
 	var problems []Problem
+	retention := false
 	err := s.transact(ctx, actor, func(tx *Tx) error {
 		if err := tx.raiseRevision(); err != nil {
 			return err
@@ -53,6 +55,7 @@ func (s *Store) Change(ctx context.Context, actor Actor, mutate func(*Tx) error,
 		if err := mutate(tx); err != nil {
 			return err
 		}
+		retention = tx.retention
 		if tx.changes == 0 {
 			if err := tx.exec("UPDATE state SET revision = revision - 1"); err != nil {
 				return fmt.Errorf("keep revision: %w", err)
@@ -74,6 +77,9 @@ func (s *Store) Change(ctx context.Context, actor Actor, mutate func(*Tx) error,
 		return nil, nil, err
 	}
 	s.remember(problems)
+	if retention {
+		s.records.askRetention()
+	}
 	return config, problems, nil
 }
 

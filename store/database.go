@@ -188,7 +188,7 @@ func checkHeader(path string) (empty bool, err error) {
 	var head [16]byte
 	n, err := io.ReadFull(f, head[:])
 	if n == 0 && errors.Is(err, io.EOF) {
-		return walIsEmpty(path)
+		return true, checkNoLog(path)
 	}
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return false, fmt.Errorf("read %s: %w", path, err)
@@ -199,16 +199,19 @@ func checkHeader(path string) (empty bool, err error) {
 	return false, nil
 }
 
-// walIsEmpty guards against an emptied database whose write-ahead log still holds data: starting anew would discard it.
-func walIsEmpty(path string) (bool, error) {
+// checkNoLog refuses an empty database beside a write-ahead log: the header is written before the log is begun, so the
+// database was emptied, and beginning anew would discard what the log still holds.
+func checkNoLog(path string) error {
 	info, err := os.Stat(path + "-wal")
-	if errors.Is(err, os.ErrNotExist) {
-		return true, nil
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at write-ahead log: %w", err)
+	case info.Size() > 0:
+		return DamagedError{File: path, Detail: "it is empty, but its write-ahead log is not"}
 	}
-	if err != nil {
-		return false, fmt.Errorf("look at write-ahead log: %w", err)
-	}
-	return info.Size() == 0, nil
+	return nil
 }
 
 // close ends both pools; the last connection copies the write-ahead log into the database.

@@ -11,7 +11,7 @@ import (
 
 // SetDefaults replaces what every endpoint that verifies trusts.
 func (tx *Tx) SetDefaults(d termination.Defaults) error {
-	origin, err := tx.settingOrigin(KindDefaults, "", keyDefaultPins)
+	origin, err := tx.settingOrigin(KindDefaults, "", SettingDefaults)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (tx *Tx) replaceDefaults(d termination.Defaults, origin termination.Origin)
 		return err
 	}
 	err = tx.exec("INSERT INTO settings (key, origin, value, changed) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value, changed = excluded.changed",
-		keyDefaultPins, string(origin), text, tx.now.UnixMilli())
+		SettingDefaults, string(origin), text, tx.now.UnixMilli())
 	if err != nil {
 		return fmt.Errorf("save defaults: %w", err)
 	}
@@ -67,14 +67,14 @@ func (tx *Tx) removeDefaults() error {
 	if err := tx.exec("DELETE FROM default_authorities WHERE origin = ?", string(termination.OriginFile)); err != nil {
 		return fmt.Errorf("remove defaults: %w", err)
 	}
-	if err := tx.exec("DELETE FROM settings WHERE key = ? AND origin = ?", keyDefaultPins, string(termination.OriginFile)); err != nil {
+	if err := tx.exec("DELETE FROM settings WHERE key = ? AND origin = ?", SettingDefaults, string(termination.OriginFile)); err != nil {
 		return fmt.Errorf("remove defaults: %w", err)
 	}
 	return tx.audit(ActionDelete, KindDefaults, "", KindDefaults, describeDefaults(before), nil)
 }
 
 func (tx *Tx) defaultsOf(origin termination.Origin) (termination.Defaults, bool, error) {
-	present, err := tx.hasSetting(keyDefaultPins, origin)
+	present, err := tx.hasSetting(SettingDefaults, origin)
 	if err != nil || !present {
 		return termination.Defaults{}, false, err
 	}
@@ -85,7 +85,7 @@ func (tx *Tx) defaultsOf(origin termination.Origin) (termination.Defaults, bool,
 // readDefaults returns the defaults that hold: the configuration file's, if it has any.
 func readDefaults(ctx context.Context, q *sql.Tx) (termination.Defaults, error) {
 	var origin termination.Origin
-	err := q.QueryRowContext(ctx, "SELECT origin FROM settings WHERE key = ? ORDER BY origin = ? DESC LIMIT 1", keyDefaultPins, string(termination.OriginFile)).Scan(&origin)
+	err := q.QueryRowContext(ctx, "SELECT origin FROM settings WHERE key = ? ORDER BY origin = ? DESC LIMIT 1", SettingDefaults, string(termination.OriginFile)).Scan(&origin)
 	if errors.Is(err, sql.ErrNoRows) {
 		return termination.Defaults{}, nil
 	}
@@ -113,7 +113,7 @@ func readDefaultsOf(ctx context.Context, q *sql.Tx, origin termination.Origin) (
 		return d, fmt.Errorf("read defaults: %w", err)
 	}
 	var text string
-	if err := q.QueryRowContext(ctx, "SELECT value FROM settings WHERE key = ? AND origin = ?", keyDefaultPins, string(origin)).Scan(&text); err != nil {
+	if err := q.QueryRowContext(ctx, "SELECT value FROM settings WHERE key = ? AND origin = ?", SettingDefaults, string(origin)).Scan(&text); err != nil {
 		return d, fmt.Errorf("read pins of the defaults: %w", err)
 	}
 	var pins []string

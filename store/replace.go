@@ -140,7 +140,7 @@ func (tx *Tx) replaceDeclaredSettings(d Declared) error {
 	if d.Limits != nil {
 		err = tx.SetLimits(*d.Limits)
 	} else {
-		err = tx.removeSetting(keyLimits, termination.OriginFile)
+		err = tx.removeSetting(SettingLimits, termination.OriginFile)
 	}
 	if err != nil {
 		return err
@@ -148,5 +148,5 @@ func (tx *Tx) replaceDeclaredSettings(d Declared) error {
 	if d.History != nil {
 		return tx.SetHistory(*d.History)
 	}
-	return tx.removeSetting(keyHistory, termination.OriginFile)
+	return tx.removeSetting(SettingHistory, termination.OriginFile)
 }

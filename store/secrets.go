@@ -25,6 +25,7 @@ const maxKeyFile = 16 << 10
 // Open, not for each key.
 type sealer struct {
 	identity *age.X25519Identity
+	notice   string // what the operator should know about the key file
 
 	mu     sync.Mutex
 	opened map[[sha256.Size]byte]crypto.Signer // keys of the last configuration that was loaded, by their sealed form
@@ -137,6 +138,7 @@ func openSealer(dir, passphrase, recipient string, workFactor int) (*sealer, err
 		if err := writeKeyFile(path, identity, passphrase, workFactor); err != nil {
 			return nil, err
 		}
+		return &sealer{identity: identity, notice: "the key file " + path + " is now protected by the passphrase; every start needs COUNTERSIGN_PASSPHRASE from now on. Copies of the file made before are not protected"}, nil
 	}
 	return &sealer{identity: identity}, nil
 }

@@ -11,11 +11,12 @@ import (
 	"countersign/termination"
 )
 
-// Keys of the settings that the store itself understands. Other keys are free for the callers of PutSetting.
+// Keys of the settings that the store itself understands, as [Store.DeclaredSettings] names them. Other keys are free for
+// the callers of PutSetting.
 const (
-	keyLimits      = "limits"
-	keyHistory     = "history"
-	keyDefaultPins = "default pins"
+	SettingLimits   = "limits"
+	SettingHistory  = "history"
+	SettingDefaults = "default pins" // its presence means that an origin says something about the defaults
 )
 
 // HistorySettings say how long handshakes are kept.
@@ -36,11 +37,11 @@ const minHistorySize = 1 << 20
 func (h HistorySettings) check() error {
 	switch {
 	case h.Keep <= 0:
-		return fieldError(KindSetting, keyHistory, "keep", "must be above zero", "write it as in 7d")
+		return fieldError(KindSetting, SettingHistory, "keep", "must be above zero", "write it as in 7d")
 	case h.KeepFailures <= 0:
-		return fieldError(KindSetting, keyHistory, "keep_failures", "must be above zero", "write it as in 30d")
+		return fieldError(KindSetting, SettingHistory, "keep_failures", "must be above zero", "write it as in 30d")
 	case h.MaxSize < minHistorySize:
-		return fieldError(KindSetting, keyHistory, "max_size", "must be 1 MiB at least", "write it as in 2GB")
+		return fieldError(KindSetting, SettingHistory, "max_size", "must be 1 MiB at least", "write it as in 2GB")
 	}
 	return nil
 }
@@ -71,7 +72,7 @@ func (tx *Tx) SetLimits(l termination.Limits) error {
 	if err := checkLimits(l); err != nil {
 		return err
 	}
-	return tx.PutSetting(keyLimits, storedLimits{
+	return tx.PutSetting(SettingLimits, storedLimits{
 		HandshakeTimeout: l.HandshakeTimeout.String(), ClientHello: l.ClientHello, CertificateChain: l.CertificateChain,
 		Certificates: l.Certificates, Header: l.Header, IdleTimeout: l.IdleTimeout.String(), Connections: l.Connections,
 		ConnectionsPerAddress: l.ConnectionsPerAddress, HalfOpen: l.HalfOpen, HalfOpenPerAddress: l.HalfOpenPerAddress,
@@ -108,7 +109,8 @@ func (tx *Tx) SetHistory(h HistorySettings) error {
 	if err := h.check(); err != nil {
 		return err
 	}
-	return tx.PutSetting(keyHistory, storedHistory{Keep: h.Keep.String(), KeepFailures: h.KeepFailures.String(), MaxSize: h.MaxSize})
+	tx.retention = true
+	return tx.PutSetting(SettingHistory, storedHistory{Keep: h.Keep.String(), KeepFailures: h.KeepFailures.String(), MaxSize: h.MaxSize})
 }
 
 // PutSetting replaces a setting. value becomes JSON and must hold no secret: it stands in the audit log too.
@@ -221,7 +223,7 @@ func (s *Store) DeclaredSettings(ctx context.Context) (map[string]bool, error) {
 // History returns how long handshakes are kept.
 func (s *Store) History(ctx context.Context) (HistorySettings, error) {
 	var stored storedHistory
-	found, err := s.Setting(ctx, keyHistory, &stored)
+	found, err := s.Setting(ctx, SettingHistory, &stored)
 	if err != nil || !found {
 		return DefaultHistorySettings(), err
 	}
@@ -255,7 +257,7 @@ func readSetting(ctx context.Context, q *sql.Tx, key string, value any) (bool, e
 
 func readLimits(ctx context.Context, q *sql.Tx) (termination.Limits, error) {
 	var s storedLimits
-	found, err := readSetting(ctx, q, keyLimits, &s)
+	found, err := readSetting(ctx, q, SettingLimits, &s)
 	if err != nil || !found {
 		return termination.DefaultLimits(), err
 	}

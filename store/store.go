@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	sqlite3 "modernc.org/sqlite/lib"
+
 	"countersign/termination"
 )
 
@@ -95,6 +97,10 @@ func (s *Store) open(ctx context.Context, o Options) error {
 		return err
 	}
 	_, problems, err := s.Load(ctx)
+	if resultCode(err) == sqlite3.SQLITE_ERROR {
+		// Our statements are right, so the tables are not those that we made.
+		return DamagedError{File: s.config.path, Detail: err.Error()}
+	}
 	if err != nil {
 		return err
 	}
@@ -118,8 +124,14 @@ func (s *Store) openState(ctx context.Context, o Options) error {
 	if err != nil && !fresh {
 		return fmt.Errorf("read the store's state: %w", err)
 	}
-	if s.sealer, err = openSealer(s.dir, o.Passphrase, recipient, o.workFactor); err != nil || !fresh {
+	if s.sealer, err = openSealer(s.dir, o.Passphrase, recipient, o.workFactor); err != nil {
 		return err
+	}
+	if s.sealer.notice != "" {
+		s.warn(s.sealer.notice)
+	}
+	if !fresh {
+		return nil
 	}
 	s.node = termination.NewID(termination.PrefixNode, s.now())
 	_, err = s.config.writer.ExecContext(ctx, "INSERT INTO state (one, node, revision, recipient) VALUES (1, ?, 0, ?)", s.node, s.sealer.identity.Recipient().String())

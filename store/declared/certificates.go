@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -28,7 +29,7 @@ func (r *reader) authority(n ast.Node) (termination.Authority, bool) {
 	at := nodes{}
 	var source *namedFile
 	given := false
-	r.mapping(n, "the authority", map[string]field{
+	isMapping := r.mapping(n, "the authority", map[string]field{
 		"name": func(n ast.Node) { at["name"] = n; r.text(n, &a.Name) },
 		"pem_file": func(n ast.Node) {
 			given, at["pem"] = true, n
@@ -48,6 +49,9 @@ func (r *reader) authority(n ast.Node) (termination.Authority, bool) {
 			r.word(n, "anchors", &anchors, string(termination.AnchorsRoots), string(termination.AnchorsAll))
 		},
 	}, later{"crl_files", "crl_urls", "ocsp_url", "revocation"})
+	if !isMapping {
+		return a, false
+	}
 	if !given && r.failed == before {
 		r.fail(n, "the authority has no certificates", "give pem_file: or pem:")
 	}
@@ -99,13 +103,21 @@ func (r *reader) planned(source *namedFile, anchors termination.AnchorPolicy) []
 	for _, i := range plan.Items {
 		if i.Use == termination.UseRefuse || i.Use == termination.UseAsk {
 			refused = true
-			r.fail(source.node, source.where(i.Line)+i.Title+": "+i.Message, "")
+			r.fail(source.node, source.where(i.Line)+inWords(i.UploadItem), "")
 		}
 	}
 	if err := plan.Err(); err != nil && !refused {
 		r.fail(source.node, source.where(0)+err.Error(), "give the certificate of the CA that signs the clients' certificates")
 	}
 	return certificates
+}
+
+// inWords says what is wrong with a thing in a file, and what to do.
+func inWords(i termination.UploadItem) string {
+	if strings.HasPrefix(i.Message, i.Title) {
+		return i.Message
+	}
+	return i.Title + ": " + i.Message
 }
 
 // where names the file that an error is in, and the line in that file; "" for text in the configuration itself.
@@ -134,7 +146,7 @@ func (r *reader) roots(n ast.Node) []*x509.Certificate {
 	for _, i := range upload.Items {
 		// Something was meant by each block in the file, so none is left out in silence.
 		if i.Certificate == nil && i.Kind != termination.UploadText && i.Kind != termination.UploadEmpty {
-			r.fail(n, source.where(i.Line)+i.Title+": "+i.Message, "keep only the certificates of CAs in it")
+			r.fail(n, source.where(i.Line)+inWords(i), "keep only the certificates of CAs in it")
 			return nil
 		}
 	}
@@ -159,11 +171,14 @@ func (r *reader) certificate(n ast.Node) (termination.Certificate, bool) {
 	var name string
 	var cert, key *namedFile
 	at := nodes{}
-	r.mapping(n, "the certificate", map[string]field{
+	isMapping := r.mapping(n, "the certificate", map[string]field{
 		"name":      func(n ast.Node) { at["name"] = n; r.text(n, &name) },
 		"cert_file": func(n ast.Node) { at["cert_file"] = n; cert = r.readNamed(n) },
 		"key_file":  func(n ast.Node) { at["key_file"] = n; key = r.readNamed(n) },
 	}, later{"key_password_file"})
+	if !isMapping {
+		return termination.Certificate{}, false
+	}
 	if at["cert_file"] == nil && r.failed == before {
 		r.fail(n, "the certificate has no cert_file", "give the file with the leaf first, then the intermediates")
 	}

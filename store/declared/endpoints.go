@@ -37,7 +37,7 @@ func (r *reader) endpoint(n ast.Node) (termination.Endpoint, bool) {
 		ClientAuth: noClientAuth(),
 	}
 	at := nodes{}
-	r.mapping(n, "the endpoint", map[string]field{
+	isMapping := r.mapping(n, "the endpoint", map[string]field{
 		"name":             at.noting("name", func(n ast.Node) { r.text(n, &e.Name) }),
 		"enabled":          at.noting("enabled", func(n ast.Node) { r.boolean(n, &e.Enabled) }),
 		"url":              at.noting("url", func(n ast.Node) { r.url(n, &e) }),
@@ -52,6 +52,9 @@ func (r *reader) endpoint(n ast.Node) (termination.Endpoint, bool) {
 		"forward_identity": at.noting("forward_identity", func(n ast.Node) { r.forwardIdentity(n, &e.ForwardIdentity) }),
 		"routes":           at.noting("routes", func(n ast.Node) { e.Routes = r.routes(n, at) }),
 	}, later{"proxy_protocol", "starttls", "upstream_policy", "also", "traffic_policy", "verbose_refusals"})
+	if !isMapping {
+		return e, false
+	}
 	if at["url"] == nil {
 		r.fail(n, "the endpoint has no url", "give it one, as in url: https://api.example.com:8443")
 	}
@@ -247,13 +250,22 @@ func (r *reader) forwardIdentity(n ast.Node, into *[]termination.IdentityFormat)
 
 func (r *reader) routes(n ast.Node, at nodes) []termination.Route {
 	var out []termination.Route
+	lines := map[string]int{}
 	r.list(n, "routes", func(i int, e ast.Node) {
 		var route termination.Route
 		var upstreamTLS ast.Node
 		hasPath := false
 		noting := func(key string, f field) field { return at.noting(routeField(i, key), f) }
-		r.mapping(e, "the route", map[string]field{
-			"path": noting("path", func(n ast.Node) { hasPath = true; r.path(n, &route.Path) }),
+		isMapping := r.mapping(e, "the route", map[string]field{
+			"path": noting("path", func(n ast.Node) {
+				hasPath = true
+				r.path(n, &route.Path)
+				if line := lines[route.Path]; line > 0 {
+					r.fail(n, fmt.Sprintf("%q stands in line %d already", route.Path, line), "remove one of the two")
+				} else if route.Path != "" {
+					lines[route.Path] = placeOf(n).line
+				}
+			}),
 			"upstream": noting("upstream", func(n ast.Node) {
 				route.Upstream = &termination.Upstream{}
 				r.upstream(n, route.Upstream)
@@ -264,7 +276,7 @@ func (r *reader) routes(n ast.Node, at nodes) []termination.Route {
 				route.ClientAuth = &a
 			}),
 		}, later{"strip_prefix", "also"})
-		if !hasPath {
+		if isMapping && !hasPath {
 			r.fail(e, "the route has no path", "give it one, as in path: /api")
 		}
 		switch {

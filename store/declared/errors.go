@@ -3,6 +3,7 @@ package declared
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"countersign/store"
@@ -28,9 +29,11 @@ func (e Error) Error() string {
 	if e.Column > 0 {
 		fmt.Fprintf(&b, ":%d", e.Column)
 	}
-	b.WriteString(": " + e.Problem)
-	if e.Advice != "" {
-		b.WriteString("; " + e.Advice)
+	b.WriteString(": ")
+	if e.Advice == "" {
+		b.WriteString(e.Problem)
+	} else {
+		b.WriteString(strings.TrimSuffix(e.Problem, ".") + "; " + e.Advice)
 	}
 	return b.String()
 }
@@ -62,6 +65,7 @@ func (d *Declaration) Locate(err error) error {
 			}
 			out = append(out, d.at(d.find(f.Kind, f.Name, f.Field), problem+": "+f.Problem, f.Advice))
 		}
+		slices.SortStableFunc(out, func(a, b Error) int { return a.Line - b.Line })
 		return out
 	}
 	if twice, ok := errors.AsType[store.DeclaredTwiceError](err); ok {

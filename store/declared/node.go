@@ -33,15 +33,16 @@ func placeOf(n ast.Node) place {
 
 // reader collects what is wrong while it goes through the file, so that one run shows everything.
 type reader struct {
-	file    string
-	dir     string // relative paths begin here
-	getenv  func(string) (string, bool)
-	aliases map[*ast.AliasNode]*ast.AnchorNode
-	visited int // values looked at, those behind aliases each time
-	errors  Errors
-	failed  int      // errors found; more than there are in errors when they are many
-	files   []string // every file that was read
-	places  map[string]place
+	file     string
+	dir      string // relative paths begin here
+	getenv   func(string) (string, bool)
+	readFile func(path string, most int64) ([]byte, error)
+	aliases  map[*ast.AliasNode]*ast.AnchorNode
+	visited  int // values looked at, those behind aliases each time
+	errors   Errors
+	failed   int      // errors found; more than there are in errors when they are many
+	files    []string // every file that was read
+	places   map[string]place
 }
 
 const (
@@ -53,8 +54,17 @@ func (r *reader) fail(n ast.Node, problem, advice string) { r.failAt(placeOf(n),
 
 func (r *reader) failAt(at place, problem, advice string) {
 	if r.failed++; r.failed <= maxErrors {
-		r.errors = append(r.errors, Error{File: r.file, Line: at.line, Column: at.column, Problem: problem, Advice: advice})
+		r.errors = append(r.errors, Error{File: r.file, Line: at.line, Column: at.column, Problem: clip(problem), Advice: clip(advice)})
 	}
+}
+
+// clip shortens what quotes a long text of the file.
+func clip(s string) string {
+	const most = 600
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // maxAliasDepth bounds aliases that lead to aliases.
@@ -102,16 +112,17 @@ type field func(ast.Node)
 // later marks keys that a later version understands.
 type later []string
 
-// mapping calls the field of each key. Unknown keys, keys of later versions and repeated keys are errors.
-func (r *reader) mapping(n ast.Node, what string, fields map[string]field, notYet later) {
+// mapping calls the field of each key. Unknown keys, keys of later versions and repeated keys are errors. It reports
+// whether there is a mapping at all, so that nothing else needs to be said where there is none.
+func (r *reader) mapping(n ast.Node, what string, fields map[string]field, notYet later) bool {
 	v := r.resolve(n)
 	if v == nil {
-		return
+		return false
 	}
 	pairs, ok := pairsOf(v)
 	if !ok {
 		r.fail(n, what+" must be a mapping of keys to values", "write it as key: value, a line for each")
-		return
+		return false
 	}
 	seen := map[string]int{}
 	for _, pair := range pairs {
@@ -133,6 +144,7 @@ func (r *reader) mapping(n ast.Node, what string, fields map[string]field, notYe
 		}
 		seen[key.Value] = max(1, placeOf(key).line)
 	}
+	return true
 }
 
 func pairsOf(n ast.Node) ([]*ast.MappingValueNode, bool) {

@@ -19,6 +19,8 @@ const maxFile = 4 << 20
 // Options are what [Read] needs besides the path.
 type Options struct {
 	Getenv func(string) (string, bool) // nil: os.LookupEnv
+
+	readFile func(path string, most int64) ([]byte, error) // nil: from the disk
 }
 
 // Declaration is what a configuration file says.
@@ -54,8 +56,11 @@ func parse(path string, text []byte, o Options) (*Declaration, error) {
 	if o.Getenv == nil {
 		o.Getenv = os.LookupEnv
 	}
+	if o.readFile == nil {
+		o.readFile = readFile
+	}
 	r := &reader{
-		file: path, dir: filepath.Dir(path), getenv: o.Getenv,
+		file: path, dir: filepath.Dir(path), getenv: o.Getenv, readFile: o.readFile,
 		aliases: map[*ast.AliasNode]*ast.AnchorNode{}, files: []string{path}, places: map[string]place{},
 	}
 	d := &Declaration{Path: path}
@@ -133,7 +138,7 @@ func (r *reader) readNamed(n ast.Node) *namedFile {
 		path = filepath.Join(r.dir, path)
 	}
 	r.files = append(r.files, path)
-	data, err := readFile(path, maxFile)
+	data, err := r.readFile(path, maxFile)
 	if err != nil {
 		r.fail(n, "cannot read the file: "+err.Error(), "correct the path, or the file's mode")
 		return nil

@@ -102,9 +102,10 @@ func (r *reader) guard(tokens token.Tokens) bool {
 				return r.refuse(t, fmt.Sprintf("there are more than %d keys in a row", maxKeys), "remove what does not belong here")
 			}
 		case token.SequenceEntryType:
-			if innermost == 0 {
-				counts[0] = 0
+			if innermost > 0 {
+				return r.refuse(t, `"-" makes no list within brackets`, "write [a, b], or put the text in quotes")
 			}
+			counts[0] = 0
 		default:
 		}
 		if t.Type == token.CommentType {

@@ -1,0 +1,95 @@
+package declared
+
+import (
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"countersign/termination/tlstest"
+)
+
+// material is made once: certificates that the files of the tests name.
+type material struct {
+	ca, other, intermediate, server, renewed, expired *tlstest.Cert
+}
+
+var made = sync.OnceValue(func() material {
+	ca := tlstest.NewCA(tlstest.CN("Devices CA"))
+	server := ca.Server("api.example.com")
+	return material{
+		ca: ca, other: tlstest.NewCA(tlstest.CN("Other CA")), intermediate: ca.Intermediate(tlstest.CN("Devices CA 2")),
+		server: server, renewed: ca.Server("api.example.com"),
+		expired: tlstest.NewCA(tlstest.CN("Old CA"), tlstest.Expired()),
+	}
+})
+
+// directory writes the files that the configurations of the tests name, and returns where.
+func directory(t testing.TB) string {
+	t.Helper()
+	m := made()
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{
+		"ca.pem":           m.ca.PEM(),
+		"bundle.pem":       append(append([]byte("the devices\n"), m.ca.PEM()...), m.intermediate.PEM()...),
+		"intermediate.pem": m.intermediate.PEM(),
+		"expired.pem":      m.expired.PEM(),
+		"other.der":        m.other.DER,
+		"server.pem":       m.server.PEM(),
+		"server.key":       m.server.KeyPEM(),
+		"renewed.key":      m.renewed.KeyPEM(),
+		"both.pem":         append(m.server.PEM(), m.server.KeyPEM()...),
+		"mixed.pem":        append(m.ca.PEM(), m.other.KeyPEM()...),
+		"text.txt":         []byte("nothing of use\n"),
+		"empty.pem":        nil,
+		"large.pem":        make([]byte, maxFile+1),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// write puts a configuration file beside the files that it may name.
+func write(t testing.TB, dir, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, "countersign.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// environment is what ${NAME} finds in the tests.
+func environment(name string) (string, bool) {
+	values := map[string]string{
+		"HOST": "api.example.com", "PORT": "8443", "EMPTY": "", "MODE": "require", "COUNT": "77", "YES": "true",
+		"NESTED": "${HOST}", "LINES": "a\nb: c",
+	}
+	v, ok := values[name]
+	return v, ok
+}
+
+// read reads a configuration that is right.
+func read(t testing.TB, text string) *Declaration {
+	t.Helper()
+	d, err := Read(write(t, directory(t), text), Options{Getenv: environment})
+	if err != nil {
+		t.Fatalf("refused:\n%v\nin:\n%s", err, text)
+	}
+	return d
+}
+
+func sameCertificates(a, b []*x509.Certificate) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !a[i].Equal(b[i]) {
+			return false
+		}
+	}
+	return true
+}
