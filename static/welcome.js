@@ -63,7 +63,7 @@ async function show(event) {
     waiting.replaceChildren(link);
   }
   say(sentence);
-  light(glyph(outcome, event.b, event.z === 1), come && event.z !== 1 && outcome !== 'passed' ? details?.stages : null);
+  light(glyph(outcome, event.b, event.z === 1), come && event.z !== 1 && outcome !== 'passed' ? details?.stages_ms : null);
   if (come) {
     const progress = document.querySelector('.progress');
     progress?.classList.add('done');
@@ -75,13 +75,13 @@ async function show(event) {
 /**
  * Lights the beats one after the other, in the proportions of the measured spans, within 600 ms.
  * @param {{symbol: string, words: string}} end
- * @param {{hello: number, reply: number, wait: number, check: number}|null|undefined} stages
+ * @param {{hello?: number, reply?: number, wait?: number, check?: number}|null|undefined} stages
  */
 function light(end, stages) {
   const svg = document.querySelector('[data-beats] svg');
   if (!(svg instanceof SVGSVGElement)) return;
   if (!stages || still.matches) { draw(svg, end); return; }
-  const spans = [stages.hello, stages.reply, stages.wait, stages.check].map((s) => Math.max(s, 0));
+  const spans = [stages.hello, stages.reply, stages.wait, stages.check].map((s) => Math.max(s ?? 0, 0));
   const whole = spans.reduce((a, b) => a + b, 0) || 1;
   let at = 0;
   spans.forEach((span, i) => {
