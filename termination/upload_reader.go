@@ -247,8 +247,16 @@ func (r *uploadReader) bundle(e berElement, b pemBlock) {
 		r.unreadable(b.line, "%s is meant as a PKCS#7 bundle, but %s. Export the certificates again.", where(b), err)
 		return
 	}
-	for _, der := range bundle.certificates {
-		r.certificate(der, b)
+	for n, der := range bundle.certificates {
+		inner, _, _ := readBER(der)
+		switch shape := shapeOf(inner); {
+		case shape == shapeCertificate:
+			r.certificate(der, b)
+		case shape.privateKey():
+			r.privateKeyDER(shape, der, b)
+		default:
+			r.unreadable(b.line, "What stands at place %d of the PKCS#7 bundle is no certificate. Export the certificates again.", n+1)
+		}
 	}
 	if bundle.others > 0 {
 		r.add(UploadItem{Kind: UploadOther, Line: b.line, Title: "Another kind of certificate", Message: fmt.Sprintf("The PKCS#7 bundle also holds %d certificates of a form other than X.509. They are left out.", bundle.others)})
