@@ -28,8 +28,9 @@ func outcomeIndex(o termination.Outcome) int {
 		return 3
 	case termination.OutcomeClientRefused:
 		return 4
+	case termination.OutcomeBrokenOff:
 	}
-	return 5 // broken off
+	return 5
 }
 
 // tally counts few different things. It is smaller than a map, and as quick while they are few.
@@ -111,7 +112,7 @@ func (c *cell) merge(o *cell) {
 // durationBucket numbers spans that are an eighth of an octave wide: the first ends at 32 µs, the last holds all above
 // two minutes.
 func durationBucket(d time.Duration) uint8 {
-	us := uint64(max(d, 0) / time.Microsecond) //nolint:gosec // not negative
+	us := uint64(max(d, 0) / time.Microsecond)
 	if us < 32 {
 		return 0
 	}

@@ -16,15 +16,17 @@ const Version = 1
 //	err  the filter was not understood; the one before stays
 //
 // A reader keeps the highest of ev's q, gap's to and st's q that it has seen, and asks for what follows it ("after")
-// when it comes back.
+// when it comes back. It also says which life of the gateway that number is from ("life", as hi told it): numbers go on
+// after a restart, but may repeat a few that the history had not stored yet. When hi tells of another life, the reader
+// forgets its number and keeps its rows: what follows is all that this life remembers.
 
 // Hi opens the stream, and again after each change of the filter. What was shown before no longer counts, unless the
-// reader asked to go on after a number; if Seq is lower than that number, the gateway does not remember it, and the
-// reader begins anew.
+// reader asked to go on after a number.
 type Hi struct {
 	Op        string                        `json:"op"` // "hi"
 	Seq       uint64                        `json:"seq"`
 	Version   int                           `json:"v"`
+	Life      string                        `json:"life"`
 	Now       int64                         `json:"now"` // the gateway's clock, milliseconds since 1970
 	Filter    string                        `json:"f"`   // in its canonical form
 	Endpoints map[int]string                `json:"endpoints"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,8 +37,7 @@ var (
 
 // Options of a hub. The zero value counts and streams, and keeps no history.
 type Options struct {
-	// FirstSeq is the number of the first event; it must be higher than all that a subscriber may have seen before.
-	// 0 means 1.
+	// FirstSeq is the number of the first event; it should be higher than any that the history holds. 0 means 1.
 	FirstSeq uint64
 	// Sink stores a batch: handshakes in the order of their numbers, and ends, never before their handshakes. It is
 	// called by one goroutine. A batch that it fails to store is counted as lost, and not offered again.
@@ -53,6 +53,8 @@ type Options struct {
 // Hub is the one place that finished handshakes go to. Its methods may be called by many goroutines.
 type Hub struct {
 	start   time.Time
+	life    string // tells this hub's numbers from those of others
+	first   uint64 // number
 	queue   chan record
 	reserve int           // records in the queue from which on only failures are taken
 	calls   chan func()   // run by the hub's goroutine
@@ -102,8 +104,11 @@ func New(o Options) *Hub {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	now := time.Now()
 	b := &Hub{
-		start:    time.Now(),
+		start:    now,
+		life:     strconv.FormatInt(now.UnixMilli(), 36),
+		first:    max(o.FirstSeq, 1),
 		queue:    make(chan record, o.Queue),
 		reserve:  o.Queue - o.Queue/8,
 		calls:    make(chan func()),
@@ -116,7 +121,7 @@ func New(o Options) *Hub {
 		numbers:  make(map[endpointName]int),
 	}
 	b.counters.now = b.start.Unix()
-	b.seq.Store(max(o.FirstSeq, 1) - 1)
+	b.seq.Store(b.first - 1)
 	b.legend.Store(new([]string))
 	if o.Sink != nil {
 		b.history.start(o.Sink, o.Log)

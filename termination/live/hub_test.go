@@ -61,7 +61,7 @@ func TestHistoryGetsBatchesInOrder(t *testing.T) {
 			b.Publish(h)
 			b.Complete(termination.ConnectionEnd{ID: h.ID, BytesIn: int64(n)})
 			if n%5 == 0 {
-				time.Sleep(time.Millisecond)
+				pass(time.Millisecond)
 			}
 		}
 		mustClose(t, b)
@@ -97,7 +97,7 @@ func TestHistoryDoesNotWaitForAFullBatch(t *testing.T) {
 		defer mustClose(t, b)
 		start := time.Now()
 		publishNow(b, 0, 1)
-		time.Sleep(flushPeriod)
+		pass(flushPeriod)
 		synctest.Wait()
 		if len(k.batches) != 1 || k.times[0].Sub(start) > flushPeriod {
 			t.Errorf("after %v there are %d batches", flushPeriod, len(k.batches))
@@ -127,7 +127,7 @@ func TestNothingHoldsUpAHandshake(t *testing.T) {
 					b.Publish(h)
 					b.Complete(termination.ConnectionEnd{ID: h.ID})
 					if n%100 == 99 {
-						time.Sleep(time.Millisecond)
+						pass(time.Millisecond)
 					}
 				}
 			})
@@ -137,7 +137,7 @@ func TestNothingHoldsUpAHandshake(t *testing.T) {
 		if waited := time.Since(start); waited != each/100*time.Millisecond {
 			t.Errorf("publishing took %v", waited)
 		}
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		close(stuck)
 		mustClose(t, b)
 
@@ -235,7 +235,7 @@ func TestSinkThatFails(t *testing.T) {
 		k.fail(errors.New("disk full"))
 		for range 3 {
 			publishNow(b, 0, 10)
-			time.Sleep(300 * time.Millisecond)
+			pass(300 * time.Millisecond)
 		}
 		synctest.Wait()
 		if s := b.Status(); s.Lost != 30 || s.HistoryError == nil || s.HistoryError.Error() != "disk full" {
@@ -265,8 +265,19 @@ func TestCloseDoesNotWaitForeverForTheSink(t *testing.T) {
 			stored += uint64(len(batch.Handshakes))
 			return nil
 		}})
+		w := watch(t, b, "", 0)
 		const all = 12000
 		publish(b, 0, all, 4000)
+		start := time.Now()
+		go func() {
+			<-w.done // subscribers do not wait for the sink
+			if waited := time.Since(start); waited > 0 {
+				t.Errorf("a subscriber ends %v after the hub", waited)
+			}
+			if _, err := b.Subscribe(Request{}); !errors.Is(err, ErrClosed) {
+				t.Errorf("a subscriber after the end gets %v", err)
+			}
+		}()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		err := b.Close(ctx)

@@ -49,12 +49,12 @@ func (b *Hub) finish() {
 	default:
 	}
 	b.endSecond(time.Now())
-	b.history.finish(b.abandon)
 	for _, s := range b.subscriptions {
 		s.end()
 	}
 	b.subscriptions = nil
 	b.watching.Store(0)
+	b.history.finish(b.abandon)
 }
 
 // takeAll takes first and at most n more records that wait.
@@ -170,14 +170,14 @@ func (b *Hub) endSecond(now time.Time) {
 	}
 }
 
-// call runs f in the hub's goroutine and waits for it; false when the hub has ended.
+// call runs f in the hub's goroutine and waits for it; false when the hub is ending.
 func (b *Hub) call(f func()) bool {
 	finished := make(chan struct{})
 	select {
 	case b.calls <- func() { defer close(finished); f() }:
 		<-finished
 		return true
-	case <-b.done:
+	case <-b.stop:
 		return false
 	}
 }

@@ -61,11 +61,11 @@ func (s *sampler) take(failed bool, now time.Duration) bool {
 }
 
 func (s *sampler) advance(now time.Duration) {
-	steps := (now - s.step) / samplerStep
+	steps := int((now - s.step) / samplerStep)
 	if steps <= 0 {
 		return
 	}
-	s.step += steps * samplerStep
+	s.step += samplerStep * time.Duration(steps)
 	for range min(steps, samplerSlots) {
 		s.current = (s.current + 1) % samplerSlots
 		s.in[s.current], s.failed[s.current] = 0, 0

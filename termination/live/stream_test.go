@@ -19,7 +19,7 @@ func TestEventsComeInOrderAndInFrames(t *testing.T) {
 		defer mustClose(t, b)
 		w := watch(t, b, "", 0)
 		publishNow(b, 0, 2500)
-		time.Sleep(300 * time.Millisecond)
+		pass(300 * time.Millisecond)
 		frames := w.leave()
 		if hi := frames[0]; hi.Op != "hi" || hi.Seq != 99 || len(hi.Outcomes) != 6 || hi.Reasons["cert_expired"] == "" || len(hi.Past) != pastSeconds {
 			t.Errorf("the first frame is %+v", hi)
@@ -62,7 +62,7 @@ func TestBackfill(t *testing.T) {
 func watchBriefly(t *testing.T, b *Hub, filter string, after uint64) []frame {
 	t.Helper()
 	w := watch(t, b, filter, after)
-	time.Sleep(900 * time.Millisecond)
+	pass(900 * time.Millisecond)
 	synctest.Wait()
 	return w.leave()
 }
@@ -115,6 +115,32 @@ func TestResumeOnAnEmptyMemoryPointsToTheHistory(t *testing.T) {
 	})
 }
 
+// The history may have lost the last numbers of a gateway that was killed: they are given out again.
+func TestResumeAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{FirstSeq: 100})
+		defer mustClose(t, b)
+		publishNow(b, 0, 50)
+		s, err := b.Subscribe(Request{After: 110, Life: "another"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := read(t, s)
+		pass(100 * time.Millisecond)
+		frames := w.leave()
+		checkSeqs(t, events(frames), 100, 149)
+		if len(gaps(frames)) > 0 || frames[0].Life == "" {
+			t.Errorf("frames are %+v", frames)
+		}
+		if s, err = b.Subscribe(Request{After: 110, Life: frames[0].Life}); err != nil {
+			t.Fatal(err)
+		}
+		w = read(t, s)
+		pass(100 * time.Millisecond)
+		checkSeqs(t, events(w.leave()), 111, 149)
+	})
+}
+
 // A browser that comes and goes while handshakes arrive sees each exactly once.
 func TestResumeUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -130,7 +156,7 @@ func TestResumeUnderLoad(t *testing.T) {
 		var last uint64
 		for visit := 0; last < all; visit++ {
 			w := watch(t, b, "", last)
-			time.Sleep(time.Duration(visit%7) * 40 * time.Millisecond)
+			pass(time.Duration(visit%7) * 40 * time.Millisecond)
 			frames := w.leave()
 			if g := gaps(frames); len(g) > 0 {
 				t.Fatalf("visit %d has gaps %+v", visit, g)
@@ -139,7 +165,7 @@ func TestResumeUnderLoad(t *testing.T) {
 			if len(got) > 0 {
 				last = got[len(got)-1].Seq
 			}
-			time.Sleep(time.Duration(visit%5) * 30 * time.Millisecond)
+			pass(time.Duration(visit%5) * 30 * time.Millisecond)
 		}
 		<-published
 		checkSeqs(t, got, 1, all)
@@ -191,14 +217,14 @@ func TestSlowSubscriberGetsAGapAndOthersEverything(t *testing.T) {
 		}
 		const all = 9500
 		publish(b, 0, all, 1900)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		frames := quick.leave()
 		checkSeqs(t, events(frames), 1, all)
 		if len(gaps(frames)) > 0 {
 			t.Errorf("the quick one has gaps %+v", gaps(frames))
 		}
 		late := read(t, slow)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		frames = late.leave()
 		if want := []Gap{{Op: "gap", From: 1, To: all - waitingEvents, Count: all - waitingEvents}}; !slices.Equal(gaps(frames), want) {
 			t.Errorf("the slow one has gaps %+v, want %+v", gaps(frames), want)
@@ -222,7 +248,7 @@ func TestSampling(t *testing.T) {
 		w := watch(t, b, "", 0)
 		const perSecond, seconds = 5000, 6
 		publish(b, 0, perSecond*seconds, perSecond)
-		time.Sleep(1500 * time.Millisecond)
+		pass(1500 * time.Millisecond)
 		frames := w.seen()
 		var in, failed int
 		var represented uint64
@@ -302,7 +328,7 @@ func TestChangeOfFilter(t *testing.T) {
 		w.seen()
 		w.Set(Request{Filter: mustFilter(t, "-outcome:failed endpoint:ledger")})
 		publish(b, 500, 1000, 1000)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		frames := w.seen()
 		if frames[0].Op != "hi" || frames[0].Filter != "-outcome:failed endpoint:ledger" || frames[0].Past != nil {
 			t.Errorf("the first frame after the change is %+v", frames[0])
@@ -331,7 +357,7 @@ func TestChangeOfFilter(t *testing.T) {
 			t.Errorf("counters say %d of %d", counted, want)
 		}
 		w.Set(Request{After: 990})
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		checkSeqs(t, events(w.seen()), 991, 1000)
 		w.leave()
 	})
@@ -346,7 +372,7 @@ func TestRefusedFilterLeavesTheStreamAsItIs(t *testing.T) {
 			w.Refuse(Failure{Position: 3, Message: "no"})
 		}
 		publishNow(b, 0, 10)
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		frames := w.leave()
 		if frames[1].Op != "err" || frames[1].Message != "no" {
 			t.Errorf("the answer is %+v", frames[1])
@@ -363,18 +389,18 @@ func TestIdle(t *testing.T) {
 		defer mustClose(t, b)
 		w := watch(t, b, "", 0)
 		publishNow(b, 0, 100)
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		w.SetIdle(true)
 		checkSeqs(t, events(w.seen()), 1, 100)
 		publish(b, 100, 2000, 1000)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		frames := w.seen()
 		if len(events(frames)) > 0 || len(stats(frames)) < 2 {
 			t.Errorf("idle, there are %d events and %d counters", len(events(frames)), len(stats(frames)))
 		}
 		w.SetIdle(false)
 		w.SetIdle(false)
-		time.Sleep(200 * time.Millisecond)
+		pass(200 * time.Millisecond)
 		frames = w.seen()
 		checkSeqs(t, events(frames), 101, 2000)
 		if len(gaps(frames)) > 0 {
@@ -383,7 +409,7 @@ func TestIdle(t *testing.T) {
 		w.SetIdle(true)
 		publish(b, 2000, 6000, 1000)
 		w.SetIdle(false)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		frames = w.leave()
 		if want := []Gap{{Op: "gap", From: 2001, To: 3000, Count: 1000, AtMost: true}}; !slices.Equal(gaps(frames), want) {
 			t.Errorf("gaps are %+v, want %+v", gaps(frames), want)
@@ -406,7 +432,7 @@ func TestIdleWithEventsThatStillWait(t *testing.T) {
 		publishNow(b, 20, 200)
 		s.SetIdle(false)
 		w := read(t, s)
-		time.Sleep(200 * time.Millisecond)
+		pass(200 * time.Millisecond)
 		frames := w.leave()
 		if want := []Gap{{Op: "gap", From: 1, To: 150, Count: 150, AtMost: true}}; !slices.Equal(gaps(frames), want) {
 			t.Errorf("gaps are %+v, want %+v", gaps(frames), want)
@@ -427,7 +453,7 @@ func TestWhatHappensAfterTLSChangesTheRow(t *testing.T) {
 		b.Complete(termination.ConnectionEnd{ID: "hs_1", Reason: termination.ReasonUpstreamDown})
 		b.Complete(termination.ConnectionEnd{ID: "hs_2"})
 		b.Complete(termination.ConnectionEnd{ID: "hs_unheard_of", Reason: termination.ReasonHostMismatch})
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		synctest.Wait()
 		for name, w := range map[string]*watcher{"no filter": all, "filter of the reason": down, "filter against the reason": up} {
 			got := events(w.leave())
@@ -480,7 +506,7 @@ func TestProofsAreShownAndNotCounted(t *testing.T) {
 		h.Proof = true
 		b.Publish(h)
 		b.Complete(termination.ConnectionEnd{ID: h.ID, Reason: termination.ReasonUpstreamDown})
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		frames := w.seen()
 		if got := events(frames); len(got) != 2 || got[0].Proof != 1 || got[1].Proof != 1 {
 			t.Errorf("events are %+v", got)

@@ -26,6 +26,9 @@ type Request struct {
 	// After is the last number that was seen: the stream goes on with the next one, or with a gap where that is not
 	// remembered any more. 0: it begins with the newest events that are remembered.
 	After uint64
+	// Life is the life of the gateway that After is from; if it is not this one, the stream begins with the first
+	// event of this one. Empty: this one.
+	Life string
 }
 
 // Subscription is one subscriber's view of the feed. One goroutine calls Next; the other methods may be called by
@@ -134,7 +137,7 @@ func (s *Subscription) Refuse(f Failure) {
 // begin applies a request, in the hub's goroutine.
 func (s *Subscription) begin(r Request) {
 	b := s.hub
-	hi := Hi{Op: "hi", Seq: b.seq.Load(), Version: Version, Now: time.Now().UnixMilli(), Filter: r.Filter.String()}
+	hi := Hi{Op: "hi", Seq: b.seq.Load(), Version: Version, Life: b.life, Now: time.Now().UnixMilli(), Filter: r.Filter.String()}
 	if len(r.Filter.Terms) == 0 {
 		hi.Past = b.counters.past(pastSeconds)
 	}
@@ -149,9 +152,12 @@ func (s *Subscription) begin(r Request) {
 	}
 	s.others = append(s.others, hi)
 	s.stats, s.gap, s.waiting, s.limit, s.overrun = nil, Gap{}, nil, waitingEvents, 0
-	if r.After == 0 || r.After > hi.Seq {
+	switch {
+	case r.Life != "" && r.Life != b.life && r.After > 0:
+		s.resume(b.first - 1)
+	case r.After == 0 || r.After > hi.Seq:
 		s.remember(b.replay.newest(s.filter, backfill))
-	} else {
+	default:
 		s.resume(r.After)
 	}
 	s.scanned = hi.Seq

@@ -22,7 +22,7 @@ func Handshake(n int, at time.Time) *termination.Handshake {
 		Node:        "node_test",
 		Time:        at,
 		Duration:    time.Duration(1000+n%9000) * time.Microsecond,
-		Peer:        netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 20, 0, byte(who)}), 40000),
+		Peer:        netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 20, 0, byte(who)}), 40000), //nolint:gosec // below 20
 		Local:       netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 8443),
 		EndpointID:  "ep_" + strconv.Itoa(n%3),
 		Endpoint:    [...]string{"payments", "ledger", "erp"}[n%3],
