@@ -45,7 +45,7 @@ func defaultLiveTimes() liveTimes {
 }
 
 // liveSocket serves the live stream of handshakes over WebSocket: GET /api/v1/handshakes/live. The frames are those of
-// package live; the client sends {"op":"sub","f":FILTER,"after":SEQ} first, and again to change the filter, and
+// package live; the client sends {"op":"sub","f":FILTER,"after":SEQ,"life":LIFE} first, and again to change the filter, and
 // {"op":"idle","on":true} while nobody looks.
 //
 // Each socket has one goroutine that reads, one that writes, and one that asks whether the visitor may still be here.
@@ -305,6 +305,7 @@ type liveRequest struct {
 	Op     string `json:"op"`
 	Filter string `json:"f"`
 	After  uint64 `json:"after"`
+	Life   string `json:"life"`
 	On     *bool  `json:"on"`
 }
 
@@ -357,7 +358,7 @@ func readLiveRequest(kind int, text []byte) (liveRequest, error) {
 	switch {
 	case m.Op == "sub" && m.On == nil:
 		return m, nil
-	case m.Op == "idle" && m.On != nil && m.Filter == "" && m.After == 0:
+	case m.Op == "idle" && m.On != nil && m.Filter == "" && m.After == 0 && m.Life == "":
 		return m, nil
 	case m.Op == "sub" || m.Op == "idle":
 		return m, fmt.Errorf("op %q has other members", m.Op)
@@ -380,7 +381,7 @@ func (c *liveVisit) obey(ctx context.Context, m liveRequest, sub *live.Subscript
 		c.refuse(ctx, err, sub)
 		return sub
 	}
-	request := live.Request{Filter: filter, After: m.After}
+	request := live.Request{Filter: filter, After: m.After, Life: m.Life}
 	if sub != nil {
 		sub.Set(request)
 		return sub
