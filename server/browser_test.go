@@ -145,6 +145,26 @@ func (b *browser) picture(name string) {
 	}
 }
 
+// axe checks the page's accessibility with axe-core: WCAG 2.2, levels A and AA, and its best practices.
+func (b *browser) axe(where string) {
+	b.t.Helper()
+	script, err := os.ReadFile(filepath.Join("testdata", "axe-4.14.1.min.js"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	// Through the debugger, which the page's policy does not bind.
+	b.do(chromedp.Evaluate[chromedp.Void](string(script)))
+	const run = `axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations.map((v) =>
+		v.id + ': ' + v.help + ': ' + v.nodes.map((n) => n.target.join(' ') + ' (' + n.failureSummary.split('\n').slice(1, 2).join(' ').trim() + ')').slice(0, 5).join(', ')))`
+	violations, err := chromedp.Run(b.ctx, chromedp.Evaluate[[]string](run, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.t.Fatalf("run axe: %v", err)
+	}
+	for _, v := range violations {
+		b.t.Errorf("%s: %s", where, v)
+	}
+}
+
 // sideways returns by how many pixels the page is wider than its window.
 func (b *browser) sideways() int {
 	b.t.Helper()
@@ -159,7 +179,9 @@ func TestPagesInABrowser(t *testing.T) {
 	b.size(1440, 900)
 	b.open(f.URL() + "/sign-in")
 	b.picture("sign-in-empty")
+	b.axe("sign-in without a link")
 	b.open(f.URL() + "/?t=" + f.link())
+	b.axe("sign-in")
 	b.picture("sign-in")
 	b.signIn(f)
 	for _, theme := range []string{"light", "dark"} {
@@ -170,7 +192,10 @@ func TestPagesInABrowser(t *testing.T) {
 		if got := eval[string](b, `document.documentElement.dataset.theme`); got != theme {
 			t.Errorf("theme is %q after %q was chosen", got, theme)
 		}
-		for name, path := range map[string]string{"welcome": "/welcome", "settings": "/settings", "parts": "/settings/parts", "error": "/nowhere"} {
+		for name, path := range map[string]string{
+			"welcome": "/welcome", "settings": "/settings", "tokens": "/settings/tokens", "sessions": "/settings/sessions", "audit": "/audit",
+			"parts": "/settings/parts", "error": "/nowhere",
+		} {
 			for _, width := range []int64{1440, 390, 360} {
 				b.size(width, 900)
 				b.open(f.URL() + path)
@@ -178,6 +203,7 @@ func TestPagesInABrowser(t *testing.T) {
 					t.Errorf("%s is %d pixels wider than a window of %d", path, over, width)
 				}
 				if width != 360 {
+					b.axe(fmt.Sprintf("%s, %s, %d px", path, theme, width))
 					b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
 				}
 			}

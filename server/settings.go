@@ -115,10 +115,10 @@ func limitRows(l termination.Limits) []views.Limit {
 	d := termination.DefaultLimits()
 	return []views.Limit{
 		{Name: "handshake_timeout", What: "A handshake, from accept to Finished.", Value: format.ShortSpan(l.HandshakeTimeout), Default: l.HandshakeTimeout == d.HandshakeTimeout},
-		{Name: "client_hello", What: "The ClientHello.", Value: format.Bytes(int64(l.ClientHello)), Default: l.ClientHello == d.ClientHello},
-		{Name: "certificate_chain", What: "What a client presents, in all.", Value: format.Bytes(int64(l.CertificateChain)), Default: l.CertificateChain == d.CertificateChain},
+		{Name: "client_hello", What: "The ClientHello.", Value: format.Limit(l.ClientHello), Default: l.ClientHello == d.ClientHello},
+		{Name: "certificate_chain", What: "What a client presents, in all.", Value: format.Limit(l.CertificateChain), Default: l.CertificateChain == d.CertificateChain},
 		{Name: "certificates", What: "How many certificates it may present.", Value: format.Int(l.Certificates), Default: l.Certificates == d.Certificates},
-		{Name: "header", What: "The headers of one request.", Value: format.Bytes(int64(l.Header)), Default: l.Header == d.Header},
+		{Name: "header", What: "The headers of one request.", Value: format.Limit(l.Header), Default: l.Header == d.Header},
 		{Name: "idle_timeout", What: "A connection on which nothing moves.", Value: format.ShortSpan(l.IdleTimeout), Default: l.IdleTimeout == d.IdleTimeout},
 		{Name: "connections", What: "Connections at once.", Value: format.Int(l.Connections), Default: l.Connections == d.Connections},
 		{Name: "connections_per_address", What: "The same, from one address.", Value: format.Int(l.ConnectionsPerAddress), Default: l.ConnectionsPerAddress == d.ConnectionsPerAddress},

@@ -1,5 +1,5 @@
 // Keys that work on every page: "g" then a letter goes to a page, "[" and "]" change tabs, "?" lists the keys, Escape
-// closes the topmost thing. They rest while a text field has the focus, and can be turned off in Settings (WCAG 2.1.4).
+// closes the topmost thing, and data-press="c" on a button or link makes the key c press it while it is in sight. They rest while a text field has the focus, and can be turned off in Settings (WCAG 2.1.4).
 
 const off = document.documentElement.dataset.keys === 'off';
 let goUntil = 0;
@@ -34,6 +34,8 @@ document.addEventListener('keydown', (event) => {
   if (event.key === 'g') goUntil = event.timeStamp + 1500;
   if (event.key === '[') changeTab(-1);
   if (event.key === ']') changeTab(1);
+  const pressed = [...document.querySelectorAll(`[data-press="${CSS.escape(event.key)}"]`)].find((b) => b instanceof HTMLElement && b.offsetParent !== null);
+  if (pressed instanceof HTMLElement) { event.preventDefault(); pressed.click(); return; }
   if (event.key === '?') {
     const dialog = document.getElementById('keys');
     if (dialog instanceof HTMLDialogElement) { event.preventDefault(); dialog.showModal(); }

@@ -32,29 +32,31 @@ function connect() {
   });
 }
 
-/** The whole record, for its measured spans and its words. @param {string} id */
+/** The whole record, for its measured spans and its words. It is stored a moment after it was sent. @param {string} id */
 async function record(id) {
-  try {
-    const answer = await fetch('/api/v1/handshakes/' + encodeURIComponent(id), { headers: { Accept: 'application/json' } });
-    return answer.ok ? await answer.json() : null;
-  } catch {
-    return null;
+  for (let attempt = 0; attempt < 6; attempt++) {
+    try {
+      const answer = await fetch('/api/v1/handshakes/' + encodeURIComponent(id), { headers: { Accept: 'application/json' } });
+      if (answer.ok) return await answer.json();
+    } catch {
+      return null;
+    }
+    await new Promise((done) => { setTimeout(done, 150); });
   }
+  return null;
 }
+
+let shown = '';
 
 /** @param {any} event */
 async function show(event) {
+  shown = event.i;
   const outcome = legend.outcomes[event.o] ?? '';
   const come = outcome === 'verified' || outcome === 'open' || outcome === 'passed';
   const version = { 0x0304: 'TLS 1.3', 0x0303: 'TLS 1.2' }[event.v] ?? 'TLS';
   const who = event.c || 'A client without a name';
-  const details = await record(event.i);
-  const sentence = come
-    ? `${who} is in. ${event.d.toFixed(1)} ms, ${version}.`
-    : details?.verdict?.explanation?.sentence || `${who} was turned away: ${legend.reasons[event.r] ?? event.r}`;
-
-  const head = document.querySelector('[data-head]');
-  if (head) head.textContent = sentence;
+  const sentence = come ? `${who} is in. ${event.d.toFixed(1)} ms, ${version}.` : `${who} was turned away: ${legend.reasons[event.r] ?? event.r}.`;
+  setHead(sentence);
   const waiting = document.querySelector('[data-wait]');
   if (waiting) {
     const link = document.createElement('a');
@@ -62,14 +64,24 @@ async function show(event) {
     link.textContent = come ? 'See the whole handshake' : 'Why, and what to change';
     waiting.replaceChildren(link);
   }
-  say(sentence);
-  light(glyph(outcome, event.b, event.z === 1), come && event.z !== 1 && outcome !== 'passed' ? details?.stages_ms : null);
   if (come) {
     const progress = document.querySelector('.progress');
     progress?.classList.add('done');
     const text = progress?.querySelector('li.wait [data-text]');
     if (text) text.textContent = 'came';
   }
+  const details = await record(event.i);
+  if (shown !== event.i) return; // another one came meanwhile
+  const words = details?.verdict?.explanation?.sentence;
+  if (!come && words) setHead(words);
+  say(!come && words ? words : sentence);
+  light(glyph(outcome, event.b, event.z === 1), come && event.z !== 1 && outcome !== 'passed' ? details?.stages : null);
+}
+
+/** @param {string} text */
+function setHead(text) {
+  const head = document.querySelector('[data-head]');
+  if (head) head.textContent = text;
 }
 
 /**
@@ -86,16 +98,9 @@ function light(end, stages) {
   let at = 0;
   spans.forEach((span, i) => {
     at += (span / whole) * 600;
-    setTimeout(() => draw(svg, i === 3 ? end : { symbol: 'beats-lit-' + (i + 1), words: end.words }), at);
+    const mine = shown;
+    setTimeout(() => { if (mine === shown) draw(svg, i === 3 ? end : { symbol: 'beats-lit-' + (i + 1), words: end.words }); }, at);
   });
 }
 
 if (endpoint) connect();
-
-document.addEventListener('keydown', (event) => {
-  if (event.key !== 'c' || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (document.documentElement.dataset.keys === 'off') return;
-  if (event.target instanceof HTMLElement && event.target.matches('input,textarea,select')) return;
-  const button = [...document.querySelectorAll('.go [data-copy]')].find((b) => b instanceof HTMLElement && b.offsetParent !== null);
-  if (button instanceof HTMLElement) button.click();
-});

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
+	"golang.org/x/net/html"
 
 	"countersign/termination"
 	"countersign/views/format"
@@ -143,6 +144,9 @@ func TestPagesObeyThePolicy(t *testing.T) {
 				t.Errorf("%s: a form has no token: %.200s", name, form[0])
 			}
 		}
+		if found := brokenParagraph(page); found != "" {
+			t.Errorf("%s: a %s stands in a p, which ends there for browsers", name, found)
+		}
 		seen := map[string]bool{}
 		for _, m := range regexp.MustCompile(`\sid="([^"]*)"`).FindAllStringSubmatch(page, -1) {
 			if seen[m[1]] {
@@ -155,6 +159,34 @@ func TestPagesObeyThePolicy(t *testing.T) {
 				if !seen[id] {
 					t.Errorf("%s: nothing has the id %q, which something points at", name, id)
 				}
+			}
+		}
+	}
+}
+
+// brokenParagraph finds an element that ends an open p early (HTML standard, 13.1.2.4, optional tags), so that the
+// page is another one than the template says.
+func brokenParagraph(page string) string {
+	ends := map[string]bool{
+		"address": true, "article": true, "aside": true, "blockquote": true, "details": true, "div": true, "dl": true, "fieldset": true,
+		"footer": true, "form": true, "h1": true, "h2": true, "h3": true, "header": true, "hr": true, "main": true, "nav": true, "ol": true,
+		"p": true, "pre": true, "section": true, "table": true, "ul": true,
+	}
+	open := false
+	z := html.NewTokenizer(strings.NewReader(page))
+	for {
+		switch z.Next() {
+		case html.ErrorToken:
+			return ""
+		case html.StartTagToken:
+			name, _ := z.TagName()
+			if open && ends[string(name)] {
+				return string(name)
+			}
+			open = open || string(name) == "p"
+		case html.EndTagToken:
+			if name, _ := z.TagName(); string(name) == "p" {
+				open = false
 			}
 		}
 	}

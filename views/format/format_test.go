@@ -55,6 +55,14 @@ func TestBytes(t *testing.T) {
 	}
 }
 
+func TestLimit(t *testing.T) {
+	for n, want := range map[int]string{0: "0 B", 1000: "1.0 kB", 1024: "1 KiB", 64 << 10: "64 KiB", 1 << 20: "1 MiB", 1500 << 10: "1500 KiB"} {
+		if got := Limit(n); got != want {
+			t.Errorf("Limit(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
 func TestDurations(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, c := range []struct {

@@ -77,6 +77,17 @@ func Bytes(n int64) string {
 	return strconv.FormatFloat(v, 'f', 1, 64) + " " + units[u]
 }
 
+// Limit writes a size that was set in powers of 1024, as limits are: "64 KiB", "1 MiB"; any other as [Bytes].
+func Limit(n int) string {
+	switch {
+	case n > 0 && n%(1<<20) == 0:
+		return Int(n>>20) + " MiB"
+	case n > 0 && n%(1<<10) == 0:
+		return Int(n>>10) + " KiB"
+	}
+	return Bytes(int64(n))
+}
+
 // Milliseconds writes a measured span without its unit: one decimal below 100 ms, none above; a dash for a span that was
 // not run, which is negative.
 func Milliseconds(d time.Duration) string {
