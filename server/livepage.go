@@ -1,4 +1,256 @@
 package server
 
-// liveRoutes lists the routes of the Live page.
-func (s *Server) liveRoutes() []route { return nil }
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"countersign/store"
+	"countersign/termination"
+	"countersign/termination/live"
+	"countersign/views"
+	"countersign/views/format"
+)
+
+const (
+	pulsePeriod = 2 * time.Minute
+	whyPeriod   = 15 * time.Minute
+	whyShown    = 6 // reasons at most
+	liveRows    = 200
+)
+
+// liveRoutes lists the routes of the Live page and of a handshake's own page.
+func (s *Server) liveRoutes() []route {
+	return []route{
+		{method: http.MethodGet, path: "/live", handler: s.livePage},
+		{method: http.MethodGet, path: "/live/pulse", handler: s.livePulse},
+		{method: http.MethodGet, path: "/handshakes/:id", handler: s.handshakePage},
+		{method: http.MethodGet, path: "/handshakes/:id/chain.pem", handler: s.handshakeChain},
+		{method: http.MethodGet, path: "/handshakes/:id/record.json", handler: s.handshakeRecord},
+	}
+}
+
+// livePage shows the newest handshakes that the filter selects; script makes the list move.
+func (s *Server) livePage(c echo.Context) error {
+	p := s.view(c, "Live", "live.js")
+	text := c.QueryParam("f")
+	v := views.Live{Filter: text, Pulse: s.pulse(text), Segments: s.segments(text), LastSeq: s.hub.Status().Seq}
+	status := http.StatusOK
+	filter, err := termination.ParseFilter(text, s.now())
+	if err != nil {
+		// The page comes all the same, with what was typed and why it was not understood.
+		v.FilterError, status = err.Error(), http.StatusUnprocessableEntity
+		return s.render(c, status, views.LivePage(p, v))
+	}
+	query := store.HistoryQuery{Filter: filter, Limit: liveRows}
+	if before := c.QueryParam("before"); before != "" {
+		if query.Before, err = strconv.ParseUint(before, 10, 64); err != nil {
+			return &Problem{Status: http.StatusBadRequest, Code: "cursor", Title: "That link to older handshakes is damaged", Href: "/live", Link: "Newest handshakes"}
+		}
+	}
+	page, err := s.store.Handshakes(c.Request().Context(), query)
+	if err != nil {
+		return fmt.Errorf("read handshakes for the page: %w", err)
+	}
+	for _, r := range page.Records {
+		v.Rows = append(v.Rows, views.RowOf(p.Clock, r.Handshake))
+	}
+	if page.Next != 0 {
+		v.Older = liveLink(text, "before", strconv.FormatUint(page.Next, 10))
+	}
+	if !page.Searched.IsZero() {
+		v.Searched = p.Moment(page.Searched)
+	}
+	v.Keep = p.Status.Keep
+	return s.render(c, status, views.LivePage(p, v))
+}
+
+// livePulse is the part of the page that counters fill, alone.
+func (s *Server) livePulse(c echo.Context) error {
+	return s.render(c, http.StatusOK, views.LivePulse(s.pulse(c.QueryParam("f"))))
+}
+
+// liveLink is the address of the page with a filter and another parameter.
+func liveLink(filter, key, value string) string {
+	q := url.Values{}
+	if filter != "" {
+		q.Set("f", filter)
+	}
+	if value != "" {
+		q.Set(key, value)
+	}
+	if len(q) == 0 {
+		return "/live"
+	}
+	return "/live?" + q.Encode()
+}
+
+// pulse sums up the last minutes. Everything in it comes from counters.
+func (s *Server) pulse(filter string) views.Pulse {
+	now := s.hub.Counts(pulsePeriod, live.AllEndpoints)
+	v := views.Pulse{Total: now.Total(), Demands: s.demandsCertificates()}
+	if v.Total > 0 {
+		v.Verified = format.Percent(now.Verified, v.Total)
+		v.Facts = strings.Join(pulseFacts(now, s.hub.Rate(live.AllEndpoints)), " · ")
+	}
+	v.Why = why(s.hub.Counts(whyPeriod, live.AllEndpoints).Reasons, filter)
+	return v
+}
+
+func pulseFacts(c live.Counts, rate float64) []string {
+	facts := []string{"last 2 minutes", strconv.FormatFloat(rate, 'f', 1, 64) + " per second"}
+	if c.P50 > 0 {
+		facts = append(facts, "p50 "+format.Duration(c.P50), "p95 "+format.Duration(c.P95))
+	}
+	if c.KeyExchanges > 0 {
+		facts = append(facts, format.Percent(c.PostQuantum, c.KeyExchanges)+" post-quantum key exchange")
+	}
+	return facts
+}
+
+func (s *Server) demandsCertificates() bool {
+	return slices.ContainsFunc(s.current().Endpoints, func(e termination.Endpoint) bool { return e.ClientAuth.Mode.DemandsCertificate() })
+}
+
+// why lists the most frequent reasons, each a toggle of the filter.
+func why(counts map[termination.Reason]uint64, filter string) []views.Why {
+	var out []views.Why
+	var most uint64
+	for reason, n := range counts {
+		title := string(reason)
+		if info, ok := reason.Info(); ok {
+			title = info.Title
+		}
+		most = max(most, n)
+		out = append(out, views.Why{Reason: reason, Title: title, Count: n})
+	}
+	slices.SortFunc(out, func(a, b views.Why) int {
+		if a.Count != b.Count {
+			return int(b.Count) - int(a.Count) //nolint:gosec // counts of fifteen minutes
+		}
+		return strings.Compare(string(a.Reason), string(b.Reason))
+	})
+	out = out[:min(len(out), whyShown)]
+	for i := range out {
+		term := "reason:" + string(out[i].Reason)
+		out[i].Share = strconv.FormatFloat(float64(out[i].Count)*100/float64(most), 'f', 1, 64) + "%"
+		out[i].On = slices.Contains(strings.Fields(filter), term)
+		out[i].Href = liveLink(toggle(filter, term, "reason:"), "", "")
+	}
+	return out
+}
+
+// toggle puts a term into a filter in the place of those with its key, or takes it out where it stands.
+func toggle(filter, term, key string) string {
+	var kept []string
+	on := false
+	for _, word := range strings.Fields(filter) {
+		if word == term {
+			on = true
+		}
+		if !strings.HasPrefix(word, key) {
+			kept = append(kept, word)
+		}
+	}
+	if !on && term != "" {
+		kept = append(kept, term)
+	}
+	return strings.Join(kept, " ")
+}
+
+// segments are the choices beside the filter.
+func (s *Server) segments(filter string) []views.Segment {
+	counts := s.hub.Counts(pulsePeriod, live.AllEndpoints)
+	choices := []struct {
+		label, term string
+		count       uint64
+	}{
+		{"All", "", 0}, {"Verified", "outcome:verified", 0}, {"Failed", "outcome:failed", counts.Failed()}, {"Passed through", "outcome:passed", 0},
+	}
+	var out []views.Segment
+	words := strings.Fields(filter)
+	chosen := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "outcome:") })
+	for _, ch := range choices {
+		seg := views.Segment{Label: ch.label}
+		seg.Current = ch.term == "" && chosen < 0 || chosen >= 0 && words[chosen] == ch.term
+		with := toggle(filter, ch.term, "outcome:")
+		if seg.Current {
+			with = filter
+		}
+		seg.Href = liveLink(with, "", "")
+		if ch.count > 0 {
+			seg.Count = format.Int(ch.count)
+		}
+		out = append(out, seg)
+	}
+	return out
+}
+
+// findHandshake reads a record, with an explanation even where none was due when it was made.
+func (s *Server) findHandshake(c echo.Context) (store.Record, error) {
+	r, err := s.store.Handshake(c.Request().Context(), c.Param("id"))
+	if err != nil {
+		var missing store.NotFoundError
+		if errors.As(err, &missing) {
+			return r, &Problem{
+				Status: http.StatusNotFound, Code: "not_found", Title: "That handshake is not stored here",
+				Detail: c.Param("id"), Advice: "It is older than the history, or was never stored. A new one takes up to half a second to get there.", Href: "/live", Link: "Newest handshakes",
+			}
+		}
+		return r, err
+	}
+	if r.Handshake.Verdict.Explanation.Sentence == "" && s.opts.Gateway != nil {
+		s.opts.Gateway.Explain(r.Handshake)
+	}
+	return r, nil
+}
+
+// handshakePage shows everything about one handshake: alone, or as the drawer beside the list.
+func (s *Server) handshakePage(c echo.Context) error {
+	r, err := s.findHandshake(c)
+	if err != nil {
+		return err
+	}
+	p := s.view(c, "Handshake")
+	v, err := views.HandshakeOf(p.Clock, r.Handshake, r.End)
+	if err != nil {
+		return fmt.Errorf("show handshake: %w", err)
+	}
+	v.CanIssue = s.has("/certificates/issue")
+	v.CanSeeEndpoint = s.has("/endpoints/:name") && s.current().Endpoint(r.Handshake.Endpoint) != nil
+	if isFragment(c.Request()) {
+		return s.render(c, http.StatusOK, views.HandshakeDrawer(v))
+	}
+	p.Title = v.Sentence
+	return s.render(c, http.StatusOK, views.HandshakePage(p, v))
+}
+
+// handshakeChain downloads what the client presented.
+func (s *Server) handshakeChain(c echo.Context) error {
+	r, err := s.findHandshake(c)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("Content-Disposition", `attachment; filename="`+r.Handshake.ID+`.pem"`)
+	return c.Blob(http.StatusOK, "application/x-pem-file", views.ChainPEM(r.Handshake.Presented))
+}
+
+// handshakeRecord downloads the record.
+func (s *Server) handshakeRecord(c echo.Context) error {
+	r, err := s.findHandshake(c)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("Content-Disposition", `attachment; filename="`+r.Handshake.ID+`.json"`)
+	return c.JSONPretty(http.StatusOK, struct {
+		*termination.Handshake
+		End *termination.ConnectionEnd `json:"end,omitempty"`
+	}{r.Handshake, r.End}, "  ")
+}

@@ -1,0 +1,114 @@
+// The live stream: one WebSocket that comes back by itself, and goes on after the last number that was seen.
+
+/**
+ * @typedef {{q: number, i: string, t: number, o: number, b: number, r?: string, ep?: number, s?: string, c?: string,
+ *   f?: string, a?: string, k?: number, pq?: number, v?: number, z?: number, d: number, p?: number, u?: number}} Event
+ * @typedef {{outcomes: string[], reasons: Record<string, string>, endpoints: Record<number, string>}} Legend
+ * @typedef {{events(list: Event[], n: number): void, gap(g: {from: number, to: number, count: number}): void,
+ *   stats(s: any): void, reset(): void, failure(message: string): void, state(words: string, tone: string): void}} Watcher
+ */
+
+const part = (/** @type {string} */ name) => document.querySelector(`[data-stream="${name}"]`);
+
+/** Writes a part of the status line. @param {string} name @param {string} words */
+function put(name, words) {
+  const at = part(name);
+  if (!at) return;
+  if (at.textContent !== words) at.textContent = words;
+  if (at instanceof HTMLElement && at.hasAttribute('hidden')) at.hidden = false;
+}
+
+export class Stream {
+  /** @param {string} filter @param {Watcher} watcher */
+  constructor(filter, watcher) {
+    this.filter = filter;
+    this.watcher = watcher;
+    /** @type {Legend} */
+    this.legend = { outcomes: [], reasons: {}, endpoints: {} };
+    this.last = 0;
+    this.wait = 500;
+    this.sampled = 1;
+    /** @type {WebSocket|null} */
+    this.socket = null;
+    document.addEventListener('visibilitychange', () => this.send({ op: 'idle', on: document.hidden }));
+    this.connect();
+  }
+
+  /** @param {object} message */
+  send(message) {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+  }
+
+  /** @param {string} filter */
+  setFilter(filter) {
+    this.filter = filter;
+    this.last = 0;
+    this.watcher.reset();
+    this.send({ op: 'sub', f: filter });
+  }
+
+  connect() {
+    this.say('connecting', 'dim');
+    const socket = new WebSocket(`ws://${location.host}/api/v1/handshakes/live`);
+    this.socket = socket;
+    socket.addEventListener('open', () => {
+      this.wait = 500;
+      this.send({ op: 'sub', f: this.filter, after: this.last });
+      if (document.hidden) this.send({ op: 'idle', on: true });
+    });
+    socket.addEventListener('message', (m) => this.frame(JSON.parse(m.data)));
+    socket.addEventListener('close', (e) => {
+      const pause = this.wait + Math.random() * this.wait;
+      this.wait = Math.min(this.wait * 2, 15000);
+      const why = e.reason ? `: ${e.reason}` : '';
+      this.say(`stream lost ${new Date().toTimeString().slice(0, 8)}${why}, retry in ${Math.ceil(pause / 1000)} s`, 'bad');
+      setTimeout(() => this.connect(), pause);
+    });
+  }
+
+  /** @param {string} words @param {string} tone */
+  say(words, tone) {
+    put('words', words);
+    const dot = part('dot');
+    if (dot) {
+      dot.textContent = tone === 'bad' ? '✕' : tone === 'ok' ? '●' : '○';
+      dot.setAttribute('class', tone);
+    }
+    if (tone !== 'ok') put('behind', '');
+    this.watcher.state(words, tone);
+  }
+
+  /** @param {any} f */
+  frame(f) {
+    switch (f.op) {
+      case 'hi':
+        this.legend = { outcomes: f.outcomes ?? [], reasons: f.reasons ?? {}, endpoints: f.endpoints ?? {} };
+        if (f.seq < this.last) { this.last = 0; this.watcher.reset(); }
+        this.say('stream open', 'ok');
+        this.watcher.failure('');
+        for (const s of f.past ?? []) this.watcher.stats(s);
+        break;
+      case 'ev':
+        Object.assign(this.legend.endpoints, f.endpoints ?? {});
+        this.sampled = f.n;
+        for (const e of f.e) if (e.q > this.last) this.last = e.q;
+        this.watcher.events(f.e, f.n);
+        break;
+      case 'gap':
+        this.last = Math.max(this.last, f.to);
+        this.watcher.gap(f);
+        break;
+      case 'st':
+        if (f.q > this.last) this.last = f.q;
+        put('behind', `${Math.round(f.lag)} ms behind`);
+        put('rate', `${f.ok + f.pass + f.bad} ev/s`);
+        put('sampled', `sampled 1:${this.sampled}`);
+        put('missed', `missed ${f.missed}`);
+        this.watcher.stats(f);
+        this.sampled = 1;
+        break;
+      case 'err':
+        this.watcher.failure(f.m);
+    }
+  }
+}

@@ -1,0 +1,367 @@
+package views
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"countersign/termination"
+	"countersign/termination/wire"
+	"countersign/views/format"
+	"countersign/views/parts"
+)
+
+// Handshake is what the drawer and the page of one handshake show.
+type Handshake struct {
+	ID       string
+	When     string
+	Exact    string
+	Tone     parts.Tone
+	Mark     string
+	Outcome  string
+	Sentence string
+	Right    string
+	Turn     string
+	Fixes    []termination.Fix
+	ToOwner  string // a text for the client's owner, without addresses
+	Stages   []Stage
+	Alert    string
+	Late     bool // TLS 1.3: the client may have taken it for a success
+	Chain    []parts.ChainItem
+	Problems []string
+	Notes    []string
+	Policy   []parts.Fact
+	Hello    []parts.Fact
+	Chosen   []parts.Fact
+	After    []parts.Fact
+	Raw      string
+
+	Endpoint       string
+	Client         string
+	HasChain       bool
+	CanIssue       bool
+	CanSeeEndpoint bool
+}
+
+// Stage is one measured span of a handshake, placed on the scale of all.
+type Stage struct {
+	Name string
+	X, W string // percent
+	Time string
+	Fill string // of the bar
+	Mark string // ✕ where it broke
+	Ran  bool
+}
+
+// HandshakeOf puts a record into words.
+func HandshakeOf(clock format.Clock, h *termination.Handshake, end *termination.ConnectionEnd) (Handshake, error) {
+	v := Handshake{
+		ID: h.ID, When: clock.Moment(h.Time), Exact: clock.Exact(h.Time), Client: h.Client.Name, Endpoint: h.Endpoint,
+		Tone: parts.OutcomeTone(h.Verdict.Outcome), Mark: parts.OutcomeMark(h.Verdict.Outcome), Outcome: parts.OutcomeWords(h.Verdict.Outcome),
+		Sentence: h.Verdict.Explanation.Sentence, Right: h.Verdict.Explanation.Right, Turn: turnWords(h.Verdict.Explanation.Turn),
+		Fixes: h.Verdict.Explanation.Fixes, ToOwner: h.Verdict.Explanation.ClientTo,
+		Stages: stagesOf(h), Alert: alertWords(h.Alert), HasChain: len(h.Presented) > 0,
+		Policy: policyFacts(h), Hello: helloFacts(h.Hello), Chosen: chosenFacts(h.Chosen), After: afterFacts(clock, h, end),
+	}
+	if v.Sentence == "" {
+		v.Sentence = outcomeLine(h)
+	}
+	v.Late = h.Chosen != nil && h.Chosen.Version == wire.VersionTLS13 && h.Verdict.Outcome == termination.OutcomeRefused && h.Verdict.Beat >= termination.BeatClientCert
+	v.Chain = chainOf(clock, h)
+	for _, c := range h.Verdict.Checks {
+		if c.Note {
+			v.Notes = append(v.Notes, c.Detail)
+		} else {
+			v.Problems = append(v.Problems, c.Detail)
+		}
+	}
+	raw, err := json.MarshalIndent(h, "", "  ")
+	if err != nil {
+		return v, fmt.Errorf("write the record as JSON: %w", err)
+	}
+	v.Raw = string(raw)
+	return v, nil
+}
+
+// ChainPEM writes certificates one after the other.
+func ChainPEM(certs []*x509.Certificate) []byte {
+	var b bytes.Buffer
+	for _, c := range certs {
+		b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+	}
+	return b.Bytes()
+}
+
+func turnWords(t termination.Turn) string {
+	switch t {
+	case termination.TurnClient:
+		return "It is the turn of whoever runs the client."
+	case termination.TurnOperator:
+		return "It is the turn of whoever runs this gateway."
+	case termination.TurnCA:
+		return "It is the turn of whoever issued the certificate."
+	}
+	return ""
+}
+
+func alertWords(a *termination.Alert) string {
+	if a == nil {
+		return ""
+	}
+	who := "the client sent"
+	if a.Sent {
+		who = "we sent"
+	}
+	s := fmt.Sprintf("%s alert %d %s", who, a.Number, a.Name)
+	if a.Plaintext && !a.Sent {
+		s += " (in plaintext)"
+	}
+	return s
+}
+
+// stagesOf places the measured spans one after the other on one scale.
+func stagesOf(h *termination.Handshake) []Stage {
+	spans := []struct {
+		name string
+		d    time.Duration
+		fill string
+	}{
+		{"ClientHello read", h.Stages.Hello, "url(#hatch-opq)"},
+		{"Reply: keys, our cert", h.Stages.Reply, "var(--ok)"},
+		{"Waiting for the client", h.Stages.Wait, "url(#hatch-opq)"},
+		{"Chain, dates, key proof", h.Stages.Check, "var(--ok)"},
+	}
+	var total time.Duration
+	last := -1
+	for i, s := range spans {
+		if s.d >= 0 {
+			total += s.d
+			last = i
+		}
+	}
+	var out []Stage
+	var at time.Duration
+	for i, s := range spans {
+		stage := Stage{Name: s.name, Fill: s.fill, Ran: s.d >= 0}
+		if stage.Ran && total > 0 {
+			stage.X, stage.W = share(at, total), share(s.d, total)
+			stage.Time = format.Duration(s.d)
+			at += s.d
+			if i == last && !h.Verdict.Outcome.In() {
+				stage.Mark, stage.Fill = "✕", "var(--bad)"
+			}
+		}
+		out = append(out, stage)
+	}
+	return out
+}
+
+func share(part, whole time.Duration) string {
+	return strconv.FormatFloat(float64(part)*100/float64(whole), 'f', 2, 64) + "%"
+}
+
+// chainOf draws the chain: as it was found, or, where none was found, as it was presented.
+func chainOf(clock format.Clock, h *termination.Handshake) []parts.ChainItem {
+	sent := map[termination.Fingerprint]bool{}
+	for _, c := range h.Presented {
+		sent[termination.FingerprintOf(c)] = true
+	}
+	broken := map[int]bool{}
+	for _, c := range h.Verdict.Checks {
+		if !c.Note && c.Certificate >= 0 {
+			broken[c.Certificate] = true
+		}
+	}
+	certs := h.Path
+	if len(certs) == 0 {
+		certs = h.Presented
+	}
+	var out []parts.ChainItem
+	for i, c := range certs {
+		item := parts.ChainItem{
+			State: parts.ChainGood, Name: certificateName(c), Tag: "sent by client",
+			Details: []string{certificateLine(c)},
+			Life:    &parts.Life{From: c.NotBefore, Until: c.NotAfter, Now: clock.Now},
+		}
+		switch {
+		case broken[i] && (len(h.Path) == 0 || sent[termination.FingerprintOf(c)]):
+			item.State, item.TagTone = parts.ChainBroken, parts.Bad
+		case len(h.Path) > 0 && i == len(h.Path)-1:
+			item.State, item.Tag, item.TagTone = parts.ChainAnchor, "trusted here", parts.OK
+		case !sent[termination.FingerprintOf(c)]:
+			item.Tag = "found here"
+		}
+		if c.NotAfter.Before(clock.Now) {
+			item.Tag, item.TagTone = "ended "+clock.Date(c.NotAfter), parts.Bad
+		}
+		out = append(out, item)
+	}
+	return out
+}
+
+func certificateName(c *x509.Certificate) string {
+	if c.Subject.CommonName != "" {
+		return c.Subject.CommonName
+	}
+	if s := c.Subject.String(); s != "" {
+		return s
+	}
+	return "without a subject"
+}
+
+// certificateLine is what stands below a certificate's name.
+func certificateLine(c *x509.Certificate) string {
+	facts := []string{termination.KeyName(c.PublicKey)}
+	for _, u := range c.URIs {
+		facts = append(facts, u.String())
+	}
+	facts = append(facts, c.DNSNames...)
+	facts = append(facts, c.EmailAddresses...)
+	if len(facts) > 5 {
+		facts = append(facts[:5], "and more")
+	}
+	facts = append(facts, format.ShortFingerprint(termination.FingerprintOf(c)))
+	return strings.Join(facts, " · ")
+}
+
+func policyFacts(h *termination.Handshake) []parts.Fact {
+	if h.Endpoint == "" {
+		return nil
+	}
+	facts := []parts.Fact{{Name: "Endpoint", Value: h.Endpoint}}
+	if h.TerminateAt == termination.AtUpstream {
+		return append(facts, parts.Fact{Name: "Policy", Value: "decided by the service behind; sealed for us", Tone: parts.Sealed})
+	}
+	facts = append(facts, parts.Fact{Name: "Mode", Value: string(h.Mode)})
+	if h.Client.Authority != "" {
+		facts = append(facts, parts.Fact{Name: "Authority", Value: h.Client.Authority})
+	}
+	if h.Client.Pin != "" {
+		facts = append(facts, parts.Fact{Name: "Pin", Value: h.Client.Pin})
+	}
+	return append(facts, parts.Fact{Name: "Revision", Value: strconv.FormatUint(h.Revision, 10), Note: "policy " + short(h.PolicyHash)})
+}
+
+func short(s string) string { return s[:min(len(s), 12)] }
+
+// helloFacts lists what the client offered, GREASE values (RFC 8701) hidden behind their count.
+func helloFacts(h *termination.ClientHello) []parts.Fact {
+	if h == nil {
+		return nil
+	}
+	name := h.ServerName
+	if name == "" {
+		name = "none"
+	}
+	facts := []parts.Fact{
+		{Name: "SNI", Value: name},
+		{Name: "Versions", Value: names(h.Versions, wire.VersionName)},
+		{Name: "Groups", Value: names(h.Groups, wire.GroupName)},
+		{Name: "Key shares", Value: names(h.KeyShares, wire.GroupName)},
+		{Name: "Post-quantum", Value: yes(h.PostQuantum, "offered", "not offered")},
+		{Name: "ALPN", Value: orNone(strings.Join(h.ALPN, " "))},
+		{Name: "Suites", Value: names(h.CipherSuites, wire.CipherSuiteName)},
+		{Name: "Signatures", Value: names(h.SignatureSchemes, wire.SignatureSchemeName)},
+		{Name: "Extensions", Value: names(h.Extensions, wire.ExtensionName)},
+		{Name: "ECH", Value: yes(h.ECH, "seen, in earnest or as GREASE", "not seen")},
+		{Name: "Resumption", Value: yes(h.OffersResumption, "a ticket was offered", "not offered")},
+		{Name: "JA4", Value: h.JA4},
+		{Name: "JA3", Value: h.JA3},
+		{Name: "Size", Value: fmt.Sprintf("%s in %s", format.Bytes(int64(h.Size)), format.Count(h.Records, "record", "records"))},
+	}
+	if h.EarlyData {
+		facts = append(facts, parts.Fact{Name: "0-RTT", Value: "sent; never accepted here"})
+	}
+	return facts
+}
+
+func names(values []uint16, name func(uint16) string) string {
+	var out []string
+	grease := 0
+	for _, v := range values {
+		if wire.IsGREASE(v) {
+			grease++
+			continue
+		}
+		out = append(out, name(v))
+	}
+	if grease > 0 {
+		out = append(out, fmt.Sprintf("+%d GREASE", grease))
+	}
+	return orNone(strings.Join(out, ", "))
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func yes(b bool, yes, no string) string {
+	if b {
+		return yes
+	}
+	return no
+}
+
+func chosenFacts(n *termination.Negotiated) []parts.Fact {
+	if n == nil {
+		return nil
+	}
+	facts := []parts.Fact{{Name: "Version", Value: wire.VersionName(n.Version)}, {Name: "Suite", Value: wire.CipherSuiteName(n.CipherSuite)}}
+	if n.Group != 0 {
+		facts = append(facts, parts.Fact{Name: "Key exchange", Value: wire.GroupName(n.Group), Note: yes(n.PostQuantum, "post-quantum", ""), Tone: parts.OK})
+	}
+	facts = append(facts, parts.Fact{Name: "ALPN", Value: orNone(n.ALPN)})
+	if n.HelloRetry {
+		facts = append(facts, parts.Fact{Name: "Hello retry", Value: "asked for another key share"})
+	}
+	return append(facts, parts.Fact{Name: "Session", Value: yes(n.Resumed, "resumed, and judged again", "new")})
+}
+
+// afterFacts tells what became of the connection.
+func afterFacts(clock format.Clock, h *termination.Handshake, end *termination.ConnectionEnd) []parts.Fact {
+	facts := []parts.Fact{{Name: "Client", Value: h.Peer.String()}, {Name: "Listener", Value: h.Local.String()}}
+	up := h.Upstream
+	if end != nil && end.Upstream != nil {
+		up = end.Upstream
+	}
+	if up != nil {
+		f := parts.Fact{Name: "Upstream", Value: up.Address, Note: "connected in " + format.Duration(up.Connect)}
+		if up.Error != "" {
+			f.Note, f.Tone = up.Error, parts.Bad
+		}
+		facts = append(facts, f)
+	}
+	if end == nil {
+		if h.Verdict.Outcome.In() {
+			facts = append(facts, parts.Fact{Name: "Connection", Value: "open, or its end was not kept"})
+		}
+		return facts
+	}
+	if end.Reason != "" {
+		info, _ := end.Reason.Info()
+		facts = append(facts, parts.Fact{Name: "Then", Value: info.Title, Note: end.Detail, Tone: parts.Bad})
+	}
+	facts = append(facts,
+		parts.Fact{Name: "Bytes", Value: format.Bytes(end.BytesIn) + " in, " + format.Bytes(end.BytesOut) + " out"},
+		parts.Fact{Name: "Lasted", Value: format.Duration(end.Time.Sub(h.Time)), Note: "until " + clock.Time(end.Time)},
+		parts.Fact{Name: "Closed by", Value: "the " + string(end.ClosedBy)},
+	)
+	if end.Requests > 0 {
+		facts = append(facts, parts.Fact{Name: "Requests", Value: format.Int(end.Requests)})
+	}
+	return facts
+}
+
+// issueHref leads to the form that issues a certificate under the client's name.
+func (h Handshake) issueHref() string {
+	return "/certificates/issue?" + url.Values{"kind": {"client"}, "name": {h.Client}}.Encode()
+}

@@ -1,0 +1,140 @@
+package views
+
+import (
+	"countersign/termination"
+	"countersign/views/format"
+	"countersign/views/parts"
+)
+
+// Live is what the Live page shows.
+type Live struct {
+	Filter      string // as typed
+	FilterError string // why it was not understood, in words
+	Segments    []Segment
+	Pulse       Pulse
+	Rows        []Row
+	Older       string // link to older records; empty: there are none
+	Searched    string // down to when was searched, where that was not to the end
+	Keep        string // how long records are kept
+	LastSeq     uint64 // the stream goes on from here
+}
+
+// Segment is one of the choices beside the filter.
+type Segment struct {
+	Label   string
+	Href    string
+	Current bool
+	Count   string
+}
+
+// Pulse is what is going on, from counters.
+type Pulse struct {
+	Total    uint64 // of the last two minutes
+	Verified string // share of them, as "93.1 %"; empty: none
+	Open     string
+	Facts    string // the line under the sentence
+	Bars     []Bar
+	Why      []Why
+	Demands  bool // an endpoint demands a certificate
+}
+
+// Bar is one second.
+type Bar struct{ OK, Passed, Failed uint64 }
+
+// Why is one reason for failures of the last 15 minutes.
+type Why struct {
+	Reason termination.Reason
+	Title  string
+	Count  uint64
+	Share  string // of the most frequent one, as "36.0%"
+	Href   string
+	On     bool // the filter asks for it
+}
+
+// Row is one handshake of the list.
+type Row struct {
+	ID      string
+	Href    string
+	Time    string // local, with milliseconds
+	Exact   string // UTC
+	Glyph   parts.Glyph
+	Client  string // best name; hostile text; empty: unknown
+	Address string
+	Asked   string // server name; hostile text
+	Goes    string // name of the endpoint, where it is not plain from the server name
+	Keys    string
+	PQ      bool
+	Tone    parts.Tone
+	Outcome string
+	MS      string
+	Failed  bool
+}
+
+// RowOf puts a record into a row.
+func RowOf(clock format.Clock, h *termination.Handshake) Row {
+	r := Row{
+		ID: h.ID, Href: "/handshakes/" + h.ID, Time: clock.Time(h.Time), Exact: clock.Exact(h.Time),
+		Client: h.Client.Name, Address: h.Peer.Addr().String(), Goes: h.Endpoint,
+		Tone: parts.OutcomeTone(h.Verdict.Outcome), Failed: !h.Verdict.Outcome.In(),
+		MS: format.Milliseconds(h.Duration), Outcome: outcomeLine(h),
+	}
+	resumed := false
+	if h.Hello != nil {
+		r.Asked = h.Hello.ServerName
+	}
+	if h.Chosen != nil {
+		resumed, r.PQ = h.Chosen.Resumed, h.Chosen.PostQuantum
+		r.Keys = keysWord(h.Chosen.Group, h.Chosen.PostQuantum)
+	}
+	r.Glyph = parts.GlyphOf(h.Verdict.Outcome, h.Verdict.Beat, resumed)
+	return r
+}
+
+// outcomeLine says how a handshake ended, in the words of the list. static/list.js has the same rule.
+func outcomeLine(h *termination.Handshake) string {
+	title := ""
+	if info, ok := h.Verdict.Reason.Info(); ok {
+		title = info.Title
+	}
+	switch h.Verdict.Outcome {
+	case termination.OutcomeVerified:
+		if title != "" {
+			return "verified · " + title
+		}
+		if h.Chosen != nil && h.Chosen.Resumed {
+			return "verified, resumed"
+		}
+		return "verified"
+	case termination.OutcomeOpen:
+		if title != "" {
+			return "open · " + title
+		}
+		return "open"
+	case termination.OutcomePassed:
+		return "passed through, sealed"
+	}
+	if title != "" {
+		return title
+	}
+	return parts.OutcomeWords(h.Verdict.Outcome)
+}
+
+// keysWord names a key exchange in one word. static/list.js has the same rule.
+func keysWord(group uint16, pq bool) string {
+	if pq {
+		return "hybrid"
+	}
+	switch group {
+	case 29:
+		return "X25519"
+	case 23:
+		return "P-256"
+	case 24:
+		return "P-384"
+	case 25:
+		return "P-521"
+	case 0:
+		return "–"
+	}
+	return "other"
+}
