@@ -352,7 +352,7 @@ func readLiveRequest(kind int, text []byte) (liveRequest, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
-	if d.Decode(&m) != nil || d.Decode(new(json.RawMessage)) != io.EOF { //nolint:errorlint // not wrapped
+	if d.Decode(&m) != nil || d.Decode(new(json.RawMessage)) != io.EOF {
 		return m, errors.New(`expected {"op":"sub","f":"filter","after":1} or {"op":"idle","on":true}`)
 	}
 	switch {

@@ -113,21 +113,23 @@ func inMemory(t *testing.T) *liveHarness {
 
 func (h *liveHarness) open() *websocket.Conn {
 	h.t.Helper()
-	ws, response, err := h.try(http.Header{"Origin": {"http://" + h.host}}, h.host)
+	ws, status, err := h.try(http.Header{"Origin": {"http://" + h.host}}, h.host)
 	if err != nil {
-		h.t.Fatalf("open the live stream: %v (%v)", err, response)
+		h.t.Fatalf("open the live stream: %v (status %d)", err, status)
 	}
 	h.t.Cleanup(func() { _ = ws.Close() })
 	return ws
 }
 
-func (h *liveHarness) try(header http.Header, host string) (*websocket.Conn, *http.Response, error) {
+// try opens a stream, or returns the status of the refusal.
+func (h *liveHarness) try(header http.Header, host string) (*websocket.Conn, int, error) {
 	d := websocket.Dialer{NetDialContext: h.dial}
 	ws, response, err := d.DialContext(h.t.Context(), "ws://"+host+"/api/v1/handshakes/live", header)
-	if response != nil {
-		defer response.Body.Close()
+	if response == nil {
+		return nil, 0, err
 	}
-	return ws, response, err
+	response.Body.Close()
+	return ws, response.StatusCode, err
 }
 
 // watch opens a stream and subscribes.
@@ -302,7 +304,7 @@ func TestLiveSocketChecksWhereItIsOpenedFrom(t *testing.T) {
 			if c.origins != nil {
 				header["Origin"] = c.origins
 			}
-			ws, response, err := h.try(header, c.host)
+			ws, status, err := h.try(header, c.host)
 			if c.opens {
 				if err != nil {
 					t.Fatalf("refused: %v", err)
@@ -314,8 +316,8 @@ func TestLiveSocketChecksWhereItIsOpenedFrom(t *testing.T) {
 				_ = ws.Close()
 				t.Fatal("opened")
 			}
-			if response == nil || response.StatusCode != http.StatusForbidden {
-				t.Errorf("the answer is %v, want 403", response)
+			if status != http.StatusForbidden {
+				t.Errorf("the status is %d, want 403", status)
 			}
 		})
 	}
