@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,7 +79,9 @@ type requestBody struct {
 	x       *exchange
 	from    http.Header // trailers as the client sends them, complete at the end of the body
 	trailer http.Header // those that pass on, likewise
-	failed  atomic.Bool // the client broke off
+
+	reading sync.Mutex   // held while the client is read from
+	failed  atomic.Int32 // the status for a client that broke off; 0: it did not
 
 	deadlines *http.ResponseController // of HTTP/1.1; in HTTP/2 a silent stream is no threat to its connection
 }
@@ -87,6 +90,7 @@ func newRequestBody(w http.ResponseWriter, r *http.Request, x *exchange) *reques
 	b := &requestBody{ReadCloser: r.Body, x: x}
 	if r.ProtoMajor == 1 {
 		b.deadlines = http.NewResponseController(w)
+		_ = b.deadlines.EnableFullDuplex() // else the first byte of the answer would end the body; HTTP/1.1 always can
 	}
 	for name := range r.Trailer {
 		if forwardsTrailer(r.Header, name) {
@@ -110,26 +114,42 @@ func forwardsTrailer(h http.Header, name string) bool {
 
 // Read implements io.Reader, in the goroutine of the transport. At the end of the body it hands on the trailers.
 func (b *requestBody) Read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
 	b.x.patience.hold()
 	if b.deadlines != nil {
 		_ = b.deadlines.SetReadDeadline(time.Now().Add(b.x.proxy.options.Patience)) // if it cannot be set, the read fails
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.x.patience.resume()
-	if err == nil {
-		return n, nil
-	}
-	if b.deadlines != nil {
-		_ = b.deadlines.SetReadDeadline(time.Time{}) // the answer may take longer
-	}
-	if !errors.Is(err, io.EOF) {
-		b.failed.Store(true)
-		return n, err
-	}
-	for name := range b.trailer {
-		b.trailer[name] = b.from[name]
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
+		if b.deadlines != nil {
+			_ = b.deadlines.SetReadDeadline(time.Time{}) // the answer may take longer
+		}
+		for name := range b.trailer {
+			b.trailer[name] = b.from[name]
+		}
+	case errors.Is(err, os.ErrDeadlineExceeded): // it stays: net/http would read on, to find the next request
+		b.failed.Store(http.StatusRequestTimeout)
+	default:
+		b.failed.Store(http.StatusBadRequest)
 	}
 	return n, err
+}
+
+// brokenOff returns the status for a client that broke off its body, and 0 if it did not. Where the request has ended,
+// it waits for a read that is on its way, which then ends too: it may be what ended the request.
+func (b *requestBody) brokenOff(ended bool) int {
+	if b == nil {
+		return 0
+	}
+	if ended {
+		b.reading.Lock()
+		defer b.reading.Unlock()
+	}
+	return int(b.failed.Load())
 }
 
 // responseBody is the body of an answer on its way to the client.

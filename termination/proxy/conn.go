@@ -75,12 +75,25 @@ func (c *Conn) Drain() {
 	}
 }
 
+// drainGrace is how long a drained HTTP/2 connection stays open after its last stream: net/http calls it idle a moment
+// before the last frames are written, and the client has to read them.
+const drainGrace = time.Second
+
 // setIdle is told by the server whether requests are in flight.
 func (c *Conn) setIdle(idle bool) {
 	c.idle.Store(idle)
-	if idle && c.draining.Load() {
-		c.close()
+	if !idle || !c.draining.Load() {
+		return
 	}
+	if n := c.Handshake.Chosen; n == nil || n.ALPN != "h2" {
+		c.close()
+		return
+	}
+	time.AfterFunc(drainGrace, func() {
+		if c.idle.Load() {
+			c.close()
+		}
+	})
 }
 
 func (c *Conn) close() {

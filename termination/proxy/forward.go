@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -124,6 +123,9 @@ func (x *exchange) answered(res *http.Response) {
 	x.patience.over()
 	x.conn.noteReached(x.to.name, 0) // over a connection that was open already
 	stripSetCookies(res.Header)
+	if len(res.Trailer) > 0 && x.incoming.ProtoMajor == 1 {
+		res.Header.Del("Content-Length") // only a chunked body has trailers in HTTP/1.1
+	}
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		res.Body = &responseBody{ReadCloser: res.Body, x: x}
 	}
@@ -131,16 +133,13 @@ func (x *exchange) answered(res *http.Response) {
 
 // failed is called when there is no answer of the upstream to pass on.
 func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
-	switch {
-	case x.incoming.Context().Err() != nil:
-		panic(http.ErrAbortHandler) // the client has left: there is nobody to answer, and nobody to blame
-	case x.body != nil && x.body.failed.Load():
-		status := http.StatusBadRequest
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			status = http.StatusRequestTimeout
-		}
+	left := x.incoming.Context().Err() != nil
+	if status := x.body.brokenOff(left); status != 0 {
 		x.refuse(w, x.incoming, refusal{status: status, detail: "The request's body broke off.", close: true})
 		return
+	}
+	if left {
+		panic(http.ErrAbortHandler) // there is nobody to answer, and nobody to blame
 	}
 	if context.Cause(r.Context()) == errNoAnswer { //nolint:errorlint // it is never wrapped
 		err = errNoAnswer

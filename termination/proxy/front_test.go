@@ -331,6 +331,7 @@ type clientOptions struct {
 	h2         bool
 	serverName string // "127.0.0.1" means none in the ClientHello
 	cert       *tlstest.Cert
+	more       *tlstest.Cert // appended to the certificates that are presented
 	maxVersion uint16
 }
 
@@ -341,6 +342,9 @@ func (f *front) tlsConfig(o clientOptions) *tls.Config {
 	}
 	if o.cert != nil {
 		cert := o.cert.TLS()
+		if o.more != nil {
+			cert = o.cert.TLSWith(o.more)
+		}
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 	}
 	return c

@@ -109,6 +109,18 @@ func (c *rawH2) answer(id uint32) answer {
 	}
 }
 
+// waitGoAway reads until the server says that it takes no further request.
+func (c *rawH2) waitGoAway() {
+	c.t.Helper()
+	for !c.goAway {
+		frame, err := c.framer.ReadFrame()
+		if err != nil {
+			c.t.Fatalf("no GOAWAY came: %v", err)
+		}
+		_, c.goAway = frame.(*http2.GoAwayFrame)
+	}
+}
+
 func (c *rawH2) readFields(a *answer, frame *http2.MetaHeadersFrame) {
 	to := a.Header
 	if a.StatusCode >= 200 {
