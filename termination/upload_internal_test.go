@@ -7,7 +7,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"math/big"
 	"strings"
 	"testing"
@@ -37,6 +39,7 @@ func TestReadBER(t *testing.T) {
 		"indefinite primitive":           {[]byte{0x04, 0x80, 0, 0}, "-", "", 0},
 		"indefinite without end":         {[]byte{0x30, 0x80, 4, 1, 7}, "-", "", 0},
 		"nested too deeply":              {nested, "-", "", 0},
+		"the same, properly closed":      {append(bytes.Repeat([]byte{0x30, 0x80}, 40), make([]byte, 80)...), "-", "", 0},
 	} {
 		e, rest, err := readBER(c.in)
 		if (err != nil) != (c.body == "-") {
@@ -49,6 +52,46 @@ func TestReadBER(t *testing.T) {
 		if err == nil && (hex.EncodeToString(e.body) != c.body || hex.EncodeToString(rest) != c.rest) {
 			t.Errorf("%s: body %x, rest %x", name, e.body, rest)
 		}
+	}
+}
+
+// Decoded copies of a key are wiped too, however it was wrapped.
+func TestCopiesAreWiped(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zero := func(b []byte) bool { return bytes.Equal(b, make([]byte, len(b))) }
+	for name, data := range map[string][]byte{
+		"under a wrong label": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		"bare base64":         []byte(base64.StdEncoding.EncodeToString(der)),
+	} {
+		r := &uploadReader{}
+		r.read(data)
+		if len(r.scratch) == 0 || bytes.Count(r.scratch[0], []byte{0}) > 40 {
+			t.Fatalf("%s: there is no copy, so nothing is tested", name)
+		}
+		r.wipe(data)
+		if !zero(data) {
+			t.Errorf("%s: the buffer is left", name)
+		}
+		for _, s := range r.scratch {
+			if !zero(s) {
+				t.Errorf("%s: a copy is left", name)
+			}
+		}
+	}
+	_, keys, err := readParts([]byte(base64.StdEncoding.EncodeToString(der)))
+	if err != nil || len(keys) != 1 || !bytes.Equal(keys[0].der, der) {
+		t.Fatalf("a key that was asked for did not come: %v", err)
+	}
+	wipeKeys(keys)
+	if !zero(keys[0].der) {
+		t.Error("a key that was asked for is left")
 	}
 }
 

@@ -86,6 +86,7 @@ func TestPlanAuthority(t *testing.T) {
 		{name: "an intermediate alone", data: inter.PEM(), uses: "helper", labels: "helper for chains", says: "Signed by Acme Root R2.", warns: "issuer_missing", err: "no root in it"},
 		{name: "an intermediate alone, anchors all", data: inter.PEM(), options: termination.PlanOptions{Anchors: termination.AnchorsAll}, uses: "anchor", says: "Chains may stop here", warns: "issuer_missing"},
 		{name: "a strange intermediate beside a root", data: join(stray.PEM(), root.PEM()), uses: "helper anchor", warns: "issuer_missing", says: "Signed by Elsewhere."},
+		{name: "an impostor of its root beside it", data: join(inter.PEM(), root.Impostor().PEM()), uses: "helper anchor", warns: "issuer_missing", says: "Signed by Acme Root R2. Kept"},
 		{name: "a leaf alone", data: leaf.PEM(), uses: "skip", labels: "skipped", says: "upload the certificate of Acme Issuing CA 5", err: "not a CA"},
 		{name: "a key alone", data: leaf.KeyPEM(), uses: "refuse", labels: "not read, not kept", says: "not kept", err: "never needs its key"},
 		{name: "version 1", data: root.Client("a", tlstest.V1()).PEM(), uses: "refuse", labels: "refused", says: "Refused as a CA", err: "version 1"},
@@ -305,6 +306,28 @@ func TestPlanAgainstKnown(t *testing.T) {
 		}
 		if !strings.Contains(text, c.says) {
 			t.Errorf("%s: %q does not say %q", c.name, text, c.says)
+		}
+	}
+	// Among several issues of one CA, the newest is compared with; among several authorities, the one that is added to.
+	both := append([]termination.KnownCertificate{{Authority: "new", Certificate: renewed.X509}}, known...)
+	both = append(both, termination.KnownCertificate{Authority: "old", Certificate: older.X509})
+	middle := tlstest.SelfSigned(tlstest.RawSubject(root.X509.RawSubject), tlstest.SubjectKeyID(root.X509.SubjectKeyId), tlstest.WithKey(root.Key),
+		tlstest.Template(func(c *x509.Certificate) {
+			c.IsCA, c.KeyUsage, c.ExtKeyUsage = true, x509.KeyUsageCertSign, nil
+			c.NotAfter = time.Now().AddDate(15, 0, 0)
+		}))
+	for range 2 {
+		i := termination.PlanAuthority(read(t, middle.PEM()), termination.PlanOptions{Now: time.Now(), Known: both}).Items[0]
+		if i.Use != termination.UseSkip || i.Known.Authority != "new" {
+			t.Errorf("between an older and a newer issue: %s, compared with %q", i.Use, i.Known.Authority)
+		}
+		slices.Reverse(both)
+	}
+	twice := append(slices.Clone(known), termination.KnownCertificate{Authority: "more", Certificate: root.X509})
+	for _, into := range []string{"devices", "more"} {
+		i := termination.PlanAuthority(read(t, root.PEM()), termination.PlanOptions{Now: time.Now(), Known: twice, Into: into}).Items[0]
+		if i.Use != termination.UseSkip || i.Known.Authority != into {
+			t.Errorf("into %q, which holds it: %s, compared with %q", into, i.Use, i.Known.Authority)
 		}
 	}
 	// Fingerprints of both keys stand side by side.

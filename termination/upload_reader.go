@@ -64,6 +64,10 @@ func (r *uploadReader) wipe(data []byte) {
 		return
 	}
 	clear(data)
+	r.wipeCopies()
+}
+
+func (r *uploadReader) wipeCopies() {
 	for _, s := range r.scratch {
 		clear(s)
 	}

@@ -105,12 +105,10 @@ func readParts(data []byte) (Upload, []uploadedKey, error) {
 	}
 	r := &uploadReader{wantKeys: true}
 	r.read(data)
+	r.wipeCopies() // may hold keys that were wrapped in something; what is returned are copies of them
 	if r.err != nil {
 		wipeKeys(r.keys)
 		return Upload{}, nil, r.err
-	}
-	for _, s := range r.scratch {
-		clear(s) // may hold keys that were wrapped in something; certificates are copies
 	}
 	return Upload{Items: r.items}, r.keys, nil
 }
