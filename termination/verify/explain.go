@@ -61,6 +61,7 @@ func (a *account) refine() {
 		a.refineIssuer()
 	case termination.ReasonClientRefusedUs, termination.ReasonClientRefusedUsCA:
 		a.refineServerCertificate()
+	default: // says it all by itself
 	}
 }
 
@@ -263,8 +264,9 @@ func (a *account) fate() string {
 		return "was let in without being verified"
 	case termination.OutcomeVerified:
 		return "was let in, but then turned away,"
+	default:
+		return "was refused"
 	}
-	return "was refused"
 }
 
 // serverName is a name to reach the endpoint by: the one that was asked for if it is one, else the endpoint's own. It

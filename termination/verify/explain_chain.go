@@ -214,8 +214,9 @@ func (a *account) traitAsk(r termination.Reason, check termination.Check) string
 		return "Please have it issued again without that extension."
 	case termination.ReasonCertMalformed:
 		return "Please make the client send its own certificate and the intermediates above it, no more."
+	default:
+		return "Please use a certificate that was issued by " + a.acceptable() + " directly."
 	}
-	return "Please use a certificate that was issued by " + a.acceptable() + " directly."
 }
 
 func (a *account) traitFixes(r termination.Reason, check termination.Check) []termination.Fix {
@@ -265,6 +266,7 @@ func (a *account) traitFixes(r termination.Reason, check termination.Check) []te
 			{Text: "Look at what the client sends, and make it send its own certificate and the intermediates above it, no more.", Command: "openssl x509 -in client.crt -noout -text"},
 			a.issue("Or issue a new one"),
 		}
+	default:
+		return []termination.Fix{a.issue("Issue it again without that extension")}
 	}
-	return []termination.Fix{a.issue("Issue it again without that extension")}
 }

@@ -13,8 +13,9 @@ func (a *account) clientWords(r termination.Reason) termination.Explanation {
 		return a.missingWords()
 	case termination.ReasonKeyProof:
 		return a.keyProofWords()
+	default:
+		return a.notListedWords()
 	}
-	return a.notListedWords()
 }
 
 func (a *account) missingWords() termination.Explanation {

@@ -33,7 +33,12 @@ func (a *account) openingWords(r termination.Reason) termination.Explanation {
 		}
 	case termination.ReasonStartTLS:
 		return a.startTLSWords()
+	default:
+		return a.overloadedWords()
 	}
+}
+
+func (a *account) overloadedWords() termination.Explanation {
 	ex := termination.Explanation{
 		Sentence: fmt.Sprintf("A client was turned away at %s, because a limit was reached.", a.port()),
 		Fixes: []termination.Fix{
@@ -189,11 +194,12 @@ func (a *account) offerWords(r termination.Reason) termination.Explanation {
 		return a.groupWords(hello)
 	case termination.ReasonALPN:
 		return a.alpnWords(hello)
-	}
-	return termination.Explanation{
-		Sentence: "The client sent data before the handshake was done (0-RTT). It is never accepted here, because such data can be replayed.",
-		Right:    "The client repeats it by itself; nothing is lost.",
-		Fixes:    []termination.Fix{{Text: "Do nothing, or turn 0-RTT off in the client to save it the attempt."}},
+	default:
+		return termination.Explanation{
+			Sentence: "The client sent data before the handshake was done (0-RTT). It is never accepted here, because such data can be replayed.",
+			Right:    "The client repeats it by itself; nothing is lost.",
+			Fixes:    []termination.Fix{{Text: "Do nothing, or turn 0-RTT off in the client to save it the attempt."}},
+		}
 	}
 }
 

@@ -132,11 +132,11 @@ func (a *account) elsewhere(o *origin, f found) bool {
 // never vouch: whoever makes a CA chooses its name.
 func (a *account) sameName(o *origin) bool {
 	k, ok := a.search.named(o.top.RawIssuer)
-	if !ok {
+	if !ok || signedBy(o.top, k.certificate) != signatureWrong {
 		return false
 	}
 	o.reason, o.namesake = termination.ReasonCASameName, k
-	if bytes.Equal(o.top.RawSubject, o.top.RawIssuer) {
+	if o.top != a.leaf && bytes.Equal(o.top.RawSubject, o.top.RawIssuer) {
 		o.impostor = o.top
 	}
 	return true
@@ -208,8 +208,9 @@ func (o origin) detail(a *account) string {
 			return fmt.Sprintf("The CA certificate %s that it sent has another key than the one of that name that is known.", certName(o.impostor))
 		}
 		return fmt.Sprintf("%s did not sign %s; a CA of the same name with another key did.", certName(o.namesake.certificate), certName(o.top))
+	default:
+		return fmt.Sprintf("It names %s as its issuer, and no chain leads from it to an authority of this policy.", issuerName(a.leaf))
 	}
-	return fmt.Sprintf("It names %s as its issuer, and no chain leads from it to an authority of this policy.", issuerName(a.leaf))
 }
 
 func (a *account) issuerWords(r termination.Reason) termination.Explanation {
@@ -225,8 +226,9 @@ func (a *account) issuerWords(r termination.Reason) termination.Explanation {
 		return a.otherEndpointWords()
 	case termination.ReasonCASameName:
 		return a.sameNameWords()
+	default:
+		return a.unknownWords()
 	}
-	return a.unknownWords()
 }
 
 func (a *account) selfWords() termination.Explanation {

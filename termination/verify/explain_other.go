@@ -26,8 +26,9 @@ func (a *account) otherWords(r termination.Reason) termination.Explanation {
 		return a.hostWords()
 	case termination.ReasonUpstreamDown:
 		return a.upstreamWords()
+	default:
+		return a.generalWords(r)
 	}
-	return a.generalWords(r)
 }
 
 func (a *account) timeoutWords() termination.Explanation {
@@ -150,6 +151,7 @@ func (a *account) callUpstream() string {
 		if okHost && okPort {
 			return "nc -vz " + h + " " + p
 		}
+	default: // a built-in is called by nobody else
 	}
 	return ""
 }

@@ -67,8 +67,9 @@ func (a *account) serverWords(r termination.Reason) termination.Explanation {
 		return a.serverDateWords()
 	case termination.ReasonClientLeft:
 		return a.leftWords()
+	default:
+		return a.refusedUsWords()
 	}
-	return a.refusedUsWords()
 }
 
 // said tells what the client's alert was, and how it came.

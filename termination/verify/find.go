@@ -48,7 +48,7 @@ func bySubject(certs []*x509.Certificate) map[string][]*x509.Certificate {
 // found is what a search came to. Names and signatures fit in every chain; nothing else was looked at.
 type found struct {
 	chains  []chain             // leaf to anchor, in the order of discovery
-	longest []*x509.Certificate // from the leaf as far as it goes, whether or not a chain was found
+	longest []*x509.Certificate // from the leaf as far as signatures are proven, whether or not a chain was found
 	cut     bool                // a longer way was not followed to its end
 }
 
@@ -101,7 +101,7 @@ func (is issuers) find(presented []*x509.Certificate, signatures int) found {
 }
 
 func (f *finder) walk(path []*x509.Certificate) {
-	if len(path) > len(f.found.longest) {
+	if len(path) > len(f.found.longest) && f.proven(path) {
 		f.found.longest = append([]*x509.Certificate(nil), path...)
 	}
 	at := path[len(path)-1]
@@ -127,7 +127,6 @@ func (f *finder) walk(path []*x509.Certificate) {
 // parents returns who may have signed c by name, those whose key identifier fits (RFC 5280, section 4.2.1.1) first: many
 // CA certificates may share a name, and the checks are counted.
 func (f *finder) parents(c *x509.Certificate) []*x509.Certificate {
-	name := string(c.RawIssuer)
 	var fitting, others []*x509.Certificate
 	add := func(parent *x509.Certificate) {
 		if len(c.AuthorityKeyId) > 0 && bytes.Equal(c.AuthorityKeyId, parent.SubjectKeyId) {
@@ -136,10 +135,10 @@ func (f *finder) parents(c *x509.Certificate) []*x509.Certificate {
 			others = append(others, parent)
 		}
 	}
-	for _, parent := range f.issuers.anchors[name] {
+	for _, parent := range f.issuers.anchors[string(c.RawIssuer)] {
 		add(parent)
 	}
-	for _, parent := range f.issuers.helpers[name] {
+	for _, parent := range f.issuers.helpers[string(c.RawIssuer)] {
 		add(parent)
 	}
 	for _, parent := range f.presented {

@@ -15,7 +15,7 @@ import (
 func join(certs ...*x509.Certificate) []byte {
 	var b []byte
 	for _, c := range certs {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(c.Raw))) //nolint:gosec // small
+		b = binary.BigEndian.AppendUint32(b, uint32(len(c.Raw)))
 		b = append(b, c.Raw...)
 	}
 	return b

@@ -257,6 +257,8 @@ func (in *inspection) unexplained(leaf *x509.Certificate, err error) {
 	switch {
 	case errors.As(err, &invalid):
 		in.limit(leaf, invalid)
+	case errors.As(err, &unknown) && selfSigned(leaf):
+		in.fail(termination.ReasonCertSelf, leaf, "It has the name and the key of its issuer: it signed itself.")
 	case errors.As(err, &unknown):
 		in.fail(termination.ReasonCAUnknown, leaf, "No chain leads from it to an authority of this policy.")
 	}

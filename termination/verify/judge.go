@@ -52,8 +52,9 @@ func (p *Policy) withoutCertificate() Judgement {
 		return Judgement{In: true}
 	case termination.ModeRequire, termination.ModeRequireAny:
 		return Judgement{Reason: termination.ReasonCertMissing}
+	default:
+		return Judgement{Reason: termination.ReasonPolicyUnreadable}
 	}
-	return Judgement{Reason: termination.ReasonPolicyUnreadable}
 }
 
 func (p *Policy) verify(presented []*x509.Certificate, now time.Time) Judgement {
