@@ -30,7 +30,17 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	dir, err := os.MkdirTemp("", "gateway")
+	if err != nil {
+		panic(err)
+	}
+	if public, err = tlstest.TrustedBySystem(dir); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}))
 }
 
 // patience bounds every wait of these tests; it is reached only when something is wrong.
