@@ -147,7 +147,7 @@ func handshakeBody(h Handshake, drawer bool) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 4, "\">Link <span class=\"kbd\">y</span></a> <button class=\"ghost\" type=\"button\" data-close aria-label=\"Close details\">Esc</button>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 4, "\">Link <span class=\"kbd\">y</span></a> <button class=\"ghost\" type=\"button\" data-close aria-label=\"Esc, close details\">Esc</button>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

@@ -1,0 +1,162 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"countersign/termination"
+	"countersign/termination/live/livetest"
+)
+
+// traffic publishes synthetic handshakes until the test ends, and counts them.
+func (f *fixture) traffic(perSecond int) *atomic.Int64 {
+	f.t.Helper()
+	var n atomic.Int64
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		livetest.Run(ctx, perSecond, func(h *termination.Handshake) {
+			n.Add(1)
+			f.opts.Hub.Publish(h)
+		})
+	}()
+	f.t.Cleanup(func() { cancel(); <-done })
+	return &n
+}
+
+// press sends one key to whatever has the focus.
+func (b *browser) press(key string) {
+	b.t.Helper()
+	b.do(chromedp.KeyEvent(map[string]string{"Enter": kb.Enter, "Escape": kb.Escape, "Home": kb.Home}[key] + single(key)))
+}
+
+// single is the key itself, where it is a character.
+func single(key string) string {
+	if len(key) == 1 {
+		return key
+	}
+	return ""
+}
+
+// theme shows the page in one, without asking the server.
+func (b *browser) theme(name string) {
+	b.t.Helper()
+	eval[string](b, `document.documentElement.dataset.theme = '`+name+`'`)
+}
+
+func TestLiveInTheBrowser(t *testing.T) {
+	f := start(t, nil)
+	b := openBrowser(t)
+	b.size(1440, 900)
+	b.signIn(f)
+
+	b.open(f.URL() + "/live")
+	if text := eval[string](b, `document.querySelector('main').innerText`); !strings.Contains(text, "Nothing yet") {
+		t.Errorf("the empty page says %q", text)
+	}
+	b.picture("live-empty-light")
+
+	f.traffic(40)
+	b.waitFor(`document.querySelectorAll('[data-rows].pool .row:not([hidden])').length > 20`)
+	b.waitFor(`document.querySelector('[data-stream=words]').textContent === 'stream open'`)
+	b.waitFor(`document.querySelectorAll('.row.f').length > 0`)
+
+	// Nothing under the pointer shifts once somebody has looked closer: j selects, and the list holds still.
+	b.press("j")
+	b.waitFor(`document.querySelector('.row.sel') !== null`)
+	first := eval[string](b, `document.querySelector('.row.sel').dataset.id`)
+	b.waitFor(`!document.querySelector('[data-newer]').hidden`)
+	if now := eval[string](b, `document.querySelector('.row.sel').dataset.id`); now != first {
+		t.Errorf("the selected row became another one")
+	}
+	b.press("n")
+	b.press("Enter")
+	b.waitFor(`!document.querySelector('[data-drawer]').hidden && document.querySelector('[data-drawer] h1') !== null`)
+	for _, words := range []string{"where it broke", "clienthello", "connection"} {
+		if text := strings.ToLower(eval[string](b, `document.querySelector('[data-drawer]').innerText`)); !strings.Contains(text, words) {
+			t.Errorf("the drawer lacks %q", words)
+		}
+	}
+	for _, theme := range []string{"light", "dark"} {
+		b.theme(theme)
+		b.picture("live-" + theme)
+		b.axe("live with drawer, " + theme)
+	}
+	b.theme("light")
+	id := eval[string](b, `location.hash.slice(1)`)
+	b.press("Escape")
+	b.waitFor(`document.querySelector('[data-drawer]').hidden`)
+	b.press("Home")
+	b.waitFor(`document.querySelector('[data-newer]').hidden`)
+
+	// Paused, nothing moves; resumed, nothing was lost.
+	b.press(" ")
+	b.waitFor(`document.querySelector('[data-pause]').getAttribute('aria-pressed') === 'true'`)
+	top := eval[string](b, `document.querySelector('.row').dataset.id`)
+	b.waitFor(`!document.querySelector('[data-newer]').hidden`)
+	if now := eval[string](b, `document.querySelector('.row').dataset.id`); now != top {
+		t.Error("the paused list moved")
+	}
+	b.press(" ")
+	b.waitFor(`document.querySelector('.row').dataset.id !== '` + top + `'`)
+
+	b.open(f.URL() + "/handshakes/" + id)
+	b.picture("handshake-light")
+	b.axe("handshake")
+
+	b.open(f.URL() + "/live?f=outcome:failed")
+	b.waitFor(`document.querySelectorAll('[data-rows].pool .row:not([hidden])').length > 3`)
+	if n := eval[int](b, `document.querySelectorAll('.row:not([hidden]):not(.f):not(.gap)').length`); n != 0 {
+		t.Errorf("%d rows that did not fail pass the filter", n)
+	}
+
+	b.size(390, 844)
+	b.open(f.URL() + "/live")
+	b.waitFor(`document.querySelectorAll('[data-rows].pool .row:not([hidden])').length > 5`)
+	b.picture("live-narrow-light")
+	b.size(360, 800)
+	if over := b.sideways(); over > 0 {
+		t.Errorf("the page is %d pixels wider than a window of 360", over)
+	}
+	b.check("live")
+}
+
+// A page that is fed faster than anybody can read keeps its pool of rows and misses nothing. The figures are logged:
+// frames a second from requestAnimationFrame, the heap from performance.memory, both over the last second.
+func TestLiveUnderLoad(t *testing.T) {
+	const perSecond, seconds = 2000, 8
+	f := start(t, nil)
+	b := openBrowser(t)
+	b.size(1440, 900)
+	b.signIn(f)
+	b.open(f.URL() + "/live")
+	b.waitFor(`document.querySelector('[data-stream=words]').textContent === 'stream open'`)
+	eval[bool](b, `(() => { window.frames_ = 0; const tick = () => { window.frames_++; requestAnimationFrame(tick); }; tick(); return true; })()`)
+	n := f.traffic(perSecond)
+	b.waitFor(`document.querySelectorAll('[data-rows].pool .row').length > 10`)
+	pool := eval[int](b, `document.querySelectorAll('[data-rows].pool .row').length`)
+	var fps []int
+	for range seconds {
+		before, at := eval[int](b, `window.frames_`), time.Now()
+		b.waitFor(fmt.Sprintf(`performance.now() > %f`, eval[float64](b, `performance.now()`)+1000))
+		fps = append(fps, int(float64(eval[int](b, `window.frames_`)-before)/time.Since(at).Seconds()))
+	}
+	if now := eval[int](b, `document.querySelectorAll('[data-rows].pool .row').length`); now != pool {
+		t.Errorf("the pool of rows grew from %d to %d", pool, now)
+	}
+	status := f.opts.Hub.Status()
+	if status.Missed != 0 {
+		t.Errorf("missed %d events with one watcher", status.Missed)
+	}
+	t.Logf("%d handshakes published, missed %d, frames a second %v, heap %.1f MB, lag %s",
+		n.Load(), status.Missed, fps, eval[float64](b, `performance.memory.usedJSHeapSize`)/1e6, status.Lag)
+	b.check("live under load")
+}
