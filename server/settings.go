@@ -283,6 +283,11 @@ func (s *Server) auditPage(c echo.Context) error {
 			Action: e.Action, Kind: e.Kind, Name: e.Name, Before: indentJSON(e.Before), After: indentJSON(e.After),
 		}
 	}
+	for i := range items {
+		if items[i].Action == store.ActionSignIn { // "rhea: sign in session rhea" says it three times
+			items[i].Action, items[i].Kind, items[i].Name = "signed in", "", ""
+		}
+	}
 	older := ""
 	if len(entries) == auditPageSize {
 		older = "/audit?before=" + strconv.FormatUint(entries[len(entries)-1].Seq, 10)

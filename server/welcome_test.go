@@ -209,6 +209,23 @@ func TestWelcomeInABrowser(t *testing.T) {
 	}
 }
 
+// TestSymbolsExist: everything that a page draws by reference is on that page.
+func TestSymbolsExist(t *testing.T) {
+	f := signedIn(t, func(o *Options) { o.Demo = exampleDemo(t) })
+	for _, path := range []string{"/settings/parts", "/welcome", "/settings", "/nowhere"} {
+		body := f.get(path).body
+		references := regexp.MustCompile(`(?:<use href="#|url\(#)([a-z0-9-]+)`).FindAllStringSubmatch(body, -1)
+		if len(references) == 0 {
+			t.Errorf("%s draws nothing", path)
+		}
+		for _, m := range references {
+			if !strings.Contains(body, ` id="`+m[1]+`"`) {
+				t.Errorf("%s: there is no symbol %q", path, m[1])
+			}
+		}
+	}
+}
+
 func TestShellWords(t *testing.T) {
 	for _, c := range []struct{ path, want string }{
 		{"/home/rhea/.countersign/dev", "~/.countersign/dev"},
