@@ -15,7 +15,7 @@ func preferred(accept []string, offers ...string) string {
 	best, bestRank := offers[0], rank{}
 	ranges := parseAccept(accept)
 	for _, offer := range offers {
-		if r := rankOf(ranges, offer); r.better(bestRank) {
+		if r := rankOf(ranges, offer); r.quality > 0 && r.better(bestRank) {
 			best, bestRank = offer, r
 		}
 	}
