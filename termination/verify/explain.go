@@ -71,19 +71,10 @@ func (a *account) explanation() termination.Explanation {
 	if ex.Turn == "" {
 		ex.Turn = info.Turn
 	}
-	// What lowers security is never the first thing to try.
-	slices.SortStableFunc(ex.Fixes, func(x, y termination.Fix) int {
-		switch {
-		case x.Lowers == y.Lowers:
-			return 0
-		case y.Lowers:
-			return -1
-		}
-		return 1
-	})
 	return ex
 }
 
+// words puts the verdict into words. In every explanation the first fix lowers no security; a test holds that.
 func (a *account) words() termination.Explanation {
 	switch r := a.handshake.Verdict.Reason; r {
 	case "":

@@ -329,6 +329,24 @@ func TestUncheckedSignatureNamesNoAuthority(t *testing.T) {
 	}
 }
 
+func TestUncheckedSignatureIsNoEvidence(t *testing.T) {
+	w := newWorld(t)
+	below := *client(w.labIssuing).X509
+	below.SignatureAlgorithm = x509.MD5WithRSA
+	h := w.judged(t, "bench", &below)
+	w.search.Explain(h, noon)
+	if s := h.Verdict.Explanation.Sentence; strings.Contains(s, "we have it") {
+		t.Errorf("a kept intermediate is named as the issuer: %s", s)
+	}
+	foreign := *client(w.stranger).X509
+	foreign.SignatureAlgorithm = x509.MD5WithRSA
+	h = w.judged(t, "erp", &foreign, w.stranger.X509)
+	w.search.Explain(h, noon)
+	if s := h.Verdict.Explanation.Sentence; strings.Contains(s, "(key ") {
+		t.Errorf("the key of a root is named that may not have signed: %s", s)
+	}
+}
+
 // crypto/tls may have refused before our own verification ran: then the checks are made up for.
 func TestMissingChecksAreFilledIn(t *testing.T) {
 	w := newWorld(t)
