@@ -171,6 +171,19 @@ func (b *browser) sideways() int {
 	return eval[int](b, `document.documentElement.scrollWidth - document.documentElement.clientWidth`)
 }
 
+// TestStatusLineInABrowser: the line at the bottom says that the stream is open, counts, and tells when it is lost.
+func TestStatusLineInABrowser(t *testing.T) {
+	f := start(t, nil)
+	b := openBrowser(t)
+	b.signIn(f)
+	b.open(f.URL() + "/settings")
+	const line = `document.querySelector('.status').innerText`
+	b.waitFor(line + `.includes('stream open') && ` + line + `.includes('0 ev/s') && ` + line + `.includes('missed 0')`)
+	closeAll(t, f.sockets.shutdown)
+	b.waitFor(line + `.includes('stream lost') && ` + line + `.includes('the gateway is stopping')`)
+	b.check("after the stream was lost")
+}
+
 // TestPagesInABrowser loads every page of the shell in both themes and several widths: nothing may break the policy or
 // fail, nothing may scroll sideways.
 func TestPagesInABrowser(t *testing.T) {

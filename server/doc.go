@@ -19,5 +19,11 @@
 //     of the store and termination.ValidationError are translated already.
 //  6. A larger body (uploads) says so in its route: body: 1 << 20. Other media types: types.
 //
+// The tests walk the list of routes: Host, Origin, sessions, tokens, content types and "no change by GET" hold for a
+// route from the moment that it stands there. For a page's own tests, harness_test.go has start and signedIn (a dashboard
+// over a store, a gateway and a hub of its own), browser_test.go drives Chromium (open checks the policy, axe the
+// accessibility, sideways the width, picture keeps a picture), and welcome_test.go has realDemo (an endpoint that
+// listens, with the files of its client).
+//
 // No handler of GET changes anything. Names from certificates, files and the wire are hostile text.
 package server

@@ -95,7 +95,7 @@ func New(o Options) (*Server, error) {
 	s.handler = s.secure(e)
 	s.http = &http.Server{
 		Handler: s.handler, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 	}
 	return s, nil
 }

@@ -241,6 +241,24 @@ func TestGet(t *testing.T) {
 	}
 }
 
+func TestWithoutComments(t *testing.T) {
+	const script = "// one\nlet a = 1; // stays\n\n  /** @param {x} y */\nf('// no');\n/*\n * let b\n */\nlet c = 'http://x'; /* stays */\n  // last"
+	const want = "\nlet a = 1; // stays\n\n\nf('// no');\n\n\n\nlet c = 'http://x'; /* stays */\n"
+	if got := string(withoutComments([]byte(script))); got != want {
+		t.Errorf("got %q", got)
+	}
+	// What the function relies on: no comment that begins a line has code after its end.
+	for _, name := range load(t).Names() {
+		data, err := files.ReadFile(name)
+		if path.Ext(name) != ".js" || err != nil {
+			continue
+		}
+		if found := regexp.MustCompile(`(?m)^\s*/\*.*\*/[^\n]*\S$`).FindString(string(data)); found != "" && !strings.HasSuffix(strings.TrimSpace(found), "*/") {
+			t.Errorf("%s: %q would lose code", name, found)
+		}
+	}
+}
+
 func TestUnknownTypeIsRefused(t *testing.T) {
 	if _, err := newAsset("picture.bmp", []byte{1}); err == nil {
 		t.Error("a file without a known media type was taken")

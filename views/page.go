@@ -64,9 +64,14 @@ type Said struct {
 // htmxConfig keeps htmx from writing a style element, which the policy header forbids.
 const htmxConfig = `{"includeIndicatorCSS":false,"history":true,"defaultTimeout":30000}`
 
-// modules lists the scripts of every page, then those of this one.
+// modules lists the scripts of every page, with those of this one before the last: it looks whether they fill the
+// status line.
 func modules(p Page) []string {
-	return append([]string{"theme.js", "keys.js", "copy.js", "tabs.js", "forms.js"}, p.Modules...)
+	list := append([]string{"theme.js", "keys.js", "copy.js", "tabs.js", "forms.js"}, p.Modules...)
+	if p.User != "" {
+		list = append(list, "status.js")
+	}
+	return list
 }
 
 func breakGlyph(beat int) parts.Glyph {
