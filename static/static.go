@@ -112,15 +112,19 @@ func stylesheet() ([]byte, error) {
 }
 
 // withoutComments empties the lines of a script that hold nothing but a comment: a quarter of what would be sent. The
-// lines stay, so that the numbers in an error are those of the file. A comment that begins a line must end one.
+// lines stay, so that the numbers in an error are those of the file.
 func withoutComments(script []byte) []byte {
 	lines := bytes.Split(script, []byte("\n"))
 	within := false
 	for i, line := range lines {
 		text := bytes.TrimSpace(line)
+		end := bytes.Index(text, []byte("*/"))
 		switch {
 		case within || bytes.HasPrefix(text, []byte("/*")):
-			within = !bytes.HasSuffix(text, []byte("*/"))
+			within = end < 0
+			if end >= 0 && end != len(text)-2 {
+				continue // code follows, as after a comment that gives a type; the whole line stays
+			}
 		case !bytes.HasPrefix(text, []byte("//")):
 			continue
 		}

@@ -242,19 +242,22 @@ func TestGet(t *testing.T) {
 }
 
 func TestWithoutComments(t *testing.T) {
-	const script = "// one\nlet a = 1; // stays\n\n  /** @param {x} y */\nf('// no');\n/*\n * let b\n */\nlet c = 'http://x'; /* stays */\n  // last"
-	const want = "\nlet a = 1; // stays\n\n\nf('// no');\n\n\n\nlet c = 'http://x'; /* stays */\n"
+	const script = "// one\nlet a = 1; // stays\n\n  /** @param {x} y */\nf('// no');\n/*\n * let b\n */\nlet c = 'http://x'; /* stays */\n  // last\n/** @type {x} */ let d;"
+	const want = "\nlet a = 1; // stays\n\n\nf('// no');\n\n\n\nlet c = 'http://x'; /* stays */\n\n/** @type {x} */ let d;"
 	if got := string(withoutComments([]byte(script))); got != want {
 		t.Errorf("got %q", got)
 	}
-	// What the function relies on: no comment that begins a line has code after its end.
+	// A comment of several lines must not end before code: its beginning is gone, and its end would break the script.
 	for _, name := range load(t).Names() {
-		data, err := files.ReadFile(name)
-		if path.Ext(name) != ".js" || err != nil {
+		if path.Ext(name) != ".js" || strings.HasPrefix(name, "htmx-") {
 			continue
 		}
-		if found := regexp.MustCompile(`(?m)^\s*/\*.*\*/[^\n]*\S$`).FindString(string(data)); found != "" && !strings.HasSuffix(strings.TrimSpace(found), "*/") {
-			t.Errorf("%s: %q would lose code", name, found)
+		data, err := files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := regexp.MustCompile(`(?m)^\s*\*.*\*/[ \t]*\S.*$`).FindString(string(data)); found != "" {
+			t.Errorf("%s: code follows the end of a comment of several lines: %q", name, found)
 		}
 	}
 }
