@@ -122,7 +122,7 @@ func (f *front) conn(nc net.Conn) *frontConn {
 }
 
 func (f *front) accept() {
-	server := f.ca.Server("public.test", tlstest.DNS("private.test", "*.wild.test", "open.test", "strict.test", "raw.test"), tlstest.IP("127.0.0.1")).TLS()
+	server := f.ca.Server("public.test", tlstest.DNS("private.test", "*.wild.test", "open.test", "strict.test", "raw.test", "broken.test"), tlstest.IP("127.0.0.1")).TLS()
 	for {
 		raw, err := f.listener.Accept()
 		if err != nil {
