@@ -385,6 +385,26 @@ func TestLiveSocketRefusesMessages(t *testing.T) {
 	}
 }
 
+func FuzzLiveRequest(f *testing.F) {
+	for _, s := range []string{
+		`{"op":"sub"}`, `{"op":"sub","f":"outcome:failed","after":18203,"life":"m2k"}`, `{"op":"idle","on":true}`, `{"op":"idle","on":null}`, `[`, "",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		m, err := readLiveRequest(websocket.TextMessage, text)
+		if err != nil {
+			if len(err.Error()) > 123 { // RFC 6455, section 5.5: 125 bytes with the code
+				t.Errorf("the reason does not fit into a close frame: %v", err)
+			}
+			return
+		}
+		if m.Op != "sub" && (m.Op != "idle" || m.On == nil) {
+			t.Errorf("%q is taken for %+v", text, m)
+		}
+	})
+}
+
 func TestLiveSocketBoundsMessages(t *testing.T) {
 	h := onTCP(t)
 	ws := h.watch(`{"op":"sub"}`)

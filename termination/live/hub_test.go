@@ -225,6 +225,13 @@ func TestQueueKeepsRoomForFailures(t *testing.T) {
 	if missed, ends := b.missed.totals(); missed != 3 || ends != 1 {
 		t.Errorf("%d handshakes and %d ends are missed, want 3 and 1", missed, ends)
 	}
+	proof := livetest.Handshake(8, time.Now())
+	proof.Proof = true
+	b.Publish(proof)
+	cells, missed := b.missed.take()
+	if n := cells[proof.EndpointID].failed(); missed != 4 || n != 1 {
+		t.Errorf("%d are missed, and %d failures counted, want 4 and 1: a proof is not counted", missed, n)
+	}
 }
 
 func TestSinkThatFails(t *testing.T) {

@@ -104,6 +104,27 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// What is replayed does not fall out again because more arrives before it is read.
+func TestResumeMakesRoomForWhatIsReplayed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		defer mustClose(t, b)
+		publish(b, 0, 10000, 1900)
+		s, err := b.Subscribe(Request{After: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		publishNow(b, 10000, 10000+waitingEvents/4)
+		w := read(t, s)
+		pass(2 * time.Second)
+		frames := w.leave()
+		checkSeqs(t, events(frames), 2, 10000+waitingEvents/4)
+		if len(gaps(frames)) > 0 {
+			t.Errorf("gaps are %+v", gaps(frames))
+		}
+	})
+}
+
 func TestResumeOnAnEmptyMemoryPointsToTheHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Options{FirstSeq: 1000})
@@ -203,6 +224,52 @@ func TestResumeAfterCounters(t *testing.T) {
 				t.Fatalf("event %d has number %d, want %d", i, got[i].Seq, want)
 			}
 		}
+	})
+}
+
+// Counters overtake events, and must not claim what still waits behind them.
+func TestCountersClaimOnlyWhatWasSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{FirstSeq: 50})
+		defer mustClose(t, b)
+		s, err := b.Subscribe(Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		publishNow(b, 0, waitingEvents)
+		pass(1100 * time.Millisecond)
+		next := func(op string) frame {
+			text, err := s.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := readFrame(t, text)
+			if f.Op != op {
+				t.Fatalf("the frame is %s, want %s", text, op)
+			}
+			return f
+		}
+		next("hi")
+		if st := next("st").st; st.Seq != 49 {
+			t.Errorf("with all events waiting, counters claim %d", st.Seq)
+		}
+		next("ev")
+		publishNow(b, 0, 2000) // more than fits
+		pass(time.Second)
+		if st := next("st").st; st.Seq != 1049 {
+			t.Errorf("after a frame of events, counters claim %d, want 1049", st.Seq)
+		}
+		if gap := next("gap").gap; gap.From != 1050 || gap.Count != 1000 {
+			t.Errorf("the gap is %+v", gap)
+		}
+		for range 5 {
+			next("ev")
+		}
+		pass(time.Second)
+		if st := next("st").st; st.Seq != 50+waitingEvents+2000-1 {
+			t.Errorf("with nothing waiting, counters claim %d", st.Seq)
+		}
+		s.Close()
 	})
 }
 
@@ -319,6 +386,43 @@ func TestSamplingOfFailuresComesLast(t *testing.T) {
 	}
 }
 
+// Clients that take turns must not be sampled so that always the same one is shown.
+func TestSamplingIsFairToClientsThatTakeTurns(t *testing.T) {
+	o := oneOf{}
+	o.set(10)
+	shown := map[int]bool{}
+	taken := 0
+	for n := range 1000 {
+		if o.take() {
+			shown[n%10] = true
+			taken++
+		}
+	}
+	if taken != 100 || len(shown) < 8 {
+		t.Errorf("%d of 1000 are taken, from %d of 10 clients", taken, len(shown))
+	}
+}
+
+func TestFrameHoldsEventsOfOneRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		defer mustClose(t, b)
+		s := &Subscription{hub: b}
+		for i, rates := range [][2]uint32{{1, 1}, {1, 1}, {3, 1}, {3, 2}, {1, 1}} {
+			s.waiting = append(s.waiting, entry{seq: uint64(i), n: rates[0], failed: rates[1], json: []byte("{}")})
+		}
+		for _, want := range []string{
+			`{"op":"ev","n":1,"e":[{},{}]}`, `{"op":"ev","n":3,"e":[{}]}`, `{"op":"ev","n":3,"nf":2,"e":[{}]}`, `{"op":"ev","n":1,"e":[{}]}`,
+		} {
+			got, _, err := s.take(time.Now())
+			if err != nil || string(got) != want {
+				t.Errorf("the frame is %s, %v, want %s", got, err, want)
+			}
+			pass(framePeriod)
+		}
+	})
+}
+
 func TestChangeOfFilter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Options{})
@@ -383,6 +487,33 @@ func TestRefusedFilterLeavesTheStreamAsItIs(t *testing.T) {
 	})
 }
 
+// A client that asks and asks without reading costs no memory.
+func TestAnswersThatWaitAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		defer mustClose(t, b)
+		s, err := b.Subscribe(Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			s.Set(Request{})
+		}
+		for range 100 {
+			s.Refuse(Failure{Message: "no"})
+		}
+		for range 100 {
+			s.Set(Request{})
+		}
+		w := read(t, s)
+		pass(100 * time.Millisecond)
+		frames := w.leave()
+		if n := len(frames); n != waitingOthers+1 || frames[0].Op != "hi" || frames[1].Op != "err" || frames[n-1].Op != "hi" {
+			t.Errorf("%d answers wait, want %d", n, waitingOthers+1)
+		}
+	})
+}
+
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Options{Replay: 3000})
@@ -397,6 +528,11 @@ func TestIdle(t *testing.T) {
 		frames := w.seen()
 		if len(events(frames)) > 0 || len(stats(frames)) < 2 {
 			t.Errorf("idle, there are %d events and %d counters", len(events(frames)), len(stats(frames)))
+		}
+		for _, st := range stats(frames) {
+			if st.Seq > 100 {
+				t.Errorf("idle, counters claim %d, which was held back", st.Seq)
+			}
 		}
 		w.SetIdle(false)
 		w.SetIdle(false)
