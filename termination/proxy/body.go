@@ -20,7 +20,7 @@ var errNoAnswer = errors.New("no answer began in time")
 // patience bounds how long an upstream may do nothing about a request before it begins to answer. The time in which it
 // is the client that lets us wait for more of the body does not count.
 type patience struct {
-	context context.Context //nolint:containedctx // it is the request's
+	context context.Context // the request's, with an end of its own
 	cancel  context.CancelCauseFunc
 	limit   time.Duration
 

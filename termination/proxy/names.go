@@ -29,6 +29,7 @@ func (m Match) String() string {
 		return "wildcard"
 	case MatchFallback:
 		return "fallback"
+	case MatchNone:
 	}
 	return "none"
 }

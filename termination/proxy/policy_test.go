@@ -346,7 +346,7 @@ func (c *frontConn) waitIdle(t *testing.T) {
 func (f *front) websocket(o clientOptions, target string) *websocket.Conn {
 	f.t.Helper()
 	dialer := websocket.Dialer{TLSClientConfig: f.tlsConfig(o), HandshakeTimeout: patient}
-	ws, res, err := dialer.Dial("wss://"+f.address.String()+target, http.Header{"Host": {o.serverName}})
+	ws, res, err := dialer.Dial("wss://"+f.address.String()+target, http.Header{"Host": {o.serverName}}) //nolint:bodyclose // the library has read it
 	if err != nil {
 		f.t.Fatalf("open the WebSocket: %v, %v", err, res)
 	}

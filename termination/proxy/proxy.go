@@ -162,7 +162,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *Proxy) recover(r *http.Request) {
 	switch v := recover(); v {
 	case nil:
-	case http.ErrAbortHandler: //nolint:errorlint // it is compared as net/http compares it
+	case http.ErrAbortHandler: // compared as net/http compares it
 		panic(v)
 	default:
 		p.options.Log.Error("panic in a request", "method", r.Method, "panic", v, "stack", string(debug.Stack()))

@@ -29,7 +29,7 @@ const (
 
 // forbidden is the refusal of a client for that reason.
 func forbidden(reason termination.Reason) *refusal {
-	no := &refusal{status: http.StatusForbidden, code: codeInvalid, detail: "The client certificate is not valid here."}
+	no := &refusal{status: http.StatusForbidden}
 	switch reason {
 	case termination.ReasonCertMissing:
 		no.code, no.detail = codeMissing, "A client certificate is required, and none was presented."
@@ -37,6 +37,8 @@ func forbidden(reason termination.Reason) *refusal {
 		termination.ReasonIdentityElsewhere, termination.ReasonExpressionError, termination.ReasonPolicyUnreadable,
 		termination.ReasonVersionLow:
 		no.code, no.detail = codeNotAllowed, "This client is not allowed here."
+	default:
+		no.code, no.detail = codeInvalid, "The client certificate is not valid here."
 	}
 	return no
 }

@@ -8,8 +8,6 @@ import (
 // identityFamilies are the beginnings of the names of headers by which proxies tell services who a client is, where it
 // comes from, or what it asked for. From outside none of them may pass, whether or not this endpoint sets some itself.
 // They are in the form of [spelling].
-//
-//nolint:gochecknoglobals // a table that is never written to
 var identityFamilies = [...]string{
 	"client-cert",                // RFC 9440: Client-Cert, Client-Cert-Chain
 	"clientcert", "x-clientcert", // home-grown
