@@ -1,0 +1,101 @@
+package views
+
+import (
+	"countersign/termination"
+	"countersign/views/parts"
+)
+
+// Authorities is the Trust page: the authorities, and what was found in an upload, if there is one.
+type Authorities struct {
+	Items   []AuthorityItem
+	Upload  string // why the upload could not be read, in words
+	Pasted  string // kept when it could not be read; never a private key
+	Preview *TrustPreview
+	CanMake bool // a local CA can be made on the Certificates page
+}
+
+// AuthorityItem is one authority of the list.
+type AuthorityItem struct {
+	Name     string
+	Href     string
+	Tags     []TagItem
+	Facts    string // fingerprint and key of its first anchor
+	UsedBy   []Link
+	Life     parts.Life
+	LifeText string
+	ReadOnly bool
+}
+
+// TagItem is a small label.
+type TagItem struct {
+	Tone parts.Tone
+	Text string
+}
+
+// Link is a word that leads somewhere.
+type Link struct{ Label, Href string }
+
+// TrustPreview says what would become of an upload. Nothing is saved yet.
+type TrustPreview struct {
+	Source    string // file name or "pasted text", and its size; hostile text
+	Headline  string
+	Items     []PreviewItem
+	PEM       string // what travels on: the certificates, and nothing else
+	Into      string // name of the authority that they are added to; empty: a new one
+	Name      parts.Input
+	Endpoints []PreviewEndpoint
+	Error     string // why it was not saved
+	Button    string // empty: there is nothing to save
+	Pins      bool   // something is pinned, so an endpoint must be chosen
+}
+
+// PreviewItem is one thing that was found.
+type PreviewItem struct {
+	Title       string // hostile text
+	Symbol      parts.ChainState
+	Tone        parts.Tone
+	Label       string
+	Message     string
+	Facts       []string
+	Warnings    []PreviewWarning
+	Fingerprint string
+	Choices     []parts.Option
+}
+
+// PreviewWarning is one thing worth knowing.
+type PreviewWarning struct {
+	Tone parts.Tone
+	Text string
+}
+
+// PreviewEndpoint is an endpoint that may ask the authority.
+type PreviewEndpoint struct {
+	Name   string
+	Ticked bool
+	Hint   string
+}
+
+// Authority is the page of one authority.
+type Authority struct {
+	ID           string
+	Name         parts.Input
+	Title        string
+	Tags         []TagItem
+	ReadOnly     bool
+	Certificates []AuthorityCertificate
+	UsedBy       []Link
+	Clients      string
+	Delete       parts.Input // asks to type the name where clients depend on it
+	AskName      bool
+	Error        string
+}
+
+// AuthorityCertificate is one certificate on it.
+type AuthorityCertificate struct {
+	Item        parts.ChainItem
+	Fingerprint string // hex
+	Colons      string // as openssl prints it
+	Role        termination.Role
+	CanChange   bool
+	Facts       []parts.Fact
+}
