@@ -96,10 +96,10 @@ func start(t *testing.T, change func(*Options)) *fixture {
 	return &fixture{Server: s, t: t, log: log, client: newClient(t)}
 }
 
-// closeAll gives a thing five seconds to end.
+// closeAll gives a thing some time to end.
 func closeAll(t *testing.T, end func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := end(ctx); err != nil {
 		t.Errorf("end: %v", err)
