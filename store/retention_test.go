@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -33,9 +34,18 @@ func count(t testing.TB, s *Store, table string) int {
 }
 
 func TestOldHandshakesGoFailuresLater(t *testing.T) {
+	for name, hours := range map[string][]time.Duration{
+		"hour by hour": {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11},
+		"long pauses":  {6, 8, 12},
+	} {
+		t.Run(name, func(t *testing.T) { ageHandshakes(t, hours) })
+	}
+}
+
+func ageHandshakes(t *testing.T, hours []time.Duration) {
 	s, c := newStore(t)
 	r := &retention{history: s.records}
-	keep := HistorySettings{Keep: time.Hour, KeepFailures: 3 * time.Hour, MaxSize: 1 << 30}
+	keep := HistorySettings{Keep: time.Hour, KeepFailures: 270 * time.Minute, MaxSize: 1 << 30}
 	// Six hours, one handshake of each kind a minute, more of them than fit into a window.
 	begin := c.Now()
 	var batch termination.HistoryBatch
@@ -50,7 +60,7 @@ func TestOldHandshakesGoFailuresLater(t *testing.T) {
 	if err := s.WriteHistory(batch); err != nil {
 		t.Fatal(err)
 	}
-	for _, hours := range []time.Duration{1, 2, 3, 4, 5, 6, 7, 8} {
+	for _, hours := range hours {
 		c.Add(begin.Add(hours * time.Hour).Sub(c.Now()))
 		prune(t, s, r, keep)
 		var want []uint64
@@ -169,7 +179,7 @@ func TestCertificateIsWrittenAgainAfterASweep(t *testing.T) {
 	keep := HistorySettings{Keep: time.Hour, KeepFailures: time.Hour, MaxSize: 1 << 30}
 	chain := tlstest.NewCA().Client("x").Chain()
 	for i := range uint64(3) {
-		h := handshakeAt(i+1, c.Now())
+		h := handshakeAt(100*i+1, c.Now())
 		h.Presented = chain
 		write(t, s, h)
 		if full, err := s.Handshake(context.Background(), h.ID); err != nil || len(full.Handshake.Presented) != len(chain) {
@@ -180,6 +190,14 @@ func TestCertificateIsWrittenAgainAfterASweep(t *testing.T) {
 		if n := count(t, s, "certificates"); n != 0 {
 			t.Fatalf("round %d: %d certificates of nobody are kept", i, n)
 		}
+		// The clock was set back: by its time the certificate was written a moment ago.
+		again := handshakeAt(100*i+2, h.Time)
+		again.Presented = chain
+		write(t, s, again)
+		if full, err := s.Handshake(context.Background(), again.ID); err != nil || len(full.Handshake.Presented) != len(chain) {
+			t.Fatalf("round %d, after the clock was set back: %v", i, err)
+		}
+		prune(t, s, &retention{history: s.records}, keep)
 	}
 }
 
@@ -340,5 +358,43 @@ func TestHistoryDamagedWhileItIsReadGoesOn(t *testing.T) {
 		return err
 	}); err != nil && !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// TestDamageMetByAWriteLosesNoBatch spoils what opening does not look at, so that the first batch meets it.
+func TestDamageMetByAWriteLosesNoBatch(t *testing.T) {
+	c := newClock()
+	dir := closedStore(t)
+	path := filepath.Join(dir, historyFile)
+	db, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page int64
+	if err := db.QueryRow("SELECT rootpage FROM sqlite_schema WHERE name = 'handshakes_by_id'").Scan(&page); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(content[(page-1)*4096 : page*4096])
+	overwrite(t, path, content)
+	s := openIn(t, dir, testOptions(c))
+	if w := s.Warnings(); len(w) != 0 {
+		t.Fatalf("opening met it: %v", w)
+	}
+	write(t, s, handshakeAt(3, c.Now()), handshakeAt(4, c.Now()))
+	if got := seqs(query(t, s, HistoryQuery{})); !slices.Equal(got, []uint64{4, 3}) {
+		t.Errorf("the new history holds %v", got)
+	}
+	if w := s.Warnings(); len(w) != 1 {
+		t.Errorf("warnings %v", w)
+	}
+	if v, err := s.Status(context.Background()); err != nil || v.Dropped != 0 {
+		t.Errorf("status %+v, %v", v, err)
 	}
 }

@@ -20,6 +20,9 @@ import (
 // maxKeyFile bounds what is read of a key file; an identity under a passphrase has some 400 bytes.
 const maxKeyFile = 16 << 10
 
+// maxWorkFactor bounds the memory and time that a key file can demand: a gibibyte. age writes 18.
+const maxWorkFactor = 20
+
 // sealer seals private keys so that the database alone does not give them away, and opens them again. Its identity
 // lies in the key file, in the clear (mode 0600) or under a passphrase. The passphrase is stretched once for each
 // Open, not for each key.
@@ -176,6 +179,7 @@ func parseKeyFile(path string, text []byte, passphrase string) (identity *age.X2
 		if err != nil {
 			return nil, true, fmt.Errorf("prepare passphrase: %w", err)
 		}
+		scrypt.SetMaxWorkFactor(maxWorkFactor)
 		r, err := age.Decrypt(armor.NewReader(bytes.NewReader(text)), scrypt)
 		if err != nil {
 			if _, wrong := errors.AsType[*age.NoIdentityMatchError](err); wrong {
