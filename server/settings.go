@@ -104,7 +104,7 @@ func (s *Server) saveHistory(c echo.Context) error {
 func readNumber(f *parts.Input, least, most float64) (float64, bool) {
 	v, err := strconv.ParseFloat(strings.ReplaceAll(strings.TrimSpace(f.Value), ",", "."), 64)
 	// The comparison is written so that NaN fails it.
-	if err != nil || !(v >= least && v <= most) { //nolint:staticcheck // see above
+	if err != nil || !(v >= least && v <= most) {
 		f.Error = fmt.Sprintf("must be a number from %s to %s", strconv.FormatFloat(least, 'g', 2, 64), strconv.FormatFloat(most, 'f', -1, 64))
 		return 0, false
 	}

@@ -35,7 +35,7 @@ func realDemo(t *testing.T) *fixture {
 	d := exampleDemo(t)
 	// A directory that a shell would take apart.
 	d.Dir = filepath.Join(d.Dir, "it's a dir $HOME")
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once: it only finds a free port
+	l, err := net.Listen("tcp", "127.0.0.1:0") // closed at once: it only finds a free port
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func (r reply) commands() map[string]string {
 func shell(t *testing.T, command string) (stdout, stderr string, err error) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	c := exec.CommandContext(t.Context(), "sh", "-c", command) //nolint:gosec // it is the page's own command that is tested
+	c := exec.CommandContext(t.Context(), "sh", "-c", command)
 	c.Stdout, c.Stderr = &out, &errs
 	c.Env = append(os.Environ(), "LC_ALL=C")
 	err = c.Run()

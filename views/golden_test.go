@@ -188,6 +188,7 @@ func brokenParagraph(page string) string {
 			if name, _ := z.TagName(); string(name) == "p" {
 				open = false
 			}
+		default: // text opens and closes nothing
 		}
 	}
 }

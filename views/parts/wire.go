@@ -101,8 +101,9 @@ func (s Station) reach() int {
 		return 26
 	case StationGate:
 		return 0 // the wire goes on through it
+	default:
+		return 19
 	}
-	return 19
 }
 
 type span struct{ a, b, y int }

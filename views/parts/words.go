@@ -29,8 +29,9 @@ func OutcomeTone(o termination.Outcome) Tone {
 		return OK
 	case termination.OutcomePassed:
 		return Sealed
+	default:
+		return Bad
 	}
-	return Bad
 }
 
 // OutcomeMark returns the shape that says the same as the tone.
@@ -98,9 +99,10 @@ func GlyphOf(o termination.Outcome, b termination.Beat, resumed bool) Glyph {
 		return Glyph{"beats-open", "open, no verified client certificate"}
 	case termination.OutcomePassed:
 		return Glyph{"beats-passed", "passed through, not opened"}
+	default:
+		b = min(max(b, termination.BeatHello), termination.BeatEstablished)
+		return Glyph{"beats-broken-" + strconv.Itoa(int(b)), "failed at " + BeatWords(b)}
 	}
-	b = min(max(b, termination.BeatHello), termination.BeatEstablished)
-	return Glyph{"beats-broken-" + strconv.Itoa(int(b)), "failed at " + BeatWords(b)}
 }
 
 // Waiting is the drawing of a handshake that has not come yet.
@@ -186,8 +188,9 @@ func (s ChainState) words() string {
 		return "trust anchor"
 	case ChainWarn:
 		return "noted"
+	default:
+		return "missing"
 	}
-	return "missing"
 }
 
 // ChainItem is one certificate of a chain, from the leaf to the anchor.
