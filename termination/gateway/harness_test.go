@@ -223,7 +223,7 @@ func mode(m termination.Mode, authorities ...string) func(*termination.Endpoint)
 }
 
 // freePort finds a port that nobody uses at the moment.
-func freePort(t *testing.T) uint16 {
+func freePort(t testing.TB) uint16 {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
