@@ -10,7 +10,8 @@
 //  3. Put rules that only this page needs into static/css/3x-<page>.css, in @layer pages { … }. Use the tokens of
 //     static/css/00-tokens.css; never a colour, and never a space outside the scale.
 //  4. Put its script into static/<page>.js and its name into Page.Modules. Without the script everything must work.
-//  5. Generate: templ generate -path views. Commit the _templ.go files.
+//  5. Generate from the top of the repository, where the names of files in errors begin: make generate, or templ
+//     generate -f views/<page>.templ. Commit the _templ.go files.
 //
 // What the policy header forbids: style attributes, <style>, inline <script>, on… attributes. So bars are SVG
 // rectangles with a width in percent and fill="var(--ok)" or fill="url(#hatch-ok)", symbols are <use href="#name"> from
