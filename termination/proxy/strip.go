@@ -121,7 +121,7 @@ func withoutOwnCookies(line string) string {
 
 // isOwnCookie knows the names also behind the prefixes that browsers give a meaning to.
 func isOwnCookie(name string) bool {
-	name = strings.ToLower(strings.Trim(name, " \t"))
+	name = strings.ToLower(strings.TrimSpace(name))
 	for _, prefix := range [...]string{"__host-http-", "__host-", "__secure-", "__http-"} {
 		name = strings.TrimPrefix(name, prefix)
 	}
