@@ -184,6 +184,48 @@ func TestStatusLineInABrowser(t *testing.T) {
 	b.check("after the stream was lost")
 }
 
+// TestHtmxInABrowser: parts of pages are fetched, posted and swapped under the policy, and a form that was carried out
+// leads to its page.
+func TestHtmxInABrowser(t *testing.T) {
+	f := start(t, nil)
+	b := openBrowser(t)
+	b.signIn(f)
+	b.open(f.URL() + "/settings")
+	b.waitFor(`typeof htmx === 'object'`)
+	if eval[bool](b, `htmx.config.includeIndicatorCSS`) {
+		t.Error("htmx does not read its configuration")
+	}
+	const token = `document.querySelector('input[name=csrf]').value`
+	eval[bool](b, `(htmx.ajax('POST', '/settings/tokens/nobody/revoke', {target: '#history', swap: 'innerHTML', values: {csrf: `+token+`}}), true)`)
+	b.waitFor(`document.querySelector('#history [role=alert]')?.textContent.includes('There is no token "nobody"')`)
+	eval[bool](b, `(htmx.ajax('POST', '/settings/appearance', {target: '#history', values: {csrf: `+token+`, theme: 'dark', keys: 'on'}}), true)`)
+	b.waitFor(`document.documentElement.dataset.theme === 'dark' && document.querySelector('.said') !== null`)
+	b.check("after a swap")
+}
+
+// TestKeysInABrowser: keys go to pages, open the list of keys, and rest in text fields.
+func TestKeysInABrowser(t *testing.T) {
+	f := start(t, nil)
+	b := openBrowser(t)
+	b.signIn(f)
+	b.open(f.URL() + "/audit")
+	b.do(chromedp.KeyEvent("?"))
+	b.waitFor(`document.getElementById('keys').open`)
+	b.picture("keys")
+	b.axe("the list of keys")
+	b.do(chromedp.KeyEvent("\x1b"))
+	b.waitFor(`!document.getElementById('keys').open`)
+	b.do(chromedp.KeyEvent("g"), chromedp.KeyEvent("s"))
+	b.waitFor(`location.pathname === '/settings' && document.documentElement.dataset.js === ''`)
+	b.do(chromedp.KeyEvent("]"))
+	b.waitFor(`location.pathname === '/settings/tokens' && document.documentElement.dataset.js === ''`)
+	b.do(chromedp.SendKeys(`#f-name`, "g?]s"))
+	if got := eval[string](b, `document.querySelector('#f-name').value + location.pathname`); got != "g?]s/settings/tokens" {
+		t.Errorf("in a text field: %s", got)
+	}
+	b.check("after the keys")
+}
+
 // TestPagesInABrowser loads every page of the shell in both themes and several widths: nothing may break the policy or
 // fail, nothing may scroll sideways.
 func TestPagesInABrowser(t *testing.T) {
