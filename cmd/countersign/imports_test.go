@@ -1,0 +1,209 @@
+package main
+
+import (
+	"encoding/json"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"go/parser"
+	"go/token"
+)
+
+const module = "countersign"
+
+// rule says what the packages at a path may import. It is the table of docs/architecture.md.
+type rule struct {
+	path  string   // of a package, without the module; "/..." at the end: and all below
+	ours  []string // packages of ours, likewise; nil: none
+	other []string // prefixes of import paths from outside, beside the standard library
+	files map[string][]string
+}
+
+// rules are looked through from the top; the first that fits counts.
+func rules() []rule {
+	words := []string{"termination"}
+	return []rule{
+		{path: "cmd/countersign", ours: []string{"..."}, other: []string{"github.com/spf13/cobra", "github.com/fsnotify/fsnotify"}},
+		{path: "server/api", ours: []string{"store", "termination/..."}, other: []string{"github.com/danielgtaylor/huma/v2"}},
+		{
+			path: "server", ours: []string{"views/...", "static", "store", "termination/...", "server/api"},
+			other: []string{"github.com/labstack/echo/v4", "github.com/gorilla/websocket"},
+			files: map[string][]string{"render.go": {"github.com/a-h/templ"}},
+		},
+		{path: "views/...", ours: []string{"termination", "termination/wire", "views/..."}, other: []string{"github.com/a-h/templ"}},
+		{path: "store/declared", ours: []string{"store", "termination"}, other: []string{"github.com/goccy/go-yaml"}},
+		{path: "store", ours: words, other: []string{"modernc.org/sqlite", "filippo.io/age", "golang.org/x/sys"}},
+		{path: "static"},
+		{path: "termination", files: map[string][]string{"name.go": {"golang.org/x/net/idna"}}},
+		{path: "termination/wire", other: []string{"golang.org/x/crypto/cryptobyte"}},
+		{path: "termination/verify", ours: words},
+		{path: "termination/terminate", ours: []string{"termination", "termination/wire", "termination/verify"}},
+		{path: "termination/servercert", ours: []string{"termination", "termination/localca"}},
+		{path: "termination/live", ours: words},
+		{path: "termination/live/livetest", ours: []string{"termination", "termination/live"}},
+		{path: "termination/proxy", ours: []string{"termination", "termination/verify"}, other: []string{"golang.org/x/net/http/httpguts"}},
+		{path: "termination/localca", ours: words, other: []string{"software.sslmate.com/src/go-pkcs12"}},
+		{
+			path: "termination/gateway",
+			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/live", "termination/proxy", "termination/localca"},
+		},
+		{path: "termination/tlstest", ours: words, other: []string{"golang.org/x/", "google.golang.org/grpc", "github.com/gorilla/websocket"}},
+	}
+}
+
+// covers reports whether a pattern such as "views/..." stands for a path.
+func covers(pattern, path string) bool {
+	if base, all := strings.CutSuffix(pattern, "..."); all {
+		return base == "" || path == strings.TrimSuffix(base, "/") || strings.HasPrefix(path, base)
+	}
+	return pattern == path
+}
+
+func ruleOf(path string) (rule, bool) {
+	for _, r := range rules() {
+		if covers(r.path, path) {
+			return r, true
+		}
+	}
+	return rule{}, false
+}
+
+// allows reports whether a file of a package may import a path.
+func (r rule) allows(file, imported string) bool {
+	if rest, ours := strings.CutPrefix(imported, module+"/"); ours {
+		return slices.ContainsFunc(r.ours, func(p string) bool { return covers(p, rest) })
+	}
+	if first, _, _ := strings.Cut(imported, "/"); !strings.Contains(first, ".") {
+		return imported != "database/sql" || r.path == "store" // every line of SQL is there
+	}
+	return slices.ContainsFunc(append(slices.Clone(r.other), r.files[file]...), func(p string) bool {
+		return imported == p || strings.HasPrefix(imported, strings.TrimSuffix(p, "/")+"/")
+	})
+}
+
+// root is the directory of the module.
+func root(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestImports(t *testing.T) {
+	dir := root(t)
+	packages := map[string]bool{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); path != dir && (name == "bin" || name == "testdata" || name[0] == '.') {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		in, err := filepath.Rel(dir, filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		in = filepath.ToSlash(in)
+		packages[in] = true
+		r, known := ruleOf(in)
+		if !known {
+			t.Errorf("%s: no rule says what it may import; docs/architecture.md and this test need one", in)
+			return nil
+		}
+		for _, i := range file.Imports {
+			imported, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			if !r.allows(filepath.Base(path), imported) {
+				t.Errorf("%s/%s must not import %s: see docs/architecture.md", in, filepath.Base(path), imported)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rules() {
+		if !strings.HasSuffix(r.path, "...") && !packages[r.path] {
+			t.Errorf("a rule speaks of %s, which is no package", r.path)
+		}
+	}
+}
+
+func TestRulesCanFail(t *testing.T) {
+	for _, c := range []struct{ path, file, imported string }{
+		{"termination", "config.go", "countersign/store"},
+		{"termination", "config.go", "golang.org/x/net/idna"},
+		{"termination/gateway", "conn.go", "countersign/server"},
+		{"termination/gateway", "conn.go", "github.com/labstack/echo/v4"},
+		{"termination/verify", "judge.go", "countersign/termination/gateway"},
+		{"store", "store.go", "github.com/labstack/echo/v4"},
+		{"store", "store.go", "github.com/goccy/go-yaml"},
+		{"store", "store.go", "countersign/server"},
+		{"views/parts", "parts.go", "countersign/store"},
+		{"views", "live.go", "countersign/server"},
+		{"server", "live.go", "github.com/a-h/templ"},
+		{"server", "server.go", "database/sql"},
+		{"server", "server.go", "modernc.org/sqlite"},
+		{"server", "server.go", "countersign/store/declared"},
+		{"server/api", "api.go", "github.com/labstack/echo/v4"},
+		{"static", "static.go", "countersign/termination"},
+	} {
+		r, known := ruleOf(c.path)
+		if !known || r.allows(c.file, c.imported) {
+			t.Errorf("%s may import %s", c.path, c.imported)
+		}
+	}
+}
+
+// What a library of ours pulls in by way of others counts too: a program that embeds the gateway gets no SQL and no web
+// framework with it.
+func TestTheGatewayStandsAlone(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Standard", module+"/termination/gateway").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	d := json.NewDecoder(strings.NewReader(string(out)))
+	n := 0
+	for d.More() {
+		var p struct {
+			ImportPath string
+			Standard   bool
+		}
+		if err := d.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		n++
+		allowed := slices.ContainsFunc([]string{module + "/termination", "golang.org/x/", "software.sslmate.com/src/go-pkcs12"}, func(prefix string) bool {
+			return strings.HasPrefix(p.ImportPath, prefix)
+		})
+		if !p.Standard && !allowed || p.ImportPath == "database/sql" {
+			t.Errorf("the gateway depends on %s", p.ImportPath)
+		}
+	}
+	if n < 50 {
+		t.Errorf("go list knows %d packages", n)
+	}
+	if _, err := os.Stat(filepath.Join(root(t), "docs", "architecture.md")); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// program is the command line with what it works on.
+type program struct {
+	out, err io.Writer
+	getenv   func(string) string
+	version  string
+}
+
+// run carries out one command line and returns the exit code.
+func (p *program) run(ctx context.Context, args []string) int {
+	root := p.root()
+	root.SetArgs(args)
+	root.SetOut(p.out)
+	root.SetErr(p.err)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintln(p.err, "countersign: "+strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	}
+	return exitCode(err)
+}
+
+func (p *program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "countersign",
+		Short: "Mutual TLS in front of any service, with every handshake live on one page",
+		Long: `Mutual TLS in front of any service, with every handshake live on one page.
+
+To begin, run: countersign serve
+It prints a link to the dashboard and a curl command that makes the first handshake.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArguments,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w: %w; see: %s --help", errUsage, err, c.CommandPath())
+	})
+	root.AddCommand(p.serveCommand(), p.loginCommand(), p.tokenCommand(), p.versionCommand())
+	root.SetHelpTemplate(root.HelpTemplate() + exitCodesHelp)
+	return root
+}
+
+// noArguments refuses what is neither a flag nor a subcommand.
+func noArguments(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	message := fmt.Sprintf("%q is no command of %s", args[0], c.CommandPath())
+	if !c.HasAvailableSubCommands() {
+		message = fmt.Sprintf("%s takes no arguments, and %q is one", c.CommandPath(), args[0])
+	}
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		message += ", did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return fmt.Errorf("%w: %s; see: %s --help", errUsage, message, c.CommandPath())
+}
+
+// dataFlag adds the flag for the data directory.
+func dataFlag(c *cobra.Command, into *string) {
+	c.Flags().StringVar(into, "data", "", "data `directory` (else $COUNTERSIGN_DATA, else ~/.countersign)")
+	_ = c.MarkFlagDirname("data") // it exists: the line before made it
+}
+
+// dataDirectory returns the absolute path of the data directory.
+func (p *program) dataDirectory(flag string) (string, error) {
+	dir := flag
+	if dir == "" {
+		dir = p.getenv("COUNTERSIGN_DATA")
+	}
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("find the data directory: %w; name one with --data", err)
+		}
+		dir = filepath.Join(home, ".countersign")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("find the data directory: %w", err)
+	}
+	return dir, nil
+}
+
+// passphrase protects the store's key file; it comes from the environment, because arguments can be seen by others.
+func (p *program) passphrase() string { return p.getenv("COUNTERSIGN_PASSPHRASE") }
+
+// printJSON prints the answer to --json.
+func (p *program) printJSON(v any) error {
+	e := json.NewEncoder(p.out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("print the answer: %w", err)
+	}
+	return nil
+}
