@@ -135,6 +135,12 @@ func (s *Server) fail(err error, c echo.Context) {
 		s.log.Warn("an answer broke off", "path", c.Request().URL.Path, "error", err)
 		return
 	}
+	if kindOf(c) == kindPage && userOf(c) == nil {
+		// A path without a route did not pass enter; whoever is signed in keeps the rail.
+		if u, err := s.findSession(c); err == nil && u != nil {
+			c.Set(keyUser, u)
+		}
+	}
 	p := problemOf(err)
 	status := p.Status
 	if status == 0 {

@@ -133,8 +133,12 @@ func TestUnknownPaths(t *testing.T) {
 	if got := f.get("/api/v1/nowhere"); got.status != http.StatusNotFound || got.header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("API: %d %s", got.status, got.body)
 	}
-	if strings.Contains(f.get("/nowhere").body, f.opts.Version) {
-		t.Error("a stranger is told the version")
+	if body := f.get("/nowhere").body; strings.Contains(body, f.opts.Version) || strings.Contains(body, "<nav") {
+		t.Error("a stranger is told what runs here")
+	}
+	f.signIn("rhea")
+	if body := f.get("/nowhere").body; !strings.Contains(body, `<nav aria-label="Main">`) {
+		t.Error("whoever is signed in has no rail")
 	}
 }
 
