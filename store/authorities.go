@@ -95,12 +95,12 @@ func (tx *Tx) DeleteAuthority(ref string) error {
 // Authority returns the authority with that ID or name. One whose certificates cannot be read is returned without
 // them, so that it can be replaced or deleted.
 func (tx *Tx) Authority(ref string) (termination.Authority, error) {
-	rows, err := readAuthorities(tx.ctx, tx.sql, "WHERE id = ?1 OR name = ?1", ref)
+	rows, err := readAuthorities(tx.ctx, tx.sql, ref)
 	if err != nil {
 		return termination.Authority{}, err
 	}
 	for _, r := range rows {
-		if r.ID == ref || len(rows) == 1 {
+		if ref != "" && (r.ID == ref || len(rows) == 1) {
 			return r.Authority, nil
 		}
 	}
@@ -155,9 +155,10 @@ func (tx *Tx) keepsLocalCA(a termination.Authority) error {
 	return InUseError{Kind: "the certificate of authority", Name: a.Name, By: []string{"the local CA"}}
 }
 
-// readAuthorities returns authorities in the order in which they were made.
-func readAuthorities(ctx context.Context, q *sql.Tx, where string, args ...any) ([]authorityRow, error) {
-	rows, err := q.QueryContext(ctx, "SELECT id, name, origin FROM authorities "+where+" ORDER BY id", args...)
+// readAuthorities returns authorities in the order in which they were made: those with that ID or name, or, with an
+// empty ref, all.
+func readAuthorities(ctx context.Context, q *sql.Tx, ref string) ([]authorityRow, error) {
+	rows, err := q.QueryContext(ctx, "SELECT id, name, origin FROM authorities WHERE ?1 = '' OR id = ?1 OR name = ?1 ORDER BY id", ref)
 	if err != nil {
 		return nil, fmt.Errorf("read authorities: %w", err)
 	}
@@ -181,11 +182,11 @@ func readAuthorityCertificates(ctx context.Context, q *sql.Tx, authorities []aut
 	for i := range authorities {
 		byID[authorities[i].ID] = &authorities[i]
 	}
-	query, args := "SELECT authority_id, role, fingerprint, der FROM authority_certificates", []any{}
+	only := ""
 	if len(authorities) == 1 {
-		query, args = query+" WHERE authority_id = ?", []any{authorities[0].ID}
+		only = authorities[0].ID
 	}
-	rows, err := q.QueryContext(ctx, query+" ORDER BY authority_id, position", args...)
+	rows, err := q.QueryContext(ctx, "SELECT authority_id, role, fingerprint, der FROM authority_certificates WHERE ?1 = '' OR authority_id = ?1 ORDER BY authority_id, position", only)
 	if err != nil {
 		return fmt.Errorf("read certificates of authorities: %w", err)
 	}

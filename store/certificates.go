@@ -111,12 +111,12 @@ func (tx *Tx) Certificate(ref string) (termination.Certificate, error) {
 }
 
 func (tx *Tx) certificate(ref string) (certificateRow, error) {
-	rows, err := readCertificates(tx.ctx, tx.sql, "WHERE id = ?1 OR name = ?1", ref)
+	rows, err := readCertificates(tx.ctx, tx.sql, ref)
 	if err != nil {
 		return certificateRow{}, err
 	}
 	for _, r := range rows {
-		if r.ID == ref || len(rows) == 1 {
+		if ref != "" && (r.ID == ref || len(rows) == 1) {
 			return r, nil
 		}
 	}
@@ -133,9 +133,10 @@ func (tx *Tx) sealKey(c termination.Certificate) ([]byte, error) {
 	return tx.store.sealer.seal(c.Key)
 }
 
-// readCertificates returns server certificates in the order in which they were made, without their keys.
-func readCertificates(ctx context.Context, q *sql.Tx, where string, args ...any) ([]certificateRow, error) {
-	rows, err := q.QueryContext(ctx, "SELECT id, name, origin, source, chain, sealed_key FROM certificates "+where+" ORDER BY id", args...)
+// readCertificates returns server certificates in the order in which they were made, without their keys: those with that
+// ID or name, or, with an empty ref, all.
+func readCertificates(ctx context.Context, q *sql.Tx, ref string) ([]certificateRow, error) {
+	rows, err := q.QueryContext(ctx, "SELECT id, name, origin, source, chain, sealed_key FROM certificates WHERE ?1 = '' OR id = ?1 OR name = ?1 ORDER BY id", ref)
 	if err != nil {
 		return nil, fmt.Errorf("read certificates: %w", err)
 	}

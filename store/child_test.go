@@ -44,7 +44,7 @@ func runIfChild() {
 }
 
 func child(verb, dir string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // this test's own binary
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childVariable+"="+verb+" "+dir)
 	return cmd
 }
@@ -100,11 +100,8 @@ func work(s *Store) {
 // acknowledged with what is there.
 func TestAcknowledgedChangesSurviveKill(t *testing.T) {
 	kills := 30
-	if testing.Short() {
-		kills = 5
-	}
 	dir := t.TempDir()
-	random := rand.New(rand.NewPCG(1, 61)) //nolint:gosec // reproducible as far as a race can be
+	random := rand.New(rand.NewPCG(1, 61))
 	var journal uint64
 	for i := range kills {
 		journal = max(journal, workUntilKilled(t, dir, 1+random.IntN(20), time.Duration(random.IntN(3000))*time.Microsecond))
@@ -164,7 +161,7 @@ func checkWork(t *testing.T, dir string, acknowledged uint64) uint64 {
 	for _, a := range config.Authorities {
 		names = append(names, a.Name)
 	}
-	for r := uint64(max(1, int64(config.Revision)-kept+1)); r <= config.Revision; r++ { //nolint:gosec // small
+	for r := uint64(max(1, int64(config.Revision)-kept+1)); r <= config.Revision; r++ {
 		want = append(want, fmt.Sprintf("a%d", r))
 	}
 	slices.Sort(names)

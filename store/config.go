@@ -32,7 +32,7 @@ func (p Problem) Error() string {
 // Load returns the whole configuration, as it stands in one instant, and what of it cannot be used:
 //
 //   - An endpoint that cannot be read, or whose authorities or certificates cannot, stays in the configuration so that
-//     no laxer endpoint answers for its names; but it is disabled, and its policy lets nobody in.
+//     no laxer endpoint answers for its names; but its policy is replaced by one that lets nobody in.
 //   - Authorities, certificates and local CAs that cannot be read are left out, and every endpoint that needs them is
 //     treated as above.
 //

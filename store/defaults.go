@@ -29,7 +29,7 @@ func (tx *Tx) SetDefaults(d termination.Defaults) error {
 }
 
 func (tx *Tx) replaceDefaults(d termination.Defaults, origin termination.Origin) error {
-	ids, err := tx.ids("authorities")
+	ids, err := nameToID(tx.ctx, tx.sql, authorityNames)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 
@@ -135,12 +134,12 @@ func (tx *Tx) Endpoint(ref string) (termination.Endpoint, error) {
 }
 
 func (tx *Tx) endpointRow(ref string) (endpointRow, error) {
-	rows, err := readEndpoints(tx.ctx, tx.sql, "WHERE id = ?1 OR name = ?1", ref)
+	rows, err := readEndpoints(tx.ctx, tx.sql, ref)
 	if err != nil {
 		return endpointRow{}, err
 	}
 	for _, r := range rows {
-		if r.id == ref || len(rows) == 1 {
+		if ref != "" && (r.id == ref || len(rows) == 1) {
 			return r, nil
 		}
 	}
@@ -157,7 +156,7 @@ func (tx *Tx) insertReferences(e termination.Endpoint) error {
 	if err := tx.insertCertificateReferences(e); err != nil {
 		return err
 	}
-	authorities, err := tx.ids("authorities")
+	authorities, err := nameToID(tx.ctx, tx.sql, authorityNames)
 	if err != nil {
 		return err
 	}
@@ -176,7 +175,7 @@ func (tx *Tx) insertReferences(e termination.Endpoint) error {
 }
 
 func (tx *Tx) insertCertificateReferences(e termination.Endpoint) error {
-	certificates, err := tx.ids("certificates")
+	certificates, err := nameToID(tx.ctx, tx.sql, certificateNames)
 	if err != nil {
 		return err
 	}
@@ -213,10 +212,11 @@ func (tx *Tx) insertAuthorityReferences(e termination.Endpoint, route, field str
 	return nil
 }
 
-// readEndpoints returns endpoints in the order in which they were made.
-func readEndpoints(ctx context.Context, q *sql.Tx, where string, args ...any) ([]endpointRow, error) {
+// readEndpoints returns endpoints in the order in which they were made: those with that ID or name, or, with an empty
+// ref, all.
+func readEndpoints(ctx context.Context, q *sql.Tx, ref string) ([]endpointRow, error) {
 	rows, err := q.QueryContext(ctx, `SELECT id, name, origin, enabled, scheme, host, listen, port, terminate_at, settings_version, settings
-		FROM endpoints `+where+` ORDER BY id`, args...)
+		FROM endpoints WHERE ?1 = '' OR id = ?1 OR name = ?1 ORDER BY id`, ref)
 	if err != nil {
 		return nil, fmt.Errorf("read endpoints: %w", err)
 	}
@@ -242,7 +242,7 @@ func readReferences(ctx context.Context, q *sql.Tx, endpoints []endpointRow) err
 		byID[endpoints[i].id] = &endpoints[i]
 	}
 	for _, part := range []struct {
-		query string
+		query string // of an endpoint's ID and two texts
 		add   func(e *endpointRow, a, b string)
 	}{
 		{
@@ -260,24 +260,32 @@ func readReferences(ctx context.Context, q *sql.Tx, endpoints []endpointRow) err
 			func(e *endpointRow, a, _ string) { e.certificates = append(e.certificates, a) },
 		},
 	} {
-		rows, err := q.QueryContext(ctx, part.query)
-		if err != nil {
-			return fmt.Errorf("read what endpoints refer to: %w", err)
-		}
-		for rows.Next() {
-			var id, a, b string
-			if err := rows.Scan(&id, &a, &b); err != nil {
-				return errors.Join(fmt.Errorf("read what endpoints refer to: %w", err), rows.Close())
-			}
+		err := eachReference(ctx, q, part.query, func(id, a, b string) {
 			if e := byID[id]; e != nil {
 				part.add(e, a, b)
 			}
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		})
+		if err != nil {
 			return fmt.Errorf("read what endpoints refer to: %w", err)
 		}
 	}
 	return nil
+}
+
+func eachReference(ctx context.Context, q *sql.Tx, query string, f func(id, a, b string)) error {
+	rows, err := q.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var id, a, b string
+		if err := rows.Scan(&id, &a, &b); err != nil {
+			return err
+		}
+		f(id, a, b)
+	}
+	return rows.Err()
 }
 
 // names maps IDs to names.
@@ -287,11 +295,11 @@ type names struct {
 }
 
 func readNames(ctx context.Context, q *sql.Tx) (names, error) {
-	authorities, err := nameToID(ctx, q, "authorities")
+	authorities, err := nameToID(ctx, q, authorityNames)
 	if err != nil {
 		return names{}, err
 	}
-	certificates, err := nameToID(ctx, q, "certificates")
+	certificates, err := nameToID(ctx, q, certificateNames)
 	return names{authorities: inverted(authorities), certificates: inverted(certificates)}, err
 }
 
@@ -309,7 +317,6 @@ func (r endpointRow) build(n names) (termination.Endpoint, error) {
 	if err != nil {
 		return e, err
 	}
-	e.Enabled = r.enabled
 	e.TerminateAt = termination.TerminateAt(r.terminateAt)
 	s, err := unmarshalSettings(r.version, r.settings)
 	if err != nil {
@@ -343,7 +350,7 @@ func (r endpointRow) build(n names) (termination.Endpoint, error) {
 // address makes the part of the endpoint that says where it answers. With an error it claims as much as it might have.
 func (r endpointRow) address() (termination.Endpoint, error) {
 	e := termination.Endpoint{
-		ID: r.id, Name: r.name, Origin: termination.Origin(r.origin),
+		ID: r.id, Name: r.name, Origin: termination.Origin(r.origin), Enabled: r.enabled,
 		Scheme: termination.Scheme(r.scheme), Host: r.host, Aliases: r.aliases, Port: r.port,
 	}
 	var err error
@@ -416,7 +423,7 @@ func (tx *Tx) describeRow(r endpointRow) (describedEndpoint, error) {
 	}
 	e, err := r.build(n)
 	if err != nil {
-		return describedEndpoint{Name: r.name, Host: r.host, Port: r.port, Unreadable: err.Error()}, nil
+		return describedEndpoint{Name: r.name, Host: r.host, Port: r.port, Unreadable: err.Error()}, nil //nolint:nilerr // it is described
 	}
 	return describeEndpoint(e), nil
 }

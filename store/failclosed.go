@@ -15,11 +15,11 @@ func (l *loader) closeEndpoint(i int, why string) {
 	*e = l.lettingNobodyIn(*e)
 }
 
-// lettingNobodyIn returns an endpoint that keeps e's names, so that no wildcard and no fallback answers for them. It is
-// disabled; and should anything serve it nevertheless, its policy demands a certificate whose SHA-256 is zero.
+// lettingNobodyIn returns an endpoint that answers for e's names, so that no wildcard and no fallback does, and refuses
+// everybody: its policy demands a certificate whose SHA-256 is zero. One that was disabled stays so.
 func (l *loader) lettingNobodyIn(e termination.Endpoint) termination.Endpoint {
 	c := termination.Endpoint{
-		ID: e.ID, Name: e.Name, Origin: e.Origin,
+		ID: e.ID, Name: e.Name, Origin: e.Origin, Enabled: e.Enabled,
 		Scheme: e.Scheme, Host: e.Host, Aliases: e.Aliases, Listen: e.Listen, Port: e.Port,
 		TerminateAt: termination.AtEdge,
 		Upstream:    termination.Upstream{Scheme: termination.UpstreamBuiltin, Address: termination.BuiltinWhoami},

@@ -9,7 +9,7 @@ import (
 	"countersign/termination/tlstest"
 )
 
-// closedStoreWith has, besides "api", an endpoint "plain" that trusts another authority, and one that inherits the
+// populateMore adds, besides "api", an endpoint "plain" that trusts another authority, and one that inherits the
 // defaults.
 func populateMore(t testing.TB, s *Store) {
 	t.Helper()
@@ -54,7 +54,8 @@ func TestUnreadableRowsCloseWhatTheyConcern(t *testing.T) {
 		"an authority that is garbage": {[]string{"UPDATE authority_certificates SET der = x'3000' WHERE authority_id = (SELECT id FROM authorities WHERE name = 'devices')"}, []string{"api"}, "cannot be read"},
 		"an authority that was swapped": {
 			[]string{"UPDATE authority_certificates SET der = (SELECT der FROM authority_certificates a JOIN authorities ON id = authority_id WHERE name = 'partners') WHERE authority_id = (SELECT id FROM authorities WHERE name = 'devices')"},
-			[]string{"api"}, "not the one that was stored",
+			[]string{"api"},
+			"not the one that was stored",
 		},
 		"an unknown role":          {[]string{"UPDATE authority_certificates SET role = 'king' WHERE authority_id = (SELECT id FROM authorities WHERE name = 'devices')"}, []string{"api"}, "unknown role"},
 		"a chain that is garbage":  {[]string{"UPDATE certificates SET chain = x'00' WHERE name = 'site'"}, []string{"api"}, "chain cannot be read"},
@@ -125,12 +126,25 @@ func checkClosed(t *testing.T, before, after *termination.Config, closed []strin
 		for _, name := range closed {
 			shut = shut || name == was.Name
 		}
-		switch {
-		case shut && (e.Enabled || e.ClientAuth.Mode != termination.ModeRequire || len(e.ClientAuth.Authorities) > 0 || e.ClientAuth.Inherit || len(e.ClientAuth.Pins) != 1 || e.ClientAuth.Pins[0] != termination.Pin{}):
-			t.Errorf("endpoint %s lets somebody in: %+v", was.Name, e)
-		case !shut && !e.Enabled:
-			t.Errorf("endpoint %s is closed, too", was.Name)
+		if !e.Enabled {
+			t.Errorf("endpoint %s is disabled; its names now lead elsewhere", was.Name)
 		}
+		policy := e.ClientAuth
+		nobody := policy.Mode == termination.ModeRequire && len(policy.Authorities) == 0 && !policy.Inherit &&
+			len(policy.Pins) == 1 && policy.Pins[0] == termination.Pin{} && len(e.Routes) == 0
+		if nobody != shut {
+			t.Errorf("endpoint %s lets nobody in: %v, want %v: %+v", was.Name, nobody, shut, e)
+		}
+	}
+}
+
+func TestDisabledEndpointStaysDisabledWhenItCannotBeRead(t *testing.T) {
+	s, _ := newStore(t)
+	populate(t, s)
+	raw(t, s.config.path, "UPDATE endpoints SET settings = '{', enabled = 0")
+	config, problems, err := s.Load(context.Background())
+	if err != nil || len(problems) != 1 || config.Endpoint("api").Enabled {
+		t.Errorf("got %+v, %v, %v", config.Endpoint("api"), problems, err)
 	}
 }
 
@@ -157,7 +171,7 @@ func TestUnreadableEndpointIsRepairedOrDeleted(t *testing.T) {
 			}
 			s = openIn(t, dir, testOptions(c))
 			config := change(t, s, repair)
-			if e := config.Endpoint("api"); e != nil && !e.Enabled {
+			if e := config.Endpoint("api"); e != nil && len(e.ClientAuth.Authorities) == 0 {
 				t.Errorf("it is still closed: %+v", e)
 			}
 			if entries := audit(t, s, AuditQuery{Limit: 1}); !strings.Contains(string(entries[0].Before), "unreadable") {
@@ -184,7 +198,7 @@ func TestUnreadableAuthorityIsReplaced(t *testing.T) {
 		a.Certificates = authority("devices", tlstest.NewCA()).Certificates
 		return tx.UpdateAuthority(a)
 	})
-	if !config.Endpoint("api").Enabled {
+	if len(config.Endpoint("api").ClientAuth.Authorities) == 0 {
 		t.Error("the endpoint is still closed")
 	}
 }

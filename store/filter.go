@@ -71,6 +71,7 @@ func (c *condition) narrow(t termination.FilterTerm) {
 		c.since = max(c.since, at)
 	case termination.FilterUntil:
 		c.until = min(c.until, at)
+	default: // says nothing about time
 	}
 }
 

@@ -64,7 +64,7 @@ type historyWriter struct {
 func newHistoryWriter(ctx context.Context, db *database) (*historyWriter, error) {
 	w := &historyWriter{db: db.writer, statements: map[string]*sql.Stmt{}, known: map[termination.Fingerprint]int64{}}
 	for _, query := range []string{insertHandshake, insertRecord, insertEnd, insertCertificate, insertMinute, insertCounter} {
-		statement, err := db.writer.PrepareContext(ctx, query)
+		statement, err := db.writer.PrepareContext(ctx, query) //nolint:sqlclosecheck // it ends with the database
 		if err != nil {
 			return nil, fmt.Errorf("prepare to write the history: %w", err)
 		}
@@ -148,7 +148,7 @@ type historyBatch struct {
 func (b *historyBatch) exec(query string, args ...any) (sql.Result, error) {
 	statement := b.bound[query]
 	if statement == nil {
-		statement = b.tx.StmtContext(b.ctx, b.w.statements[query])
+		statement = b.tx.StmtContext(b.ctx, b.w.statements[query]) //nolint:sqlclosecheck // it ends with the transaction
 		b.bound[query] = statement
 	}
 	return statement.ExecContext(b.ctx, args...)

@@ -141,7 +141,7 @@ func (s *Store) search(ctx context.Context, q HistoryQuery, c condition, look fu
 	})
 }
 
-func clampSeq(seq uint64) int64 { return int64(min(seq, 1<<62)) } //nolint:gosec // held within
+func clampSeq(seq uint64) int64 { return int64(min(seq, 1<<62)) }
 
 // timeOf returns the time of the first record from seq upwards.
 func timeOf(ctx context.Context, tx *sql.Tx, seq int64) (time.Time, error) {

@@ -74,27 +74,28 @@ func saving(kind, name string, err error) error {
 	return fmt.Errorf("save %s %q: %w", kind, name, err)
 }
 
-// ids maps names of a table's rows to their IDs.
-func (tx *Tx) ids(table string) (map[string]string, error) {
-	return nameToID(tx.ctx, tx.sql, table)
-}
+const (
+	authorityNames   = "SELECT name, id FROM authorities"
+	certificateNames = "SELECT name, id FROM certificates"
+)
 
-func nameToID(ctx context.Context, q *sql.Tx, table string) (map[string]string, error) {
-	rows, err := q.QueryContext(ctx, "SELECT name, id FROM "+table)
+// nameToID maps names to IDs; query is [authorityNames] or [certificateNames].
+func nameToID(ctx context.Context, q *sql.Tx, query string) (map[string]string, error) {
+	rows, err := q.QueryContext(ctx, query)
 	if err != nil {
-		return nil, fmt.Errorf("read names of %s: %w", table, err)
+		return nil, fmt.Errorf("read names: %w", err)
 	}
 	defer func() { _ = rows.Close() }()
 	out := map[string]string{}
 	for rows.Next() {
 		var name, id string
 		if err := rows.Scan(&name, &id); err != nil {
-			return nil, fmt.Errorf("read names of %s: %w", table, err)
+			return nil, fmt.Errorf("read names: %w", err)
 		}
 		out[name] = id
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read names of %s: %w", table, err)
+		return nil, fmt.Errorf("read names: %w", err)
 	}
 	return out, nil
 }

@@ -23,18 +23,18 @@ func (tx *Tx) ReplaceDeclared(d Declared) error {
 	tx.declared = true
 	defer func() { tx.declared = false }()
 	// What is referred to comes before what refers to it, and goes after it.
-	goneAuthorities, err := replace(tx, KindAuthority, "authorities", d.Authorities, tx.putDeclaredAuthority, func(a termination.Authority) string { return a.Name })
+	goneAuthorities, err := replace(tx, KindAuthority, "SELECT id, name, origin FROM authorities ORDER BY id", d.Authorities, tx.putDeclaredAuthority, func(a termination.Authority) string { return a.Name })
 	if err != nil {
 		return err
 	}
-	goneCertificates, err := replace(tx, KindCertificate, "certificates", d.Certificates, tx.putDeclaredCertificate, func(c termination.Certificate) string { return c.Name })
+	goneCertificates, err := replace(tx, KindCertificate, "SELECT id, name, origin FROM certificates ORDER BY id", d.Certificates, tx.putDeclaredCertificate, func(c termination.Certificate) string { return c.Name })
 	if err != nil {
 		return err
 	}
 	if err := tx.replaceDeclaredSettings(d); err != nil {
 		return err
 	}
-	goneEndpoints, err := replace(tx, KindEndpoint, "endpoints", d.Endpoints, tx.putDeclaredEndpoint, func(e termination.Endpoint) string { return e.Name })
+	goneEndpoints, err := replace(tx, KindEndpoint, "SELECT id, name, origin FROM endpoints ORDER BY id", d.Endpoints, tx.putDeclaredEndpoint, func(e termination.Endpoint) string { return e.Name })
 	if err != nil {
 		return err
 	}
@@ -51,11 +51,11 @@ func (tx *Tx) ReplaceDeclared(d Declared) error {
 	return nil
 }
 
-// replace puts the objects of one kind and returns the IDs of those that left the file.
-func replace[T any](tx *Tx, kind, table string, objects []T, put func(object T, id string) error, name func(T) string) ([]string, error) {
-	rows, err := tx.sql.QueryContext(tx.ctx, "SELECT id, name, origin FROM "+table+" ORDER BY id")
+// replace puts the objects of one kind and returns the IDs of those that left the file. query lists what is there.
+func replace[T any](tx *Tx, kind, query string, objects []T, put func(object T, id string) error, name func(T) string) ([]string, error) {
+	rows, err := tx.sql.QueryContext(tx.ctx, query)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", table, err)
+		return nil, fmt.Errorf("read what is declared: %w", err)
 	}
 	defer func() { _ = rows.Close() }()
 	declared := map[string]string{} // name to ID
@@ -65,7 +65,7 @@ func replace[T any](tx *Tx, kind, table string, objects []T, put func(object T, 
 		var id, name string
 		var origin termination.Origin
 		if err := rows.Scan(&id, &name, &origin); err != nil {
-			return nil, fmt.Errorf("read %s: %w", table, err)
+			return nil, fmt.Errorf("read what is declared: %w", err)
 		}
 		if origin == termination.OriginFile {
 			declared[name] = id
@@ -75,7 +75,7 @@ func replace[T any](tx *Tx, kind, table string, objects []T, put func(object T, 
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read %s: %w", table, err)
+		return nil, fmt.Errorf("read what is declared: %w", err)
 	}
 	kept := map[string]bool{}
 	for _, o := range objects {

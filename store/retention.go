@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -180,9 +179,11 @@ func deleteOlder(ctx context.Context, tx *sql.Tx, w window, in, failed int64) (i
 	if err != nil {
 		return 0, err
 	}
-	for _, table := range []string{"records", "ends"} {
-		_, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE seq BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM handshakes h WHERE h.seq = "+table+".seq)", w.first, w.last)
-		if err != nil {
+	for _, query := range []string{
+		"DELETE FROM records WHERE seq BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM handshakes h WHERE h.seq = records.seq)",
+		"DELETE FROM ends WHERE seq BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM handshakes h WHERE h.seq = ends.seq)",
+	} {
+		if _, err := tx.ExecContext(ctx, query, w.first, w.last); err != nil {
 			return 0, err
 		}
 	}
@@ -206,8 +207,8 @@ func (r *retention) bySize(ctx context.Context, most int64) (bool, error) {
 			if err != nil || w.rows == 0 {
 				return err
 			}
-			for _, table := range []string{"handshakes", "records", "ends"} {
-				if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE seq <= ?", w.last); err != nil {
+			for _, query := range []string{"DELETE FROM handshakes WHERE seq <= ?", "DELETE FROM records WHERE seq <= ?", "DELETE FROM ends WHERE seq <= ?"} {
+				if _, err := tx.ExecContext(ctx, query, w.last); err != nil {
 					return err
 				}
 			}
@@ -280,13 +281,7 @@ func (r *retention) giveBack(ctx context.Context, most int64) error {
 				return err
 			}
 			before = all
-			rows, err := tx.QueryContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", retentionPages))
-			if err != nil {
-				return err
-			}
-			for rows.Next() { // each step frees a page
-			}
-			if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			if err := vacuumSome(ctx, tx); err != nil {
 				return err
 			}
 			_, after, err = fileSize(ctx, tx)
@@ -296,4 +291,15 @@ func (r *retention) giveBack(ctx context.Context, most int64) error {
 			return err
 		}
 	}
+}
+
+func vacuumSome(ctx context.Context, tx *sql.Tx) error {
+	rows, err := tx.QueryContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", retentionPages))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() { // each step frees a page
+	}
+	return rows.Err()
 }

@@ -34,7 +34,7 @@ func count(t testing.TB, s *Store, table string) int {
 }
 
 func TestOldHandshakesGoFailuresLater(t *testing.T) {
-	for name, hours := range map[string][]time.Duration{
+	for name, hours := range map[string][]int{
 		"hour by hour": {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11},
 		"long pauses":  {6, 8, 12},
 	} {
@@ -42,7 +42,7 @@ func TestOldHandshakesGoFailuresLater(t *testing.T) {
 	}
 }
 
-func ageHandshakes(t *testing.T, hours []time.Duration) {
+func ageHandshakes(t *testing.T, hours []int) {
 	s, c := newStore(t)
 	r := &retention{history: s.records}
 	keep := HistorySettings{Keep: time.Hour, KeepFailures: 270 * time.Minute, MaxSize: 1 << 30}
@@ -61,7 +61,7 @@ func ageHandshakes(t *testing.T, hours []time.Duration) {
 		t.Fatal(err)
 	}
 	for _, hours := range hours {
-		c.Add(begin.Add(hours * time.Hour).Sub(c.Now()))
+		c.Add(begin.Add(time.Duration(hours) * time.Hour).Sub(c.Now()))
 		prune(t, s, r, keep)
 		var want []uint64
 		for _, h := range slices.Backward(batch.Handshakes) {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-
 	"io"
 	"log/slog"
 	"net/netip"
