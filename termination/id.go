@@ -23,9 +23,9 @@ const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 // Crockford's base 32, so that identifiers sort by time and are unique without coordination.
 func NewID(prefix string, now time.Time) string {
 	var b [16]byte
-	ms := uint64(now.UnixMilli()) //nolint:gosec // a time before 1970 would sort wrongly, nothing worse
+	ms := uint64(now.UnixMilli())
 	for i := range 6 {
-		b[i] = byte(ms >> (40 - 8*i))
+		b[i] = byte(ms >> (40 - 8*i) & 0xff)
 	}
 	rand.Read(b[6:]) // crypto/rand.Read never fails since Go 1.24
 	out := make([]byte, 0, len(prefix)+27)

@@ -90,8 +90,9 @@ func (u Upstream) HTTP() bool {
 	switch u.Scheme {
 	case UpstreamHTTP, UpstreamHTTPS, UpstreamH2C, UpstreamBuiltin:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // String is the form that [ParseUpstream] reads.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -359,9 +358,4 @@ func afterFacts(clock format.Clock, h *termination.Handshake, end *termination.C
 		facts = append(facts, parts.Fact{Name: "Requests", Value: format.Int(end.Requests)})
 	}
 	return facts
-}
-
-// issueHref leads to the form that issues a certificate under the client's name.
-func (h Handshake) issueHref() string {
-	return "/certificates/issue?" + url.Values{"kind": {"client"}, "name": {h.Client}}.Encode()
 }

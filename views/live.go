@@ -112,11 +112,12 @@ func outcomeLine(h *termination.Handshake) string {
 		return "open"
 	case termination.OutcomePassed:
 		return "passed through, sealed"
+	default:
+		if title != "" {
+			return title
+		}
+		return parts.OutcomeWords(h.Verdict.Outcome)
 	}
-	if title != "" {
-		return title
-	}
-	return parts.OutcomeWords(h.Verdict.Outcome)
 }
 
 // keysWord names a key exchange in one word. static/list.js has the same rule.

@@ -86,6 +86,7 @@ func TestBadInput(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer res.Body.Close()
 		body, err := io.ReadAll(res.Body)
 		if err != nil || res.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), "https://") {
 			t.Errorf("%d %q %v", res.StatusCode, body, err)
@@ -158,7 +159,7 @@ func runCrowd(what string) error {
 	for _, c := range conns {
 		_ = c.SetReadDeadline(time.Now().Add(2 * patience))
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("a connection was not let go: %v", err)
+			return errors.Join(errors.New("a connection was not let go"), err)
 		}
 	}
 	fmt.Println("all were let go")

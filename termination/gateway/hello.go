@@ -71,6 +71,7 @@ func (g *Gateway) refuseHello(raw *net.TCPConn, rec *termination.Handshake, err 
 		case wire.ProtocolProxyV1, wire.ProtocolProxyV2:
 			rec.Verdict.Reason = termination.ReasonProxyHeader
 			rec.Verdict.Outcome = termination.OutcomeRefused
+		default: // nothing that its user could be told apart from "this is no TLS"
 		}
 	case errors.Is(err, wire.ErrCutShort) && errors.Is(err, os.ErrDeadlineExceeded):
 		rec.Verdict.Reason = termination.ReasonTimeout

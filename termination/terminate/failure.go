@@ -130,7 +130,7 @@ func remoteAlert(err error) (number uint8, ok bool) {
 	}
 	text := op.Err.Error()
 	for n := range 256 {
-		if tls.AlertError(n).Error() == text { //nolint:gosec // 0 to 255
+		if tls.AlertError(n).Error() == text {
 			return uint8(n), true
 		}
 	}
