@@ -34,7 +34,6 @@ const patient = 20 * time.Second
 type front struct {
 	t       testing.TB
 	proxy   *Proxy
-	handler http.Handler
 	address netip.AddrPort
 	ca      *tlstest.Cert // vouches for the server
 	clients *tlstest.Cert // the authority "devices"
@@ -61,7 +60,7 @@ type frontConn struct {
 
 type frontOptions struct {
 	proxy   Options
-	handler func(*front) http.Handler // instead of the proxy
+	clients *tlstest.Cert // the authority "devices"; nil: a new one
 }
 
 func newFront(t testing.TB, o frontOptions) *front {
@@ -76,11 +75,10 @@ func newFront(t testing.TB, o frontOptions) *front {
 		ca: tlstest.NewCA(), clients: tlstest.NewCA(tlstest.CN("Devices")), others: tlstest.NewCA(tlstest.CN("Partners")),
 		ready: make(chan net.Conn), ended: ended, conns: map[net.Conn]*frontConn{}, noted: make(chan struct{}),
 	}
-	f.handler = f.proxy
-	if o.handler != nil {
-		f.handler = o.handler(f)
+	if o.clients != nil {
+		f.clients = o.clients
 	}
-	f.server = NewServer(f.handler, ServerOptions{
+	f.server = NewServer(f.proxy, ServerOptions{
 		Limits: termination.DefaultLimits(),
 		Log:    slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Conn:   func(nc net.Conn) *Conn { return f.conn(nc).http },

@@ -68,8 +68,7 @@ func fixedCA() *tlstest.Cert {
 
 // TestNginxHeadersToTheByte compares the whole head of a forwarded request.
 func TestNginxHeadersToTheByte(t *testing.T) {
-	f := newFront(t, frontOptions{})
-	f.clients = fixedCA()
+	f := newFront(t, frontOptions{clients: fixedCA()})
 	alice := fixedClient(f.clients)
 	up, heads := recorder(t)
 	f.apply(f.endpoint("public.test", up.URL, mode(termination.ModeRequire), forwardNginx))

@@ -26,8 +26,7 @@ func TestAttacks(t *testing.T) {
 
 // serveWorld serves the World of the attacks.
 func serveWorld(t testing.TB, w *tlstest.World) tlstest.Target {
-	f := newFront(t, frontOptions{})
-	f.ca, f.clients = w.ServerCA, w.ClientCA
+	f := newFront(t, frontOptions{clients: w.ClientCA})
 	pinned := func(e *termination.Endpoint) {
 		e.ClientAuth.Mode, e.ClientAuth.Authorities = termination.ModeRequire, nil
 		e.ClientAuth.Pins = []termination.Pin{{Fingerprint: termination.FingerprintOf(w.Bob.X509)}}
