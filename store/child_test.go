@@ -99,7 +99,7 @@ func work(s *Store) {
 // TestAcknowledgedChangesSurviveKill kills a process that changes its store, again and again, and compares what it had
 // acknowledged with what is there.
 func TestAcknowledgedChangesSurviveKill(t *testing.T) {
-	kills := 30
+	const kills = 24
 	dir := t.TempDir()
 	random := rand.New(rand.NewPCG(1, 61))
 	var journal uint64

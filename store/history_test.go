@@ -283,7 +283,7 @@ func TestFiltersSelectWhatMatchSelects(t *testing.T) {
 	}
 	keys := append(termination.FilterKeys(), termination.FilterText)
 	matched, parsed := 0, 0
-	for range 1000 {
+	for range 400 {
 		var terms []string
 		for range 1 + random.IntN(3) {
 			key := keys[random.IntN(len(keys))]
@@ -319,7 +319,7 @@ func TestFiltersSelectWhatMatchSelects(t *testing.T) {
 			t.Errorf("%s: counted %d of %d, %v", text, n, len(want), err)
 		}
 	}
-	if parsed < 600 || matched < 5000 {
+	if parsed < 250 || matched < 3000 {
 		t.Errorf("only %d filters were read, and they matched %d times: this proves little", parsed, matched)
 	}
 }
