@@ -103,18 +103,18 @@ func (s *Store) transact(ctx context.Context, actor Actor, f func(*Tx) error) er
 	ctx = context.WithoutCancel(ctx)
 	begun, err := s.config.writer.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("begin change: %w", err)
+		return explain(s.config.path, fmt.Errorf("begin change: %w", err))
 	}
 	defer func() { _ = begun.Rollback() }()
 	tx := &Tx{ctx: ctx, store: s, sql: begun, actor: actor, now: s.now()}
 	if err := tx.sql.QueryRowContext(ctx, "SELECT revision FROM state").Scan(&tx.revision); err != nil {
-		return fmt.Errorf("read revision: %w", err)
+		return explain(s.config.path, fmt.Errorf("read revision: %w", err))
 	}
 	if err := f(tx); err != nil {
-		return err
+		return explain(s.config.path, err)
 	}
 	if err := begun.Commit(); err != nil {
-		return fmt.Errorf("commit change: %w", err)
+		return explain(s.config.path, fmt.Errorf("commit change: %w", err))
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -253,6 +255,20 @@ func TestInvalidChangesAreFieldErrors(t *testing.T) {
 			_, err := tx.CreateEndpoint(e)
 			return err
 		}, "routes.path"},
+		"upstream that is not UTF-8": {func(tx *Tx) error {
+			e := endpoint("x", "site", "devices")
+			e.Upstream.Address = "\xff.example:80"
+			_, err := tx.CreateEndpoint(e)
+			return err
+		}, "upstream"},
+		"route's server name with NUL": {func(tx *Tx) error {
+			e := endpoint("x", "site", "devices")
+			u := e.Upstream
+			u.TLS.ServerName = "a\x00b"
+			e.Routes = []termination.Route{{Path: "/a", Upstream: &u}}
+			_, err := tx.CreateEndpoint(e)
+			return err
+		}, "routes.upstream_tls.server_name"},
 		"local CA with a key of nobody": {func(tx *Tx) error { return tx.CreateLocalCA("devices", other.Key, false) }, "key"},
 		"no limit":                      {func(tx *Tx) error { return tx.SetLimits(termination.Limits{}) }, "handshake_timeout"},
 		"no history":                    {func(tx *Tx) error { return tx.SetHistory(HistorySettings{}) }, "keep"},
@@ -410,4 +426,39 @@ func audit(t testing.TB, s *Store, q AuditQuery) []AuditEntry {
 		t.Fatalf("read audit log: %v", err)
 	}
 	return entries
+}
+
+func TestFullDiskRefusesAChangeWhole(t *testing.T) {
+	s, _ := newStore(t)
+	populate(t, s)
+	for _, pages := range []int{1, 1 << 30} { // the lowest that it grants is what the file has
+		if _, err := s.config.writer.Exec(fmt.Sprintf("PRAGMA max_page_count = %d", pages)); err != nil {
+			t.Fatal(err)
+		}
+		large := func(tx *Tx) error { return tx.PutSetting("large", strings.Repeat("x", 1<<20)) }
+		if pages > 1 {
+			change(t, s, large)
+			continue
+		}
+		if err := refuse(t, s, large); !reflect.DeepEqual(err, DiskFullError{File: s.config.path}) {
+			t.Errorf("got %v", err)
+		}
+		if load(t, s).Endpoint("api") == nil {
+			t.Error("what was there is gone")
+		}
+	}
+}
+
+func TestDamageMetByALoadIsSaid(t *testing.T) {
+	s, _ := newStore(t)
+	populate(t, s)
+	if _, err := s.config.writer.Exec("PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(s.config.path, 4096); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Load(context.Background()); !is[DamagedError](err) {
+		t.Errorf("load: %v", err)
+	}
 }

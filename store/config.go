@@ -45,10 +45,7 @@ func (s *Store) Load(ctx context.Context) (*termination.Config, []Problem, error
 		config, problems, err = s.load(ctx, q, nil)
 		return err
 	})
-	if isDamage(err) {
-		err = DamagedError{File: s.config.path, Detail: err.Error()}
-	}
-	return config, problems, err
+	return config, problems, explain(s.config.path, err)
 }
 
 // loader puts a configuration together.

@@ -35,7 +35,8 @@
 // through.
 //
 // Errors that a caller decides upon: [termination.ValidationError] (what would be invalid, field by field),
-// [NotFoundError], [NameTakenError], [InUseError], [ReadOnlyError], [DeclaredTwiceError], [TextError].
+// [NotFoundError], [NameTakenError], [InUseError], [ReadOnlyError], [DeclaredTwiceError], [TextError], [DiskFullError],
+// [DamagedError].
 //
 // Sessions, sign-in links, API tokens and issued certificates are no part of the configuration: their methods are on
 // [Store] itself and leave the revision as it is. [ErrNoSession], [ErrNoLink] and [ErrNoToken] are all that a wrong

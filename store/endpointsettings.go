@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"unicode/utf8"
 
 	"countersign/termination"
 )
@@ -69,11 +71,44 @@ func marshalSettings(e termination.Endpoint) (string, error) {
 		}
 		s.Routes = append(s.Routes, route)
 	}
+	if err := s.checkText(e.Name); err != nil {
+		return "", err
+	}
 	b, err := json.Marshal(s)
 	if err != nil {
 		return "", fmt.Errorf("encode settings of endpoint %q: %w", e.Name, err)
 	}
 	return string(b), nil
+}
+
+// checkText refuses text that JSON would store as another: it must be UTF-8.
+func (s *endpointSettings) checkText(endpoint string) error {
+	type text struct{ field, value string }
+	texts := []text{
+		{"upstream", s.Upstream.Scheme},
+		{"upstream", s.Upstream.Address},
+		{"upstream_tls.server_name", s.Upstream.ServerName},
+		{"client_auth.mode", s.ClientAuth.Mode},
+		{"client_auth.on_loss", s.ClientAuth.OnLoss},
+	}
+	for _, f := range s.ForwardIdentity {
+		texts = append(texts, text{"forward_identity", f})
+	}
+	for _, r := range s.Routes {
+		texts = append(texts, text{"routes.path", r.Path})
+		if r.ClientAuth != nil {
+			texts = append(texts, text{"routes.client_auth.mode", r.ClientAuth.Mode}, text{"routes.client_auth.on_loss", r.ClientAuth.OnLoss})
+		}
+		if r.Upstream != nil {
+			texts = append(texts, text{"routes.upstream", r.Upstream.Scheme}, text{"routes.upstream", r.Upstream.Address}, text{"routes.upstream_tls.server_name", r.Upstream.ServerName})
+		}
+	}
+	for _, t := range texts {
+		if !utf8.ValidString(t.value) || strings.ContainsRune(t.value, 0) {
+			return fieldError(KindEndpoint, endpoint, t.field, fmt.Sprintf("%q is no text", t.value), "write it in UTF-8, without NUL")
+		}
+	}
+	return nil
 }
 
 func toUpstream(u termination.Upstream) upstreamSettings {

@@ -143,6 +143,13 @@ func (e DamagedError) Error() string {
 	return fmt.Sprintf("%s is damaged (%s); nothing was changed in it. Restore a backup of the data directory, or move the file and its key away to begin anew", e.File, e.Detail)
 }
 
+// DiskFullError says that a change could not be written for want of room.
+type DiskFullError struct{ File string }
+
+func (e DiskFullError) Error() string {
+	return fmt.Sprintf("the disk that holds %s is full; nothing was changed. Make room and try again", e.File)
+}
+
 // KeyFileError says that the file that opens sealed private keys is missing, is another store's, or cannot be opened.
 type KeyFileError struct {
 	File    string
@@ -177,6 +184,17 @@ func resultCode(err error) int {
 func isDamage(err error) bool {
 	code := resultCode(err)
 	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
+}
+
+// explain makes a typed error of what the disk did to a database file.
+func explain(path string, err error) error {
+	switch {
+	case isDamage(err):
+		return DamagedError{File: path, Detail: err.Error()}
+	case resultCode(err) == sqlite3.SQLITE_FULL:
+		return DiskFullError{File: path}
+	}
+	return err
 }
 
 func isUnique(err error) bool {
