@@ -132,8 +132,9 @@ func operationID(op operation) string {
 	return strings.ToLower(op.method) + "-" + path
 }
 
-// named is the input of operations on one object.
-type named struct {
+// Named is the input of operations on one object. It is exported so that it can be embedded: the reader of inputs
+// cannot fill what reflection may not set.
+type Named struct {
 	Ref string `path:"ref" doc:"Name or ID." maxLength:"200"`
 }
 

@@ -80,7 +80,7 @@ func (a *API) authorities() {
 			return listOf(config.Revision, items), nil
 		})
 	register(a, operation{method: http.MethodGet, path: "/authorities/{ref}", summary: "Show an authority", scope: store.ScopeRead, tag: tag},
-		func(_ context.Context, in *named) (*one[Authority], error) {
+		func(_ context.Context, in *Named) (*one[Authority], error) {
 			for _, item := range a.options.Current().Authorities {
 				if item.ID == in.Ref || item.Name == in.Ref {
 					return &one[Authority]{authorityOf(&item)}, nil
@@ -101,7 +101,7 @@ func (a *API) authorities() {
 		})
 	register(a, operation{method: http.MethodPut, path: "/authorities/{ref}", summary: "Replace an authority's name and certificates", scope: store.ScopeAdmin, body: largeBody, tag: tag},
 		func(ctx context.Context, in *struct {
-			named
+			Named
 			Body authorityBody
 		},
 		) (*one[Authority], error) {
@@ -119,7 +119,7 @@ func (a *API) authorities() {
 			})
 		})
 	register(a, operation{method: http.MethodDelete, path: "/authorities/{ref}", summary: "Stop trusting an authority", scope: store.ScopeAdmin, status: http.StatusNoContent, tag: tag},
-		func(ctx context.Context, in *named) (*struct{}, error) {
+		func(ctx context.Context, in *Named) (*struct{}, error) {
 			_, err := a.options.Change(ctx, func(tx *store.Tx) error { return tx.DeleteAuthority(in.Ref) })
 			return nil, err
 		})

@@ -51,7 +51,7 @@ func (a *API) certificates() {
 			return listOf(config.Revision, items), nil
 		})
 	register(a, operation{method: http.MethodGet, path: "/certificates/{ref}", summary: "Show a server certificate", scope: store.ScopeRead, tag: tag},
-		func(_ context.Context, in *named) (*one[Certificate], error) {
+		func(_ context.Context, in *Named) (*one[Certificate], error) {
 			config := a.options.Current()
 			for i := range config.Certificates {
 				if c := &config.Certificates[i]; c.ID == in.Ref || c.Name == in.Ref {
@@ -66,14 +66,14 @@ func (a *API) certificates() {
 		})
 	register(a, operation{method: http.MethodPut, path: "/certificates/{ref}", summary: "Replace a server certificate; no connection is dropped", scope: store.ScopeAdmin, body: largeBody, tag: tag},
 		func(ctx context.Context, in *struct {
-			named
+			Named
 			Body certificateBody
 		},
 		) (*one[Certificate], error) {
 			return a.saveCertificate(ctx, in.Body, in.Ref)
 		})
 	register(a, operation{method: http.MethodDelete, path: "/certificates/{ref}", summary: "Delete a server certificate and its key", scope: store.ScopeAdmin, status: http.StatusNoContent, tag: tag},
-		func(ctx context.Context, in *named) (*struct{}, error) {
+		func(ctx context.Context, in *Named) (*struct{}, error) {
 			_, err := a.options.Change(ctx, func(tx *store.Tx) error { return tx.DeleteCertificate(in.Ref) })
 			return nil, err
 		})

@@ -92,7 +92,7 @@ func (a *API) endpoints() {
 			return listOf(config.Revision, items), nil
 		})
 	register(a, operation{method: http.MethodGet, path: "/endpoints/{ref}", summary: "Show an endpoint", scope: store.ScopeRead, tag: tag},
-		func(_ context.Context, in *named) (*one[Endpoint], error) {
+		func(_ context.Context, in *Named) (*one[Endpoint], error) {
 			config := a.options.Current()
 			for i := range config.Endpoints {
 				if e := &config.Endpoints[i]; e.ID == in.Ref || e.Name == in.Ref {
@@ -107,7 +107,7 @@ func (a *API) endpoints() {
 		})
 	register(a, operation{method: http.MethodPut, path: "/endpoints/{ref}", summary: "Replace an endpoint", scope: store.ScopeAdmin, body: smallBody, tag: tag},
 		func(ctx context.Context, in *struct {
-			named
+			Named
 			Body EndpointBody
 		},
 		) (*one[Endpoint], error) {
@@ -115,12 +115,12 @@ func (a *API) endpoints() {
 		})
 	for verb, enabled := range map[string]bool{"start": true, "stop": false} {
 		register(a, operation{method: http.MethodPost, path: "/endpoints/{ref}/" + verb, summary: verb + " an endpoint", scope: store.ScopeOperate, tag: tag},
-			func(ctx context.Context, in *named) (*one[Endpoint], error) {
+			func(ctx context.Context, in *Named) (*one[Endpoint], error) {
 				return a.changeEndpoint(ctx, in.Ref, func(e *termination.Endpoint) { e.Enabled = enabled })
 			})
 	}
 	register(a, operation{method: http.MethodDelete, path: "/endpoints/{ref}", summary: "Delete an endpoint", scope: store.ScopeAdmin, status: http.StatusNoContent, tag: tag},
-		func(ctx context.Context, in *named) (*struct{}, error) {
+		func(ctx context.Context, in *Named) (*struct{}, error) {
 			_, err := a.options.Change(ctx, func(tx *store.Tx) error { return tx.DeleteEndpoint(in.Ref) })
 			return nil, err
 		})

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"countersign/store"
 	"countersign/termination"
 )
@@ -30,6 +32,7 @@ type Handshakes struct {
 
 func (a *API) handshakes() {
 	const tag = "Handshakes"
+	a.documentLive()
 	register(a, operation{method: http.MethodGet, path: "/handshakes", summary: "Search recorded handshakes, newest first", scope: store.ScopeRead, tag: tag},
 		func(ctx context.Context, in *struct {
 			Filter string `query:"f" maxLength:"1024" doc:"As on the page, such as: outcome:refused endpoint:payments since:15m"`
@@ -54,13 +57,25 @@ func (a *API) handshakes() {
 			return &one[Handshakes]{pageOf(page)}, nil
 		})
 	register(a, operation{method: http.MethodGet, path: "/handshakes/{ref}", summary: "Show a handshake with the certificates that were presented", scope: store.ScopeRead, tag: tag},
-		func(ctx context.Context, in *named) (*one[Handshake], error) {
+		func(ctx context.Context, in *Named) (*one[Handshake], error) {
 			record, err := a.options.Store.Handshake(ctx, in.Ref)
 			if err != nil {
 				return nil, err
 			}
 			return &one[Handshake]{handshakeOf(record)}, nil
 		})
+}
+
+// documentLive describes the WebSocket, which is served beside the operations.
+func (a *API) documentLive() {
+	a.huma.OpenAPI().AddOperation(&huma.Operation{
+		OperationID: "get-handshakes-live", Method: http.MethodGet, Path: Prefix + "/handshakes/live", Tags: []string{"Handshakes"},
+		Summary: "Watch handshakes live, over a WebSocket",
+		Description: "Scope: read. Text frames of JSON. Send {\"op\":\"sub\",\"f\":FILTER,\"after\":SEQ} first, and again to change the filter; " +
+			"receive hi (the legend), ev (events), gap (events that are not shown), st (counters of one second) and err (a filter that was not understood). " +
+			"To come back without gap or duplicate, send the highest number seen as after.",
+		Responses: map[string]*huma.Response{"101": {Description: "Switching protocols (RFC 6455)"}},
+	})
 }
 
 func pageOf(page store.HistoryPage) Handshakes {
