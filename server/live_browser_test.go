@@ -158,3 +158,6 @@ func TestLiveUnderLoad(t *testing.T) {
 		n.Load(), status.Missed, fps, eval[float64](b, `performance.memory.usedJSHeapSize`)/1e6, status.Lag)
 	b.check("live under load")
 }
+
+// clickFirstRow opens the handshake of the first row.
+func clickFirstRow() chromedp.Action[chromedp.Void] { return chromedp.Click(`[data-rows].pool .row a`) }

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 
 	"countersign/termination"
 	"countersign/termination/wire"
@@ -64,7 +66,7 @@ func HandshakeOf(clock format.Clock, h *termination.Handshake, end *termination.
 		ID: h.ID, When: clock.Moment(h.Time), Exact: clock.Exact(h.Time), Client: h.Client.Name, Endpoint: h.Endpoint,
 		Tone: parts.OutcomeTone(h.Verdict.Outcome), Mark: parts.OutcomeMark(h.Verdict.Outcome), Outcome: parts.OutcomeWords(h.Verdict.Outcome),
 		Sentence: h.Verdict.Explanation.Sentence, Right: h.Verdict.Explanation.Right, Turn: turnWords(h.Verdict.Explanation.Turn),
-		Fixes: h.Verdict.Explanation.Fixes, ToOwner: h.Verdict.Explanation.ClientTo,
+		Fixes: slices.Clone(h.Verdict.Explanation.Fixes), ToOwner: h.Verdict.Explanation.ClientTo,
 		Stages: stagesOf(h), Alert: alertWords(h.Alert), HasChain: len(h.Presented) > 0,
 		Policy: policyFacts(h), Hello: helloFacts(h.Hello), Chosen: chosenFacts(h.Chosen), After: afterFacts(clock, h, end),
 	}
@@ -84,8 +86,36 @@ func HandshakeOf(clock format.Clock, h *termination.Handshake, end *termination.
 	if err != nil {
 		return v, fmt.Errorf("write the record as JSON: %w", err)
 	}
-	v.Raw = string(raw)
+	v.Raw = asciiJSON(raw)
+	for i := range v.Fixes {
+		v.Fixes[i].Command = visibleLines(v.Fixes[i].Command)
+	}
+	v.ToOwner = visibleLines(v.ToOwner)
 	return v, nil
+}
+
+// visibleLines makes hostile characters visible and keeps the line breaks, which are ours.
+func visibleLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = format.Visible(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
+// asciiJSON writes what is not plain ASCII in a JSON text as escapes, which say the same and hide nothing.
+func asciiJSON(text []byte) string {
+	var b strings.Builder
+	for _, r := range string(text) {
+		if r < 0x7f {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, "\\u%04x", unit)
+		}
+	}
+	return b.String()
 }
 
 // ChainPEM writes certificates one after the other.
