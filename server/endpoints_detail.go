@@ -1,0 +1,431 @@
+package server
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"countersign/store"
+	"countersign/termination"
+	"countersign/termination/gateway"
+	"countersign/termination/localca"
+	"countersign/views"
+	"countersign/views/format"
+	"countersign/views/parts"
+)
+
+// endpointPage shows where an endpoint's TLS ends, who may come in, how to try it, and what it presents.
+func (s *Server) endpointPage(c echo.Context) error {
+	e, err := s.findEndpoint(c)
+	if err != nil {
+		return err
+	}
+	return s.showEndpoint(c, http.StatusOK, e, endpointShown{})
+}
+
+// endpointShown is what a form of the page was answered with.
+type endpointShown struct {
+	policy    *policyInput  // as typed; nil: as it is
+	wrong     fieldProblems // with it
+	moveError string        // why TLS cannot end elsewhere
+	pasted    string        // certificates only, to be judged
+	judged    *views.Judged
+}
+
+// clientsPeriod is how far back the clients of an authority are counted.
+const clientsPeriod = 24 * time.Hour
+
+func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoint, shown endpointShown) error {
+	ctx := c.Request().Context()
+	p := s.view(c, e.Name)
+	head, err := s.headOf(ctx, p, e)
+	if err != nil {
+		return err
+	}
+	clients, err := s.store.AuthorityClients(ctx, s.now().Add(-clientsPeriod))
+	if err != nil {
+		return err
+	}
+	config, gate := s.current(), s.endpointStatuses()[e.ID]
+	if shown.policy == nil {
+		in := policyInputOf(e.ClientAuth)
+		shown.policy = &in
+	}
+	v := views.EndpointDetail{
+		Head: head, Upstream: e.Upstream.String(), Sealed: e.TerminateAt == termination.AtUpstream,
+		Ends: s.modeRows(e), MoveError: shown.moveError, Readers: readers(e),
+		Policy: s.policyForm(p, shown.policy, config, clients, shown.wrong), Exact: exactWords(e, gate),
+		Judged: shown.judged, Pasted: shown.pasted, Presents: s.presents(p.Clock, e, gate), Try: s.tryIt(e, gate),
+		CanIssue: s.has("/certificates/issue"), CanTrust: s.has("/authorities"),
+	}
+	v.PolicyProblems = shown.wrong[""]
+	for _, w := range s.warnings(p.Clock, e, gate) {
+		if w.Tone != parts.Plain {
+			v.Warnings = append(v.Warnings, w)
+		}
+	}
+	for _, r := range e.Routes {
+		v.Routes = append(v.Routes, routeLine(r, config))
+	}
+	return s.render(c, status, views.EndpointPage(p, v))
+}
+
+func routeLine(r termination.Route, config *termination.Config) views.RouteLine {
+	line := views.RouteLine{Path: r.Path, Policy: "as the endpoint", Upstream: "as the endpoint"}
+	if r.ClientAuth != nil {
+		line.Policy = modeWords(config.Effective(*r.ClientAuth))
+	}
+	if r.Upstream != nil {
+		line.Upstream = r.Upstream.String()
+	}
+	return line
+}
+
+// modeRows are the places where TLS can end, each drawn as this endpoint would look with it.
+func (s *Server) modeRows(e *termination.Endpoint) []views.ModeRow {
+	rows := []views.ModeRow{
+		{Value: string(termination.AtEdge), Label: "Edge", Small: "we open it"},
+		{Value: string(termination.AtUpstream), Label: "Upstream", Small: "never opened here"},
+	}
+	for i := range rows {
+		at := termination.TerminateAt(rows[i].Value)
+		if at == e.TerminateAt {
+			rows[i].Current, rows[i].Path = true, parts.PathOf(e)
+			continue
+		}
+		moved, changes := movedTo(e, at)
+		rows[i].Path, rows[i].Changes = parts.PathOf(&moved), changes
+	}
+	return rows
+}
+
+// movedTo is the endpoint with TLS ending elsewhere, and what that changes, in words.
+func movedTo(e *termination.Endpoint, at termination.TerminateAt) (termination.Endpoint, []string) {
+	moved := *e
+	moved.TerminateAt = at
+	var changes []string
+	say := func(text string) { changes = append(changes, text) }
+	if at == termination.AtEdge {
+		if moved.Upstream.Scheme == termination.UpstreamTCP {
+			moved.Upstream.Scheme = termination.UpstreamTLS
+			say("TLS is opened here and sealed again to " + moved.Upstream.String() + ", which is verified against the system's CAs. Another CA, or plain bytes: in Settings.")
+		}
+		say("Clients see a certificate of ours in place of the service's own. The local CA makes one, unless another is chosen in Settings.")
+		say("Anyone may come in until a policy is chosen here. The service does not see client certificates any more.")
+		return moved, changes
+	}
+	moved.Scheme = termination.SchemeTLS
+	if moved.Upstream.Scheme != termination.UpstreamBuiltin {
+		moved.Upstream = termination.Upstream{Scheme: termination.UpstreamTCP, Address: e.Upstream.Address}
+		say("Sealed bytes go to " + moved.Upstream.String() + " as they are. It has to speak TLS there, with a certificate of its own.")
+	}
+	if e.ClientAuth.Mode != termination.ModeOff {
+		say("The client policy (" + strings.ToLower(modeWords(e.ClientAuth)) + ") is dropped. The service has to check its clients.")
+	}
+	moved.ClientAuth = termination.ClientAuth{Mode: termination.ModeOff, Inherit: e.ClientAuth.Inherit, Announce: e.ClientAuth.Announce, OnLoss: e.ClientAuth.OnLoss}
+	if len(e.Routes) > 0 {
+		say(format.Count(len(e.Routes), "route is", "routes are") + " dropped: paths cannot be seen.")
+	}
+	if len(e.ForwardIdentity) > 0 {
+		say("The headers X-Client-* are dropped: nothing can be added to sealed traffic.")
+	}
+	if len(e.Certificates) > 0 || e.MinVersion != 0 || e.MaxVersion != 0 {
+		say("Our certificates and TLS versions have no say any more.")
+	}
+	say("Live shows the server name and what the hello offers, not who the client is.")
+	moved.Routes, moved.ForwardIdentity, moved.Certificates, moved.MinVersion, moved.MaxVersion = nil, nil, nil, 0, 0
+	return moved, changes
+}
+
+// moveEndpoint changes where an endpoint's TLS ends.
+func (s *Server) moveEndpoint(c echo.Context) error {
+	e, err := s.findEndpoint(c)
+	if err != nil {
+		return err
+	}
+	at := termination.TerminateAt(c.FormValue("at"))
+	if at != termination.AtEdge && at != termination.AtUpstream {
+		return s.showEndpoint(c, http.StatusUnprocessableEntity, e, endpointShown{moveError: "Choose edge or upstream."})
+	}
+	if at == e.TerminateAt {
+		return s.redirect(c, endpointPath(e))
+	}
+	moved, _ := movedTo(e, at)
+	problem := ""
+	if moved.Upstream.Scheme == termination.UpstreamBuiltin {
+		problem = "The built-in " + moved.Upstream.Address + " runs inside this process and speaks no TLS. Name a service of your own in Settings first."
+	} else if offer := s.localCAFor(&moved); offer != nil {
+		problem = "Our certificate cannot be made: " + offer.why + "."
+	}
+	if problem == "" {
+		_, err = s.change(c, func(tx *store.Tx) error { return tx.UpdateEndpoint(moved) })
+		wrong := fieldProblems{}
+		if err != nil && !wrong.understood(err, e.Name) {
+			return err
+		}
+		if err != nil {
+			problem = err.Error()
+		}
+	}
+	if problem != "" {
+		return s.showEndpoint(c, http.StatusUnprocessableEntity, e, endpointShown{moveError: problem})
+	}
+	s.say(c, "ok", "TLS of "+e.Name+" ends at the "+string(at)+" now.")
+	return s.redirect(c, endpointPath(e))
+}
+
+// readers says who can read what in each mode.
+func readers(e *termination.Endpoint) []views.Reader {
+	checks := "yes, not asked for"
+	switch {
+	case e.ClientAuth.Mode.Verifies():
+		checks = "yes, and checks it"
+	case e.ClientAuth.Mode.Asks():
+		checks = "yes, unchecked"
+	}
+	told := "no"
+	if len(e.ForwardIdentity) > 0 {
+		told = "as headers"
+	}
+	return []views.Reader{
+		{What: "Server name, JA4, sizes", AtEdge: [2]string{"yes", "no"}, AtUpstream: [2]string{"yes", "yes"}},
+		{What: "Client certificate", AtEdge: [2]string{checks, told}, AtUpstream: [2]string{"no, with TLS 1.3", "yes"}},
+		{What: "Requests and bodies", AtEdge: [2]string{"yes", "yes"}, AtUpstream: [2]string{"no", "yes"}},
+		{What: "Server private key", AtEdge: [2]string{"held here", "no"}, AtUpstream: [2]string{"no", "held there"}},
+	}
+}
+
+// exactWords says how exact the alerts of refusals are, and why.
+func exactWords(e *termination.Endpoint, status gateway.EndpointStatus) string {
+	if e.TerminateAt == termination.AtUpstream || !e.Enabled {
+		return ""
+	}
+	const vague = "Whoever is refused gets the alert bad_certificate, whatever the reason, since "
+	own := slices.ContainsFunc(e.Routes, func(r termination.Route) bool { return r.ClientAuth != nil })
+	switch a := e.ClientAuth; {
+	case status.Exact:
+		return "Whoever is refused gets the exact TLS alert, such as unknown_ca or certificate_expired."
+	case !a.Mode.Verifies() && !own:
+		return "Nobody is refused for what stands in a certificate."
+	case own:
+		return vague + "routes have policies of their own: there HTTP decides, with 403."
+	case !a.Announce:
+		return vague + "the trusted CAs are not announced."
+	}
+	return vague + "pins are checked after the handshake's own rules."
+}
+
+// saveEndpointPolicy changes who may come in.
+func (s *Server) saveEndpointPolicy(c echo.Context) error {
+	e, err := s.findEndpoint(c)
+	if err != nil {
+		return err
+	}
+	in, wrong := readPolicyInput(c.Request().PostForm), fieldProblems{}
+	if e.TerminateAt == termination.AtUpstream {
+		wrong.add("", "Decided by the service behind. We cannot check what we do not open.")
+	}
+	policy := in.clientAuth(e.ClientAuth, wrong)
+	if len(wrong) == 0 {
+		_, err = s.change(c, func(tx *store.Tx) error {
+			stored, err := tx.Endpoint(e.ID)
+			if err != nil {
+				return err
+			}
+			stored.ClientAuth = policy
+			return tx.UpdateEndpoint(stored)
+		})
+		if err != nil && !wrong.understood(err, e.Name) {
+			return err
+		}
+	}
+	if len(wrong) > 0 {
+		return s.showEndpoint(c, http.StatusUnprocessableEntity, e, endpointShown{policy: &in, wrong: wrong})
+	}
+	s.say(c, "ok", "Who may come in is saved. Connections that lost their right were judged again.")
+	return s.redirect(c, endpointPath(e))
+}
+
+// presents are the server certificates of an endpoint.
+func (s *Server) presents(clock format.Clock, e *termination.Endpoint, status gateway.EndpointStatus) []views.Presented {
+	var out []views.Presented
+	for _, leaf := range status.Leaves {
+		v := views.Presented{
+			Names: strings.Join(serverNames(leaf), ", "), Key: termination.KeyName(leaf.PublicKey), Begins: clock.Date(leaf.NotBefore), Ends: clock.Date(leaf.NotAfter),
+			Left: clock.Left(leaf.NotBefore, leaf.NotAfter), Fingerprint: format.ShortFingerprint(termination.FingerprintOf(leaf)),
+			Life: parts.Life{From: leaf.NotBefore, Until: leaf.NotAfter, Now: clock.Now},
+		}
+		if ca := s.localIssuer(leaf); ca != nil && s.renews(leaf) {
+			v.From, v.Renewal, v.CA = ca.Name, "renews itself on "+clock.Date(localca.DueAt(leaf)), endpointPath(e)+"/ca.pem"
+		} else {
+			v.From, v.Renewal = leaf.Issuer.CommonName, "upload the next one before it ends"
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// serverNames are the names that a server certificate covers.
+func serverNames(leaf *x509.Certificate) []string {
+	names := slices.Clone(leaf.DNSNames)
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		names = append(names, leaf.Subject.CommonName)
+	}
+	return names
+}
+
+// localIssuer is the local CA that issued a certificate, or nil.
+func (s *Server) localIssuer(leaf *x509.Certificate) *termination.LocalCA {
+	config := s.current()
+	for i := range config.LocalCAs {
+		if leaf.CheckSignatureFrom(config.LocalCAs[i].Certificate) == nil {
+			return &config.LocalCAs[i]
+		}
+	}
+	return nil
+}
+
+// renews reports whether a certificate was made for an endpoint by the gateway, which renews it. Stored ones are not.
+func (s *Server) renews(leaf *x509.Certificate) bool {
+	for i := range s.current().Certificates {
+		if s.current().Certificates[i].Leaf().Equal(leaf) {
+			return false
+		}
+	}
+	return true
+}
+
+// endpointCA downloads what a client needs to trust an endpoint's local certificate.
+func (s *Server) endpointCA(c echo.Context) error {
+	e, err := s.findEndpoint(c)
+	if err != nil {
+		return err
+	}
+	for _, leaf := range s.endpointStatuses()[e.ID].Leaves {
+		if ca := s.localIssuer(leaf); ca != nil {
+			c.Response().Header().Set("Content-Disposition", `attachment; filename="`+endpointCAFile(e)+`"`)
+			return c.Blob(http.StatusOK, "application/x-pem-file", localca.EncodePEM(ca.Certificate))
+		}
+	}
+	return &Problem{Status: http.StatusNotFound, Code: "not_found", Title: "No local CA made the certificate of " + e.Name, Advice: "Ask whoever made it for its CA.", Href: endpointPath(e), Link: "Back to " + e.Name}
+}
+
+// endpointCAFile is the name of the file that [Server.endpointCA] sends.
+func endpointCAFile(e *termination.Endpoint) string { return localca.FileName(e.Name) + "-ca.pem" }
+
+// endpointHistoryPage says who changed what of an endpoint.
+func (s *Server) endpointHistoryPage(c echo.Context) error {
+	e, err := s.findEndpoint(c)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request().Context()
+	entries, err := s.store.Audit(ctx, store.AuditQuery{Kind: store.KindEndpoint, ObjectID: e.ID, Limit: auditPageSize})
+	if err != nil {
+		return err
+	}
+	p := s.view(c, e.Name+", history")
+	head, err := s.headOf(ctx, p, e)
+	if err != nil {
+		return err
+	}
+	var list []views.EndpointChange
+	for _, entry := range entries {
+		list = append(list, views.EndpointChange{
+			When: p.Moment(entry.Time), Exact: p.Exact(entry.Time), Who: entry.Actor.Name, Via: entry.Actor.Via, Action: entry.Action,
+			Revision: entry.Revision, Fields: changedFields(entry),
+		})
+	}
+	return s.render(c, http.StatusOK, views.EndpointHistoryPage(p, head, list))
+}
+
+// changedFields lists what an entry of the audit log changed, one level into the settings.
+func changedFields(entry store.AuditEntry) []views.FieldChange {
+	before, after := flatFields(entry.Before), flatFields(entry.After)
+	if len(before) == 0 || len(after) == 0 {
+		return nil
+	}
+	names := map[string]bool{}
+	for _, m := range []map[string]string{before, after} {
+		for name := range m {
+			names[name] = true
+		}
+	}
+	var out []views.FieldChange
+	for name := range names {
+		if before[name] != after[name] {
+			out = append(out, views.FieldChange{Name: name, Before: format.Cut(before[name], 300), After: format.Cut(after[name], 300)})
+		}
+	}
+	slices.SortFunc(out, func(a, b views.FieldChange) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+func flatFields(doc json.RawMessage) map[string]string {
+	var top map[string]json.RawMessage
+	if json.Unmarshal(doc, &top) != nil {
+		return nil
+	}
+	out := map[string]string{}
+	flatten(out, "", top, 2)
+	return out
+}
+
+// flatten writes the fields of an object, with those of objects within it under dotted names, so many levels deep.
+func flatten(out map[string]string, prefix string, object map[string]json.RawMessage, levels int) {
+	for name, value := range object {
+		var inner map[string]json.RawMessage
+		if name == "settings" && json.Unmarshal(value, &inner) == nil {
+			flatten(out, prefix, inner, levels)
+			continue
+		}
+		if levels > 0 && json.Unmarshal(value, &inner) == nil && inner != nil {
+			flatten(out, prefix+name+".", inner, levels-1)
+			continue
+		}
+		out[prefix+name] = strings.Trim(string(value), `"`)
+	}
+}
+
+// endpointConfigPage shows an endpoint in the words of the configuration file.
+func (s *Server) endpointConfigPage(c echo.Context) error {
+	e, err := s.findEndpoint(c)
+	if err != nil {
+		return err
+	}
+	p := s.view(c, e.Name+", configuration")
+	head, err := s.headOf(c.Request().Context(), p, e)
+	if err != nil {
+		return err
+	}
+	text, files, err := endpointYAML(e)
+	if err != nil {
+		return fmt.Errorf("write endpoint as text: %w", err)
+	}
+	return s.render(c, http.StatusOK, views.EndpointConfigPage(p, head, text, files))
+}
+
+// judgeCertificate says whether a certificate would pass, without a handshake.
+func (s *Server) judgeCertificate(c echo.Context) error {
+	e, err := s.findEndpoint(c)
+	if err != nil {
+		return err
+	}
+	data, err := uploadedOrPasted(c)
+	if err != nil {
+		return err
+	}
+	shown := endpointShown{}
+	var status int
+	shown.judged, shown.pasted, status = s.judgement(e, data)
+	return s.showEndpoint(c, status, e, shown)
+}

@@ -1,0 +1,113 @@
+package views
+
+import (
+	"countersign/views/parts"
+)
+
+// EndpointDetail is what the page of an endpoint shows.
+type EndpointDetail struct {
+	Head           EndpointHead
+	Warnings       []EndpointWarning
+	Upstream       string
+	Sealed         bool // TLS ends in the service
+	Ends           []ModeRow
+	MoveError      string
+	Readers        []Reader
+	Policy         PolicyForm
+	PolicyProblems []string
+	Exact          string // how exact the alerts are, and why
+	Routes         []RouteLine
+	Pasted         string // certificates only
+	Judged         *Judged
+	Try            TryIt
+	Presents       []Presented
+	CanIssue       bool
+	CanTrust       bool
+}
+
+// ModeRow is a place where TLS can end.
+type ModeRow struct {
+	Value   string
+	Label   string
+	Small   string
+	Path    parts.Path
+	Current bool
+	Changes []string // what choosing it changes
+}
+
+// Reader says who can read a thing: the edge and the upstream, in each mode.
+type Reader struct {
+	What       string
+	AtEdge     [2]string
+	AtUpstream [2]string
+}
+
+// RouteLine is a path with a policy or an upstream of its own.
+type RouteLine struct{ Path, Policy, Upstream string }
+
+// Judged is what the policy says of a certificate.
+type Judged struct {
+	Error  string // it could not be judged
+	Who    string // hostile text
+	In     bool
+	By     string
+	Reason string
+	Checks []string
+	Routes []JudgedRoute
+}
+
+// JudgedRoute is the same under a route's own policy.
+type JudgedRoute struct {
+	Path string
+	In   bool
+}
+
+// TryIt are commands that reach an endpoint.
+type TryIt struct {
+	Panels      []TryPanel
+	Dir         string // where the files are; empty: not known
+	CAHref      string // where the CA is downloaded; empty: it need not be
+	CAFile      string
+	ClientFile  string
+	NeedsClient bool // somebody has to bring a certificate
+}
+
+// TryPanel is one command.
+type TryPanel struct{ ID, Name, Command string }
+
+// Presented is a server certificate.
+type Presented struct {
+	Names, From, Key, Fingerprint string
+	Begins, Ends, Left, Renewal   string
+	Life                          parts.Life
+	CA                            string // download of its CA; empty: none
+}
+
+// EndpointChange is one entry of an endpoint's history.
+type EndpointChange struct {
+	When, Exact, Who, Via, Action string
+	Revision                      uint64
+	Fields                        []FieldChange
+}
+
+// FieldChange is one field that a change gave another value.
+type FieldChange struct{ Name, Before, After string }
+
+// endpointTabs are the pages of an endpoint.
+func endpointTabs(h EndpointHead, at string) []parts.Tab {
+	return []parts.Tab{
+		{Label: "Overview", Href: h.Href, Current: at == "overview"},
+		{Label: "Live", Href: h.LiveHref},
+		{Label: "Settings", Href: h.Href + "/settings", Current: at == "settings"},
+		{Label: "Config", Href: h.Href + "/config", Current: at == "config"},
+		{Label: "History", Href: h.Href + "/history", Current: at == "history"},
+	}
+}
+
+// readable is the tone of an answer to who can read what: what is open to a party warns.
+func readable(s string) string {
+	if len(s) >= 2 && s[:2] == "no" {
+		return "ok"
+	}
+	return "warn"
+}
