@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -46,6 +49,22 @@ func single(key string) string {
 	return ""
 }
 
+// screen keeps what the window shows and no more, since the list is as long as its records are many.
+func (b *browser) screen(name string) {
+	b.t.Helper()
+	dir := os.Getenv("TEST_OUTPUT")
+	if dir == "" {
+		dir = b.t.TempDir()
+	}
+	data, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		b.t.Fatalf("take picture: %v", err)
+	}
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, name+".png"), data, 0o600)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 // theme shows the page in one, without asking the server.
 func (b *browser) theme(name string) {
 	b.t.Helper()
@@ -87,7 +106,7 @@ func TestLiveInTheBrowser(t *testing.T) {
 	}
 	for _, theme := range []string{"light", "dark"} {
 		b.theme(theme)
-		b.picture("live-" + theme)
+		b.screen("live-" + theme)
 		b.axe("live with drawer, " + theme)
 	}
 	b.theme("light")
@@ -121,7 +140,7 @@ func TestLiveInTheBrowser(t *testing.T) {
 	b.size(390, 844)
 	b.open(f.URL() + "/live")
 	b.waitFor(`document.querySelectorAll('[data-rows].pool .row:not([hidden])').length > 5`)
-	b.picture("live-narrow-light")
+	b.screen("live-narrow-light")
 	b.size(360, 800)
 	if over := b.sideways(); over > 0 {
 		t.Errorf("the page is %d pixels wider than a window of 360", over)

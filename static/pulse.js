@@ -17,7 +17,7 @@ export class Pulse {
     /** @type {SVGRectElement[][]} */ this.bars = [];
     this.frozen = false;
     this.newest = 0;
-    this.asked = 0;
+    this.asked = -5000;
     this.due = false;
   }
 
