@@ -94,6 +94,10 @@ func (l *liveSocket) serve(w http.ResponseWriter, r *http.Request, v liveVisitor
 		http.Error(w, "This request came from another site. Open the dashboard under its own address, or send a bearer token.", http.StatusForbidden)
 		return
 	}
+	if l.hub == nil {
+		http.Error(w, "This dashboard has no live stream.", http.StatusServiceUnavailable)
+		return
+	}
 	upgrader := websocket.Upgrader{
 		CheckOrigin: v.admits,
 		// No permessage-deflate: a full frame of a thousand events shrinks from 260 to 27 kB, which loopback does not

@@ -343,6 +343,14 @@ func TestLiveSocketRefusesWhatIsNoWebSocket(t *testing.T) {
 	}
 }
 
+func TestLiveSocketWithoutAStream(t *testing.T) {
+	h := onTCP(t)
+	h.socket.hub = nil
+	if _, status, err := h.try(http.Header{"Origin": {"http://" + h.host}}, h.host); err == nil || status != http.StatusServiceUnavailable {
+		t.Errorf("the status is %d, want 503", status)
+	}
+}
+
 func TestLiveSocketRefusesMessages(t *testing.T) {
 	for _, c := range []struct {
 		message string
