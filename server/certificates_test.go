@@ -1,0 +1,582 @@
+package server
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"html"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"countersign/store"
+	"countersign/termination"
+	"countersign/termination/localca"
+	"countersign/termination/tlstest"
+)
+
+// certificateForm is the form for a server certificate as a browser sends it.
+type certificateForm struct {
+	fields map[string]string
+	files  map[string][]byte
+}
+
+func (f *fixture) sendCertificate(form certificateForm) reply {
+	f.t.Helper()
+	var body bytes.Buffer
+	w := multipart.NewWriter(&body)
+	check := func(err error) {
+		if err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	check(w.WriteField("csrf", f.csrf))
+	for name, value := range form.fields {
+		check(w.WriteField(name, value))
+	}
+	for name, data := range form.files {
+		part, err := w.CreateFormFile(name, `"><img src=x onerror=alert(1)>.pem`)
+		check(err)
+		_, err = part.Write(data)
+		check(err)
+	}
+	check(w.Close())
+	r := f.request(http.MethodPost, "/certificates", &body, w.FormDataContentType())
+	r.Header.Set("Origin", f.URL())
+	return f.do(r)
+}
+
+// keyText is a piece of a PEM key that would show in any copy of it.
+func keyText(t *testing.T, c *tlstest.Cert) string {
+	t.Helper()
+	lines := strings.Split(string(c.KeyPEM()), "\n")
+	if len(lines) < 3 || len(lines[1]) < 40 {
+		t.Fatalf("an odd key: %d lines", len(lines))
+	}
+	return lines[1]
+}
+
+func derOf(t *testing.T, data []byte) []byte {
+	t.Helper()
+	block, _ := pem.Decode(data)
+	if block == nil {
+		t.Fatal("no PEM")
+	}
+	return block.Bytes
+}
+
+func TestCertificateUpload(t *testing.T) {
+	root := tlstest.NewCA(tlstest.CN("Web CA"))
+	leaf := root.Server("api.example.test")
+	other := root.Server("other.example.test")
+	file := func(cert, key []byte) certificateForm {
+		return certificateForm{files: map[string][]byte{"cert_file": cert, "key_file": key}}
+	}
+	both := append(leaf.PEM(), leaf.KeyPEM()...)
+	tests := []struct {
+		name   string
+		form   certificateForm
+		status int
+		says   []string
+	}{
+		{"PEM in two files", file(leaf.PEM(), leaf.KeyPEM()), 303, nil},
+		{"PEM in one file", file(both, nil), 303, nil},
+		{"DER in two files", file(leaf.X509.Raw, derOf(t, leaf.KeyPEM())), 303, nil},
+		{"pasted into two fields", certificateForm{fields: map[string]string{"cert": string(leaf.PEM()), "key": string(leaf.KeyPEM())}}, 303, nil},
+		{"pasted into one field", certificateForm{fields: map[string]string{"cert": string(both)}}, 303, nil},
+		{"no key", file(leaf.PEM(), nil), 422, []string{"The private key is missing"}},
+		{"no certificate", file(nil, leaf.KeyPEM()), 422, []string{"It is empty"}},
+		{"nothing", certificateForm{}, 422, []string{"It is empty"}},
+		{"another's key", file(leaf.PEM(), other.KeyPEM()), 422, []string{"does not belong to the certificate"}},
+		{"another's key beside a good name", certificateForm{fields: map[string]string{"name": "kept as typed", "cert": string(both), "key": string(other.KeyPEM())}}, 422, []string{"does not belong", `value="kept as typed"`, "BEGIN CERTIFICATE"}},
+		{"a name that is none", certificateForm{fields: map[string]string{"name": "../etc", "cert": string(both)}}, 422, []string{"A name begins with a letter or digit"}},
+		{"a large file", file(make([]byte, 10<<20), leaf.KeyPEM()), 422, []string{"The file is too large: it has 10.5 MB, where 256 KiB are allowed"}},
+		{"a large key", file(leaf.PEM(), make([]byte, 1<<20)), 422, []string{"The file is too large"}},
+		{"larger than a body", file(make([]byte, 17<<20), nil), 413, []string{"That is more than fits"}},
+		{"a letter", certificateForm{fields: map[string]string{"cert": "dear <b>madam</b>"}}, 422, []string{"holds no certificate"}},
+		{"unknown in the place of", certificateForm{fields: map[string]string{"replace": "crt_none", "cert": string(both)}}, 404, []string{"There is no certificate"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			f := signedIn(t, nil)
+			got := f.sendCertificate(test.form)
+			if got.status != test.status {
+				t.Fatalf("status %d, want %d: %s", got.status, test.status, got.body)
+			}
+			text := html.UnescapeString(got.body)
+			for _, s := range test.says {
+				if !strings.Contains(got.body, s) && !strings.Contains(text, s) {
+					t.Errorf("the page lacks %q", s)
+				}
+			}
+			for _, c := range []*tlstest.Cert{leaf, other} {
+				if strings.Contains(got.body, keyText(t, c)) {
+					t.Error("a private key came back")
+				}
+			}
+			if strings.Contains(got.body, "<b>madam") || strings.Contains(got.body, "<img src=x") {
+				t.Error("what was sent became markup")
+			}
+			saved := len(f.current().Certificates)
+			if (test.status == 303) != (saved == 1) {
+				t.Fatalf("%d certificates are saved", saved)
+			}
+			if saved == 1 && f.current().Certificates[0].Name != "api.example.test" {
+				t.Errorf("it is called %q", f.current().Certificates[0].Name)
+			}
+		})
+	}
+}
+
+// A certificate in use is replaced under its name, cannot be deleted, and its key shows nowhere.
+func TestCertificateReplaceAndDelete(t *testing.T) {
+	f := signedIn(t, nil)
+	root := tlstest.NewCA(tlstest.CN("Web CA"))
+	first, second := root.Server("api.example.test"), root.Server("api.example.test")
+	send := func(c *tlstest.Cert, fields map[string]string) reply {
+		return f.sendCertificate(certificateForm{fields: fields, files: map[string][]byte{"cert_file": append(c.PEM(), c.KeyPEM()...)}})
+	}
+	if got := send(first, map[string]string{"name": "api"}); got.status != 303 {
+		t.Fatalf("status %d: %s", got.status, got.body)
+	}
+	id := f.current().Certificate("api").ID
+	_, err := f.Change(t.Context(), store.Actor{Name: "test", Via: "test"}, func(tx *store.Tx) error {
+		e := termination.Endpoint{
+			Name: "shop", Scheme: termination.SchemeHTTPS, Host: "api.example.test", Listen: loopback(true), Port: 1, TerminateAt: termination.AtEdge, Certificates: []string{"api"},
+			Upstream:   termination.Upstream{Scheme: termination.UpstreamBuiltin, Address: termination.BuiltinWhoami},
+			ClientAuth: termination.ClientAuth{Mode: termination.ModeOff, OnLoss: termination.OnLossClose},
+		}
+		_, err := tx.CreateEndpoint(e)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.post("/certificates/"+id+"/delete", url.Values{}); got.status != http.StatusConflict || !strings.Contains(html.UnescapeString(got.body), `endpoint "shop"`) {
+		t.Errorf("deleting what is in use: status %d", got.status)
+	}
+	got := send(second, map[string]string{"replace": id})
+	if got.status != 303 || got.header.Get("Location") != "/certificates/"+second.Fingerprint() {
+		t.Fatalf("replace: status %d to %q: %s", got.status, got.header.Get("Location"), got.body)
+	}
+	now := f.current().Certificate("api")
+	if now == nil || now.ID != id || !now.Leaf().Equal(second.X509) {
+		t.Fatalf("after replacing: %+v", now)
+	}
+	page := f.get(got.header.Get("Location"))
+	for _, s := range []string{"api is replaced. 1 endpoint presents it from now on.", "/endpoints/shop", "Web CA", "Delete api"} {
+		if !strings.Contains(page.body, s) {
+			t.Errorf("the certificate's page lacks %q", s)
+		}
+	}
+	if got := send(first, map[string]string{"name": "api"}); got.status != 422 || !strings.Contains(got.body, "There is another certificate named") {
+		t.Errorf("a taken name: status %d", got.status)
+	}
+	for _, path := range []string{"/certificates", "/certificates?kind=client", "/certificates/" + second.Fingerprint(), "/certificates/" + second.Fingerprint() + "/certificate.pem", "/certificates/" + second.Fingerprint() + "/chain.pem", "/audit"} {
+		got := f.get(path)
+		if got.status != 200 {
+			t.Errorf("%s: status %d", path, got.status)
+		}
+		if strings.Contains(got.body, "PRIVATE KEY") || strings.Contains(got.body, keyText(t, first)) || strings.Contains(got.body, keyText(t, second)) {
+			t.Errorf("%s holds a private key", path)
+		}
+	}
+	if _, err := f.Change(t.Context(), store.Actor{Name: "test", Via: "test"}, func(tx *store.Tx) error { return tx.DeleteEndpoint("shop") }); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.post("/certificates/"+id+"/delete", url.Values{}); got.status != 303 || len(f.current().Certificates) != 0 {
+		t.Errorf("delete: status %d, %d are left", got.status, len(f.current().Certificates))
+	}
+	if got := f.post("/certificates/"+id+"/delete", url.Values{}); got.status != 404 {
+		t.Errorf("delete twice: status %d", got.status)
+	}
+}
+
+func TestCertificateOfTheFileIsReadOnly(t *testing.T) {
+	f := signedIn(t, nil)
+	leaf := tlstest.NewCA().Server("file.example.test")
+	read, err := termination.ReadServerCertificate(leaf.PEM(), leaf.KeyPEM(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := store.Declared{Certificates: []termination.Certificate{read.Certificate("", "declared", termination.OriginFile)}}
+	if _, err := f.Change(t.Context(), store.Actor{Name: "file", Via: "file"}, func(tx *store.Tx) error { return tx.ReplaceDeclared(declared) }); err != nil {
+		t.Fatal(err)
+	}
+	id := f.current().Certificate("declared").ID
+	page := f.get("/certificates/" + leaf.Fingerprint())
+	if !strings.Contains(page.body, "declared in the configuration file") || strings.Contains(page.body, "/delete") {
+		t.Error("the page offers changes")
+	}
+	if got := f.post("/certificates/"+id+"/delete", url.Values{}); got.status != http.StatusConflict {
+		t.Errorf("delete: status %d", got.status)
+	}
+	other := tlstest.NewCA().Server("file.example.test")
+	got := f.sendCertificate(certificateForm{fields: map[string]string{"replace": id}, files: map[string][]byte{"cert_file": append(other.PEM(), other.KeyPEM()...)}})
+	if got.status != http.StatusConflict || !f.current().Certificate("declared").Leaf().Equal(leaf.X509) {
+		t.Errorf("replace: status %d", got.status)
+	}
+}
+
+func TestCertificateByFingerprint(t *testing.T) {
+	f := signedIn(t, nil)
+	root := tlstest.NewCA(tlstest.CN("Root & <b>Sons</b>"))
+	leaf := root.Intermediate(tlstest.CN("Issuing")).Server("api.example.test")
+	f.sendCertificate(certificateForm{files: map[string][]byte{"cert_file": append(tlsChainPEM(leaf), leaf.KeyPEM()...)}})
+	hex := leaf.Fingerprint()
+	colons := regexp.MustCompile(`..`).FindAllString(strings.ToUpper(hex), -1)
+	for ref, status := range map[string]int{
+		hex: 200, strings.ToUpper(hex): 200, strings.Join(colons, ":"): 200, hex[:8]: 200, strings.Join(colons[:4], ":"): 200,
+		hex[:3]: 404, hex + "00": 404, "zzzzzzzz": 404, "%3Cimg%20src=x%3E": 404, strings.Repeat("0", 64): 404, "crt_1": 404, "..%2f..": 404,
+	} {
+		got := f.get("/certificates/" + ref)
+		if got.status != status {
+			t.Errorf("%s: status %d, want %d", ref, got.status, status)
+		}
+		if strings.Contains(got.body, "<img") || strings.Contains(got.body, "<b>Sons") {
+			t.Errorf("%s: a name became markup", ref)
+		}
+		if status == 200 && (!strings.Contains(got.body, hex) || !strings.Contains(got.body, strings.Join(colons, ":")) || !strings.Contains(got.body, "Issuing")) {
+			t.Errorf("%s: the page lacks a fingerprint or the chain", ref)
+		}
+	}
+	got := f.get("/certificates/" + hex[:8] + "/chain.pem")
+	if n := strings.Count(got.body, "BEGIN CERTIFICATE"); n != 2 || got.header.Get("Content-Disposition") != `attachment; filename="api.example.test-chain.pem"` {
+		t.Errorf("the chain: %d certificates, %q", n, got.header.Get("Content-Disposition"))
+	}
+}
+
+func tlsChainPEM(c *tlstest.Cert) []byte { return localca.EncodePEM(c.Chain()...) }
+
+// Prefixes that fit two certificates are refused: looked up in a map of our own, since real ones do not collide.
+func TestCertificatePrefix(t *testing.T) {
+	a, b := &knownCertificate{}, &knownCertificate{}
+	k := knownCertificates{termination.Fingerprint{0xab, 0xcd, 1}: a, termination.Fingerprint{0xab, 0xcd, 2}: b}
+	if _, err := k.find("abcd"); err == nil || problemOf(err).Status != http.StatusConflict {
+		t.Errorf("ambiguous: %v", err)
+	}
+	if got, err := k.find("AB:CD:02"); err != nil || got != b {
+		t.Errorf("unambiguous: %v, %v", got, err)
+	}
+}
+
+func TestCertificateLocalCA(t *testing.T) {
+	f := signedIn(t, nil)
+	for _, name := range []string{"", "../x", `<img src=x onerror=alert(1)>`, strings.Repeat("x", 65), "a\u202eb"} {
+		got := f.post("/certificates/local", url.Values{"name": {name}})
+		if got.status != 422 || strings.Contains(got.body, "<img") || !strings.Contains(got.body, `aria-invalid="true"`) {
+			t.Errorf("%q: status %d", name, got.status)
+		}
+	}
+	for name, limited := range map[string]string{"limited": "on", "free": ""} {
+		if got := f.post("/certificates/local", url.Values{"name": {name}, "constrained": {limited}}); got.status != 303 {
+			t.Fatalf("%s: status %d: %s", name, got.status, got.body)
+		}
+	}
+	if got := f.post("/certificates/local", url.Values{"name": {"free"}}); got.status != 422 || !strings.Contains(got.body, "There is another") {
+		t.Errorf("twice: status %d", got.status)
+	}
+	config := f.current()
+	if len(config.LocalCAs) != 2 || len(config.Authorities) != 2 {
+		t.Fatalf("%d local CAs, %d authorities", len(config.LocalCAs), len(config.Authorities))
+	}
+	for _, ca := range config.LocalCAs {
+		if constrained(ca.Certificate) != (ca.Name == "limited") {
+			t.Errorf("%s: constrained %v", ca.Name, constrained(ca.Certificate))
+		}
+	}
+	page := f.get("/certificates").body
+	if !strings.Contains(page, "only localhost and loopback") || !strings.Contains(page, "any name") || !strings.Contains(page, "key on this disk") {
+		t.Error("the list does not tell the two apart")
+	}
+}
+
+// files returns the addresses of the downloads of a result page, by the last part of them.
+func (r reply) files() map[string]string {
+	out := map[string]string{}
+	for _, m := range regexp.MustCompile(`href="(/certificates/issue/[A-Z0-9]+/([a-z0-9-]+))"`).FindAllStringSubmatch(r.body, -1) {
+		out[m[2]] = m[1]
+	}
+	return out
+}
+
+// A client certificate opens a real endpoint for a real curl: as PEM and as .p12 of both flavours. Its files are for
+// the session that issued it, and go.
+func TestCertificateIssueForCurl(t *testing.T) {
+	f := realDemo(t)
+	page := f.post("/certificates/issue", url.Values{"name": {"billing"}, "kind": {"client"}, "days": {"7"}, "uri": {"spiffe://example.org/billing"}, "email": {"b@example.org"}})
+	if page.status != http.StatusOK {
+		t.Fatalf("status %d: %s", page.status, page.body)
+	}
+	if strings.Contains(page.body, "PRIVATE KEY") {
+		t.Error("the page itself holds the private key")
+	}
+	files := page.files()
+	if len(files) != 6 {
+		t.Fatalf("files: %v", files)
+	}
+	dir := t.TempDir()
+	for key, path := range files {
+		got := f.get(path)
+		name := regexp.MustCompile(`^attachment; filename="([A-Za-z0-9_.-]+)"$`).FindStringSubmatch(got.header.Get("Content-Disposition"))
+		if got.status != http.StatusOK || name == nil || got.header.Get("Cache-Control") != "no-store" {
+			t.Fatalf("%s: status %d, %v", key, got.status, got.header)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name[1]), []byte(got.body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commands := page.commands()
+	ran := 0
+	for id, command := range commands {
+		if !strings.HasPrefix(id, "curl-") {
+			continue
+		}
+		variants := []string{command}
+		if strings.HasPrefix(id, "curl-p12-") {
+			variants = append(variants, strings.ReplaceAll(command, "billing.p12", "billing-apple.p12"))
+		}
+		for _, v := range variants {
+			ran++
+			out, errs, err := shell(t, "cd "+shellQuote(dir)+"\n"+v)
+			if err != nil || !strings.Contains(out, "billing") {
+				t.Errorf("%s\n%v\n%s%s", v, err, out, errs)
+			}
+		}
+	}
+	if ran != 3 {
+		t.Errorf("%d commands ran: %v", ran, commands)
+	}
+	issued, err := f.store.Issued(t.Context(), "client")
+	if err != nil || len(issued) != 1 || issued[0].Name != "billing" || issued[0].By != "rhea" {
+		t.Fatalf("recorded: %+v, %v", issued, err)
+	}
+	life := issued[0].Certificate.NotAfter.Sub(time.Now())
+	if life > 7*24*time.Hour || life < 6*24*time.Hour || len(issued[0].Certificate.URIs) != 1 || len(issued[0].Certificate.EmailAddresses) != 1 {
+		t.Errorf("issued for %v with %v", life, issued[0].Certificate.URIs)
+	}
+	if !strings.Contains(f.get("/audit").body, "billing") {
+		t.Error("the audit log does not name it")
+	}
+	list := f.get("/certificates?kind=client").body
+	if !strings.Contains(list, "billing") || !strings.Contains(list, "/endpoints/demo") {
+		t.Error("the list does not show it with its endpoint")
+	}
+	password := commands["p12-password"]
+	for _, path := range []string{"/certificates", "/certificates?kind=client", "/certificates/" + termination.FingerprintOf(issued[0].Certificate).String(), "/audit"} {
+		if body := f.get(path).body; strings.Contains(body, "PRIVATE KEY") || password == "" || strings.Contains(body, password) {
+			t.Errorf("%s holds the key or the password", path)
+		}
+	}
+	mine, csrf := f.client, f.csrf
+	f.client, f.csrf = newClient(t), ""
+	f.signIn("mallory")
+	for key, path := range files {
+		if got := f.get(path); got.status != http.StatusGone || strings.Contains(got.body, "PRIVATE") {
+			t.Errorf("another session gets %s: status %d", key, got.status)
+		}
+	}
+	f.client, f.csrf = mine, csrf
+	if got := f.get(files["bundle"]); got.status != http.StatusOK {
+		t.Errorf("the one who issued it, again: status %d", got.status)
+	}
+}
+
+// After ten minutes the files are gone.
+func TestCertificateFilesGo(t *testing.T) {
+	now := time.Date(2026, 11, 22, 14, 58, 7, 0, time.UTC)
+	h := newHeldFiles(func() time.Time { return now })
+	secret := []byte("secret")
+	id, until := h.add("a", map[string]heldFile{"key": {data: secret}})
+	if got, ok := h.get("a", id, "key"); !ok || string(got.data) != "secret" {
+		t.Fatal("not there")
+	}
+	for _, wrong := range [][3]string{{"b", id, "key"}, {"a", "x", "key"}, {"a", id, "other"}, {"", id, "key"}} {
+		if _, ok := h.get(wrong[0], wrong[1], wrong[2]); ok {
+			t.Errorf("%v is handed out", wrong)
+		}
+	}
+	now = until
+	if _, ok := h.get("a", id, "key"); ok {
+		t.Error("there after its time")
+	}
+	if string(secret) != "\x00\x00\x00\x00\x00\x00" || len(h.sets) != 0 {
+		t.Error("not wiped")
+	}
+	first, _ := h.add("a", map[string]heldFile{"key": {data: []byte("1")}})
+	for range heldPerSession {
+		h.add("a", nil)
+	}
+	if _, ok := h.get("a", first, "key"); ok || len(h.sets) != heldPerSession {
+		t.Errorf("one session holds %d", len(h.sets))
+	}
+	for i := range 2 * heldInAll {
+		h.add(string(rune('b'+i)), nil)
+	}
+	if len(h.sets) != heldInAll {
+		t.Errorf("all sessions hold %d", len(h.sets))
+	}
+	for len(h.sets) > 0 {
+		h.drop(h.sets[0].id)
+	}
+}
+
+// What no local CA may sign leads to a question, and with the answer to a CA that may; what nobody could sign leads to
+// an error at its field.
+func TestCertificateIssueAsks(t *testing.T) {
+	f := realDemo(t)
+	wish := func(more url.Values) url.Values {
+		v := url.Values{"name": {"billing"}, "kind": {"client"}, "days": {"7"}}
+		for k, values := range more {
+			v[k] = values
+		}
+		return v
+	}
+	for name, c := range map[string]struct {
+		form  url.Values
+		field string
+	}{
+		"no name":              {wish(url.Values{"name": {""}}), "f-name"},
+		"a long name":          {wish(url.Values{"name": {strings.Repeat("x", 65)}}), "f-name"},
+		"bidirectional":        {wish(url.Values{"name": {"a\u202eb"}}), "f-name"},
+		"a bad URI":            {wish(url.Values{"uri": {"billing"}}), "f-uri"},
+		"a bad address":        {wish(url.Values{"email": {"billing"}}), "f-email"},
+		"a bad DNS name":       {wish(url.Values{"dns": {"a..b"}}), "f-dns"},
+		"a server's URI":       {wish(url.Values{"kind": {"server"}, "name": {"a.localhost"}, "uri": {"spiffe://x/y"}}), "f-uri"},
+		"a server of no name":  {wish(url.Values{"kind": {"server"}, "name": {"no such name"}}), "f-name"},
+		"an address as DNS":    {wish(url.Values{"dns": {"127.0.0.1"}}), "f-dns"},
+		"a bad CA to be made":  {wish(url.Values{"name": {"a.example.com"}, "make": {"on"}, "make_name": {"../x"}}), "f-make_name"},
+		"a taken one":          {wish(url.Values{"name": {"a.example.com"}, "make": {"on"}, "make_name": {"Local CA"}}), "f-make_name"},
+		"a bad one and wishes": {wish(url.Values{"name": {"a.example.com"}, "make": {"on"}, "make_name": {"New"}, "uri": {"x"}}), "f-uri"},
+	} {
+		got := f.post("/certificates/issue", c.form)
+		if got.status != 422 || !regexp.MustCompile(`id="`+c.field+`"[^>]*aria-invalid="true"`).MatchString(got.body) {
+			t.Errorf("%s: status %d, no error at %s", name, got.status, c.field)
+		}
+	}
+	for name, form := range map[string]url.Values{
+		"a name with dots":         wish(url.Values{"name": {"billing.example.com"}}),
+		"a DNS name elsewhere":     wish(url.Values{"dns": {"billing.example.com"}}),
+		"a server elsewhere":       wish(url.Values{"kind": {"server"}, "name": {"api.example.com"}}),
+		"an address elsewhere":     wish(url.Values{"kind": {"server"}, "name": {"192.0.2.1"}}),
+		"a CA that is not there":   wish(url.Values{"ca": {`<img src=x>`}}),
+		"a chosen CA that may not": wish(url.Values{"ca": {"Local CA"}, "name": {"billing.example.com"}}),
+	} {
+		got := f.post("/certificates/issue", form)
+		if got.status != 422 || !strings.Contains(got.body, `name="make"`) || strings.Contains(got.body, "<img") {
+			t.Errorf("%s: status %d, not asked", name, got.status)
+		}
+	}
+	if issued, _ := f.store.Issued(t.Context(), ""); len(issued) != 0 || len(f.current().LocalCAs) != 1 {
+		t.Fatalf("%d issued, %d CAs after refusals", len(issued), len(f.current().LocalCAs))
+	}
+	got := f.post("/certificates/issue", wish(url.Values{"kind": {"server"}, "name": {"api.example.com"}, "dns": {"192.0.2.1 *.example.com"}, "make": {"on"}, "make_name": {"Free CA"}}))
+	if got.status != 200 || !strings.Contains(got.body, "The CA was made on the way") {
+		t.Fatalf("status %d: %s", got.status, got.body)
+	}
+	a := f.current().Authority("Free CA")
+	if a == nil || len(f.current().LocalCAs) != 2 {
+		t.Fatal("the CA is not there")
+	}
+	issued, err := f.store.Issued(t.Context(), "server")
+	if err != nil || len(issued) != 1 || issued[0].AuthorityID != a.ID {
+		t.Fatalf("issued %+v, %v", issued, err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(a.Certificates[0].Certificate)
+	for _, name := range []string{"api.example.com", "x.example.com", "192.0.2.1"} {
+		if _, err := issued[0].Certificate.Verify(x509.VerifyOptions{Roots: pool, DNSName: name}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	got = f.post("/certificates/issue", wish(url.Values{"name": {"billing.example.com"}}))
+	if got.status != 200 || !strings.Contains(got.body, "Issued by <a") || !strings.Contains(got.body, "so this certificate opens nothing") {
+		t.Errorf("by the free CA: status %d", got.status)
+	}
+}
+
+// The first certificate ever: there is no local CA, and the form offers to make one.
+func TestCertificateIssueFirst(t *testing.T) {
+	f := signedIn(t, nil)
+	if got := f.get("/certificates/issue"); got.status != 200 || !strings.Contains(got.body, `name="make" value="on" checked`) {
+		t.Errorf("without any CA: status %d", got.status)
+	}
+	if got := f.get("/certificates"); got.status != 200 || !strings.Contains(got.body, "No server certificate here") {
+		t.Errorf("the empty list: status %d", got.status)
+	}
+	if got := f.post("/certificates/issue", url.Values{"name": {"a"}}); got.status != 422 {
+		t.Errorf("not asked for: status %d", got.status)
+	}
+	if got := f.post("/certificates/issue", url.Values{"name": {"a"}, "make": {"on"}}); got.status != 200 || f.current().Authority("Local CA") == nil {
+		t.Errorf("status %d", got.status)
+	}
+}
+
+// Links from elsewhere carry names that strangers chose.
+func TestCertificateIssueLink(t *testing.T) {
+	f := realDemo(t)
+	for name, want := range map[string][]string{
+		"billing":                       {`name="name" type="text" value="billing"`},
+		"spiffe://prod/ns/a/sa/billing": {`value="billing"`, `value="spiffe://prod/ns/a/sa/billing"`},
+		"<img src=x onerror=alert(1)>":  {`value="&lt;img src=x onerror=alert(1)&gt;"`},
+		"a\x00b\u202ec":                 {`value="a-b-c"`},
+		strings.Repeat("ab", 100):       {`value="` + strings.Repeat("ab", 32) + `"`},
+	} {
+		got := f.get("/certificates/issue?" + url.Values{"kind": {"client"}, "name": {name}}.Encode())
+		for _, s := range want {
+			if got.status != 200 || !strings.Contains(got.body, s) {
+				t.Errorf("%q: status %d, no %s", name, got.status, s)
+			}
+		}
+		if strings.Contains(got.body, "<img") {
+			t.Errorf("%q became markup", name)
+		}
+	}
+	got := f.post("/certificates/issue", url.Values{"name": {`<img src=x onerror=alert(1)>`}, "kind": {"client"}})
+	if got.status != 200 || strings.Contains(got.body, "<img") {
+		t.Errorf("a hostile name: status %d", got.status)
+	}
+	for key, path := range got.files() {
+		if d := f.get(path).header.Get("Content-Disposition"); !regexp.MustCompile(`^attachment; filename="[A-Za-z0-9_.-]+"$`).MatchString(d) {
+			t.Errorf("%s: %q", key, d)
+		}
+	}
+	if body := f.get("/certificates?kind=client").body; strings.Contains(body, "<img") || !strings.Contains(body, "&lt;img") {
+		t.Error("a hostile name became markup in the list")
+	}
+}
+
+// Ten thousand certificates come in pages, with counts of all.
+func TestCertificateListIsPaged(t *testing.T) {
+	now := time.Now()
+	soon := tlstest.NewCA().Client("soon", tlstest.Valid(now.Add(-99*time.Hour), now.Add(time.Hour))).X509
+	var list []listed
+	for range 10_000 {
+		list = append(list, listed{cert: soon})
+	}
+	chips := stateChips(list, kindClient, stateSoon, now)
+	if len(chips) != 4 || chips[2].Count != "10\u2009000" || !chips[2].Current || chips[1].Count != "0" {
+		t.Errorf("chips %+v", chips)
+	}
+	for from, want := range map[int][3]string{
+		0:    {"1 to 100 of 10\u2009000", "", "/certificates?from=100&kind=client&state=soon"},
+		150:  {"151 to 250 of 10\u2009000", "/certificates?from=50&kind=client&state=soon", "/certificates?from=250&kind=client&state=soon"},
+		9950: {"9951 to 10\u2009000 of 10\u2009000", "/certificates?from=9850&kind=client&state=soon", ""},
+	} {
+		shown, earlier, later := pageLinks(kindClient, stateSoon, from, len(list))
+		if got := [3]string{shown, earlier, later}; got != want {
+			t.Errorf("from %d: %q", from, got)
+		}
+	}
+	for text, want := range map[string]int{"": 0, "-1": 0, "x": 0, "10000": 0, "9999": 9999, "99999999999999999999": 0} {
+		if got := pageStart(text, 10_000); got != want {
+			t.Errorf("%q: %d", text, got)
+		}
+	}
+}
