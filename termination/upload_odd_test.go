@@ -59,6 +59,7 @@ func TestBundles(t *testing.T) {
 		{"a bundle", bundleOf(asn(0xa0, bundleOf(asn(0xa0, ca.DER)))), "unreadable", "place 1"},
 		{"damaged within", bundleOf(asn(0xa0, ca.DER, []byte{0x30, 0x20, 1})), "unreadable", "damaged after 1"},
 		{"fields in disorder", asn(0x30, asn(6, []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2}), asn(0xa0, asn(0x30, asn(0x31), asn(2, []byte{1})))), "unreadable", "damaged"},
+		{"two lists of certificates", bundleOf(asn(0xa0, ca.DER), asn(0xa0, ca.DER)), "unreadable", "same field twice"},
 		{"content of another type", asn(0x30, asn(6, []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2}), asn(0xa0, asn(4, []byte{1}))), "unreadable", "not where it must be"},
 	} {
 		u := read(t, c.data)

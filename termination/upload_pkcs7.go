@@ -39,7 +39,12 @@ func readPKCS7(e berElement, limit int) (pkcs7Bundle, error) {
 	if !whole || len(fields) < 3 || fields[0].tag != tagInteger || fields[1].tag != tagSet || fields[2].tag != tagSequence {
 		return b, errors.New("the bundle's content is damaged")
 	}
+	seen := map[byte]bool{}
 	for _, f := range fields[3:] {
+		if seen[f.tag] {
+			return b, errors.New("the bundle has the same field twice") // several lists would pass the limit
+		}
+		seen[f.tag] = true
 		switch f.tag {
 		case tagContext0:
 			certs, whole := f.children(limit + 1)
