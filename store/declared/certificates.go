@@ -28,16 +28,14 @@ func (r *reader) authority(n ast.Node) (termination.Authority, bool) {
 	anchors := string(termination.AnchorsRoots)
 	at := nodes{}
 	var source *namedFile
-	given := false
-	isMapping := r.mapping(n, "the authority", map[string]field{
+	meant := r.mapping(n, "the authority", map[string]field{
 		"name": func(n ast.Node) { at["name"] = n; r.text(n, &a.Name) },
 		"pem_file": func(n ast.Node) {
-			given, at["pem"] = true, n
+			at["pem"] = n
 			source = r.readNamed(n)
 		},
 		"pem": func(n ast.Node) {
 			var s string
-			given = true
 			if at["pem"] != nil {
 				r.fail(n, "pem and pem_file both say what the authority holds", "keep one of them")
 			} else if at["pem"] = n; r.text(n, &s) {
@@ -49,16 +47,16 @@ func (r *reader) authority(n ast.Node) (termination.Authority, bool) {
 			r.word(n, "anchors", &anchors, string(termination.AnchorsRoots), string(termination.AnchorsAll))
 		},
 	}, later{"crl_files", "crl_urls", "ocsp_url", "revocation"})
-	if !isMapping {
+	if meant == nil {
 		return a, false
 	}
-	if !given && r.failed == before {
+	if !meant["pem_file"] && !meant["pem"] {
 		r.fail(n, "the authority has no certificates", "give pem_file: or pem:")
 	}
 	if at["anchors"] == nil {
 		at["anchors"] = at["pem"] // what is wrong with the anchors is wrong with the certificates
 	}
-	r.named("authority", n, at, a.Name)
+	r.named("authority", n, at, a.Name, meant)
 	if r.failed > before {
 		return a, false
 	}
@@ -68,9 +66,11 @@ func (r *reader) authority(n ast.Node) (termination.Authority, bool) {
 
 // named checks the name of an object, and notes where the object and its keys stand. An object of a list is found by its
 // name afterwards.
-func (r *reader) named(kind string, n ast.Node, at nodes, name string) {
+func (r *reader) named(kind string, n ast.Node, at nodes, name string, meant map[string]bool) {
 	if at["name"] == nil {
-		r.fail(n, "the "+kind+" has no name", "give it one, as in name: api")
+		if !meant["name"] {
+			r.fail(n, "the "+kind+" has no name", "give it one, as in name: api")
+		}
 		return
 	}
 	key := placeKey(kind, name, "")
@@ -171,18 +171,18 @@ func (r *reader) certificate(n ast.Node) (termination.Certificate, bool) {
 	var name string
 	var cert, key *namedFile
 	at := nodes{}
-	isMapping := r.mapping(n, "the certificate", map[string]field{
+	meant := r.mapping(n, "the certificate", map[string]field{
 		"name":      func(n ast.Node) { at["name"] = n; r.text(n, &name) },
 		"cert_file": func(n ast.Node) { at["cert_file"] = n; cert = r.readNamed(n) },
 		"key_file":  func(n ast.Node) { at["key_file"] = n; key = r.readNamed(n) },
 	}, later{"key_password_file"})
-	if !isMapping {
+	if meant == nil {
 		return termination.Certificate{}, false
 	}
-	if at["cert_file"] == nil && r.failed == before {
+	if !meant["cert_file"] {
 		r.fail(n, "the certificate has no cert_file", "give the file with the leaf first, then the intermediates")
 	}
-	r.named("certificate", n, at, name)
+	r.named("certificate", n, at, name, meant)
 	if r.failed > before {
 		return termination.Certificate{}, false
 	}

@@ -37,7 +37,7 @@ func (r *reader) endpoint(n ast.Node) (termination.Endpoint, bool) {
 		ClientAuth: noClientAuth(),
 	}
 	at := nodes{}
-	isMapping := r.mapping(n, "the endpoint", map[string]field{
+	meant := r.mapping(n, "the endpoint", map[string]field{
 		"name":             at.noting("name", func(n ast.Node) { r.text(n, &e.Name) }),
 		"enabled":          at.noting("enabled", func(n ast.Node) { r.boolean(n, &e.Enabled) }),
 		"url":              at.noting("url", func(n ast.Node) { r.url(n, &e) }),
@@ -52,17 +52,17 @@ func (r *reader) endpoint(n ast.Node) (termination.Endpoint, bool) {
 		"forward_identity": at.noting("forward_identity", func(n ast.Node) { r.forwardIdentity(n, &e.ForwardIdentity) }),
 		"routes":           at.noting("routes", func(n ast.Node) { e.Routes = r.routes(n, at) }),
 	}, later{"proxy_protocol", "starttls", "upstream_policy", "also", "traffic_policy", "verbose_refusals"})
-	if !isMapping {
+	if meant == nil {
 		return e, false
 	}
-	if at["url"] == nil {
+	if !meant["url"] {
 		r.fail(n, "the endpoint has no url", "give it one, as in url: https://api.example.com:8443")
 	}
-	if at["upstream"] == nil {
+	if !meant["upstream"] {
 		r.fail(n, "the endpoint has no upstream", "name the service behind it, as in upstream: http://127.0.0.1:8080")
 	}
 	r.upstreamTLS(at["upstream_tls"], &e.Upstream)
-	r.named("endpoint", n, at, e.Name)
+	r.named("endpoint", n, at, e.Name, meant)
 	return e, r.failed == before
 }
 
@@ -254,11 +254,9 @@ func (r *reader) routes(n ast.Node, at nodes) []termination.Route {
 	r.list(n, "routes", func(i int, e ast.Node) {
 		var route termination.Route
 		var upstreamTLS ast.Node
-		hasPath := false
 		noting := func(key string, f field) field { return at.noting(routeField(i, key), f) }
-		isMapping := r.mapping(e, "the route", map[string]field{
+		meant := r.mapping(e, "the route", map[string]field{
 			"path": noting("path", func(n ast.Node) {
-				hasPath = true
 				r.path(n, &route.Path)
 				if line := lines[route.Path]; line > 0 {
 					r.fail(n, fmt.Sprintf("%q stands in line %d already", route.Path, line), "remove one of the two")
@@ -276,7 +274,7 @@ func (r *reader) routes(n ast.Node, at nodes) []termination.Route {
 				route.ClientAuth = &a
 			}),
 		}, later{"strip_prefix", "also"})
-		if isMapping && !hasPath {
+		if meant != nil && !meant["path"] {
 			r.fail(e, "the route has no path", "give it one, as in path: /api")
 		}
 		switch {

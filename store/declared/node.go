@@ -2,6 +2,7 @@ package declared
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -112,39 +113,43 @@ type field func(ast.Node)
 // later marks keys that a later version understands.
 type later []string
 
-// mapping calls the field of each key. Unknown keys, keys of later versions and repeated keys are errors. It reports
-// whether there is a mapping at all, so that nothing else needs to be said where there is none.
-func (r *reader) mapping(n ast.Node, what string, fields map[string]field, notYet later) bool {
+// mapping calls the field of each key. Unknown keys, keys of later versions and repeated keys are errors. It returns the
+// keys that are there, or were probably meant by an unknown one, so that they are not said to be missing; nil when there
+// is no mapping at all, so that nothing more needs to be said.
+func (r *reader) mapping(n ast.Node, what string, fields map[string]field, notYet later) map[string]bool {
 	v := r.resolve(n)
 	if v == nil {
-		return false
+		return nil
 	}
 	pairs, ok := pairsOf(v)
 	if !ok {
 		r.fail(n, what+" must be a mapping of keys to values", "write it as key: value, a line for each")
-		return false
+		return nil
 	}
-	seen := map[string]int{}
+	lines, meant := map[string]int{}, map[string]bool{}
 	for _, pair := range pairs {
 		key, ok := pair.Key.(*ast.StringNode)
 		if !ok {
-			r.fail(pair.Key, what+" has a key that is no plain word", suggest("", fields))
+			r.fail(pair.Key, what+" has a key that is no plain word", known(fields))
 			continue
 		}
 		switch f, known := fields[key.Value]; {
-		case seen[key.Value] > 0:
-			r.fail(key, fmt.Sprintf("%q stands in line %d already", key.Value, seen[key.Value]), "remove one of the two")
+		case lines[key.Value] > 0:
+			r.fail(key, fmt.Sprintf("%q stands in line %d already", key.Value, lines[key.Value]), "remove one of the two")
 			continue
 		case known:
+			meant[key.Value] = true
 			f(pair.Value)
 		case slices.Contains(notYet, key.Value):
 			r.fail(key, fmt.Sprintf("%q is not in this version", key.Value), "remove it")
 		default:
-			r.fail(key, fmt.Sprintf("%s has no key %q", what, key.Value), suggest(key.Value, fields))
+			name, advice := suggest(key.Value, fields)
+			meant[name] = true
+			r.fail(key, fmt.Sprintf("%s has no key %q", what, key.Value), advice)
 		}
-		seen[key.Value] = max(1, placeOf(key).line)
+		lines[key.Value] = max(1, placeOf(key).line)
 	}
-	return true
+	return meant
 }
 
 func pairsOf(n ast.Node) ([]*ast.MappingValueNode, bool) {
@@ -159,26 +164,30 @@ func pairsOf(n ast.Node) ([]*ast.MappingValueNode, bool) {
 	return nil, false
 }
 
-// suggest names the known key that was probably meant, or all of them.
-func suggest(key string, fields map[string]field) string {
+// suggest returns the known key that was probably meant, or "", and what to do.
+func suggest(key string, fields map[string]field) (name, advice string) {
 	best, least := "", max(2, len(key)/3)+1
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range keysOf(fields) {
 		if len(key) >= 3 && strings.HasPrefix(name, key) {
-			return fmt.Sprintf("did you mean %q?", name)
+			best = name
+			break
 		}
 		if d := editDistance(key, name); d < least && d < len(name) {
 			best, least = name, d
 		}
 	}
-	if best != "" {
-		return fmt.Sprintf("did you mean %q?", best)
+	if best == "" {
+		return "", known(fields)
 	}
-	return "known are " + strings.Join(names, ", ")
+	return best, fmt.Sprintf("did you mean %q?", best)
+}
+
+func known(fields map[string]field) string {
+	return "known are " + strings.Join(keysOf(fields), ", ")
+}
+
+func keysOf(fields map[string]field) []string {
+	return slices.Sorted(maps.Keys(fields))
 }
 
 // editDistance is Levenshtein's. Texts of very different lengths are far apart and not looked at.
