@@ -126,7 +126,7 @@ func movedTo(e *termination.Endpoint, at termination.TerminateAt) (termination.E
 		say("Sealed bytes go to " + moved.Upstream.String() + " as they are. It has to speak TLS there, with a certificate of its own.")
 	}
 	if e.ClientAuth.Mode != termination.ModeOff {
-		say("The client policy (" + strings.ToLower(modeWords(e.ClientAuth)) + ") is dropped. The service has to check its clients.")
+		say("The client policy (" + lowerFirst(modeWords(e.ClientAuth)) + ") is dropped. The service has to check its clients.")
 	}
 	moved.ClientAuth = termination.ClientAuth{Mode: termination.ModeOff, Inherit: e.ClientAuth.Inherit, Announce: e.ClientAuth.Announce, OnLoss: e.ClientAuth.OnLoss}
 	if len(e.Routes) > 0 {
@@ -142,6 +142,9 @@ func movedTo(e *termination.Endpoint, at termination.TerminateAt) (termination.E
 	moved.Routes, moved.ForwardIdentity, moved.Certificates, moved.MinVersion, moved.MaxVersion = nil, nil, nil, 0, 0
 	return moved, changes
 }
+
+// lowerFirst is a phrase as it stands within a sentence.
+func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
 
 // moveEndpoint changes where an endpoint's TLS ends.
 func (s *Server) moveEndpoint(c echo.Context) error {
@@ -232,6 +235,7 @@ func (s *Server) saveEndpointPolicy(c echo.Context) error {
 		wrong.add("", "Decided by the service behind. We cannot check what we do not open.")
 	}
 	policy := in.clientAuth(e.ClientAuth, wrong)
+	s.checkTrust(policy, wrong)
 	if len(wrong) == 0 {
 		_, err = s.change(c, func(tx *store.Tx) error {
 			stored, err := tx.Endpoint(e.ID)

@@ -62,6 +62,9 @@ func (s *Server) submitEndpoint(c echo.Context, e *termination.Endpoint, in *end
 		if len(in.routes) < maxRouteRows {
 			in.routes = append(in.routes, routeInput{inherit: true})
 		}
+		if len(in.routes) == 1 {
+			in.routes = append(in.routes, routeInput{inherit: true}) // beside the one that is always there
+		}
 		return s.showEndpointForm(c, http.StatusOK, e, in, wrong, nil)
 	case "try":
 		wanted := in.endpoint(before, wrong)
@@ -72,6 +75,9 @@ func (s *Server) submitEndpoint(c echo.Context, e *termination.Endpoint, in *end
 		return s.showEndpointForm(c, http.StatusOK, e, in, fieldProblems{}, &tried)
 	}
 	wanted := in.endpoint(before, wrong)
+	if wanted.TerminateAt == termination.AtEdge {
+		s.checkTrust(wanted.ClientAuth, wrong)
+	}
 	offer := s.localCAFor(&wanted)
 	if offer != nil && !in.makeCA {
 		wrong.add("make_ca", offer.why)
@@ -92,6 +98,14 @@ func (s *Server) submitEndpoint(c echo.Context, e *termination.Endpoint, in *end
 	}
 	s.say(c, "ok", wanted.Name+" is saved.")
 	return s.redirect(c, endpointPath(&wanted))
+}
+
+// checkTrust says what to choose where a policy would let nobody in.
+func (s *Server) checkTrust(a termination.ClientAuth, wrong fieldProblems) {
+	effective := s.current().Effective(a)
+	if a.Mode.Verifies() && len(effective.Authorities) == 0 && len(effective.Pins) == 0 {
+		wrong.add(map[bool]string{true: "authorities", false: "mode"}[len(s.current().Authorities) > 0], "nobody could come in: choose a trusted CA, give a pin, or let in anyone")
+	}
 }
 
 // storeEndpoint saves an endpoint, and the local CA that it needs first, in one change.
@@ -248,7 +262,7 @@ func (s *Server) endpointForm(p views.Page, in *endpointInput, wrong fieldProble
 		f.Certificates = append(f.Certificates, tick(cert.Name, p.Left(cert.Leaf().NotBefore, cert.Leaf().NotAfter), in.certificates))
 	}
 	f.MoreOpen = wrong.anyOf("aliases", "listen", "certificates", "min_version", "upstream_ca", "nginx")
-	f.RoutesOpen = wrong.of("routes") != "" || len(in.routes) > 0
+	f.RoutesOpen = wrong.of("routes") != "" || len(in.routes) > 1 || len(in.routes) == 1 && !in.routes[0].empty()
 	rows := in.routes
 	if len(rows) == 0 {
 		rows = []routeInput{{inherit: true}}

@@ -27,6 +27,9 @@ type routeInput struct {
 	inherit                                                     bool
 }
 
+// empty reports whether nothing was typed into the row.
+func (r routeInput) empty() bool { return r == routeInput{inherit: r.inherit} }
+
 // endpointInput is an endpoint as it stands in a form: what was typed, understood or not.
 type endpointInput struct {
 	name, scheme, host, port, at, upstream string
@@ -336,7 +339,7 @@ func (in *endpointInput) readRoutes(before []termination.Route, wrong fieldProbl
 	var out []termination.Route
 	for i := range in.routes {
 		row := &in.routes[i]
-		if *row == (routeInput{inherit: row.inherit}) {
+		if row.empty() {
 			continue
 		}
 		route := termination.Route{Path: row.path}

@@ -265,7 +265,7 @@ func TestEndpointFormRefuses(t *testing.T) {
 		"bad interface":         {[]string{"name", "two", "listen", "eth0"}, "no address of an interface"},
 		"bad upstream":          {[]string{"name", "two", "host", "b.localhost", "upstream", "gopher://x"}, "the scheme must be"},
 		"later upstream":        {[]string{"name", "two", "host", "b.localhost", "upstream", "unix:/run/x"}, "not in this version"},
-		"nobody trusted":        {[]string{"name", "two", "host", "b.localhost", "authorities", ""}, "needs an authority or a pin"},
+		"nobody trusted":        {[]string{"name", "two", "host", "b.localhost", "authorities", ""}, "nobody could come in"},
 		"unknown authority":     {[]string{"name", "two", "host", "b.localhost", "authorities", "nobody"}, "there is no authority"},
 		"unknown certificate":   {[]string{"name", "two", "host", "b.localhost", "certificates", "nothing"}, "there is no certificate"},
 		"off beside a CA":       {[]string{"name", "two", "host", "b.localhost", "mode", "off"}, "off ignores the authorities"},
@@ -383,7 +383,7 @@ func TestEndpointMovesBetweenModes(t *testing.T) {
 	wantAll(t, f.post("/endpoints/shop/mode", url.Values{"at": {"agent"}}), 422, "Choose edge or upstream")
 	form := endpointFields(port, "upstream", "https://"+service.Addr)
 	wantAll(t, f.post("/endpoints/shop/settings", form), http.StatusSeeOther)
-	wantAll(t, f.get("/endpoints/shop"), 200, "The client policy (trusted ca) is dropped", "tcp://"+service.Addr)
+	wantAll(t, f.get("/endpoints/shop"), 200, "The client policy (trusted CA) is dropped", "tcp://"+service.Addr)
 	wantAll(t, f.post("/endpoints/shop/mode", url.Values{"at": {"upstream"}}), http.StatusSeeOther)
 	if status, _, err := visit(t, inside.Pool(), "shop.localhost", port, nil); err != nil || status != http.StatusOK {
 		t.Errorf("the service's own certificate: %d %v", status, err)

@@ -204,7 +204,7 @@ func (s *Server) judgement(e *termination.Endpoint, data []byte) (*views.Judged,
 	case j.Verified && j.Pin != "":
 		out.By = "its pin is listed"
 	case j.In:
-		out.By = "although nothing about it was verified: this endpoint lets in " + strings.ToLower(modeWords(s.current().Effective(e.ClientAuth)))
+		out.By = "although nothing about it was verified: this endpoint lets in " + lowerFirst(modeWords(s.current().Effective(e.ClientAuth)))
 	}
 	for _, check := range j.Checks {
 		out.Checks = append(out.Checks, check.Detail)
