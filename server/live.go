@@ -180,6 +180,7 @@ type liveVisit struct {
 	refused    chan live.Failure       // filters that were not understood before there was a subscription
 	subscribed chan *live.Subscription // the first good one
 	read       chan struct{}           // closed when the reader has ended
+	idle       bool                    // as the client last said; belongs to the reader
 	once       sync.Once               // the first reason to leave counts
 	code       int                     // of the close frame; 0: none is due
 	words      string
@@ -250,7 +251,7 @@ func (c *liveVisit) writeAll(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, context.DeadlineExceeded):
-			err = c.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(c.times.write))
+			err = c.ping()
 		case errors.Is(err, live.ErrClosed):
 			c.leave(websocket.CloseGoingAway, "the gateway is stopping")
 			return
@@ -281,10 +282,17 @@ func (c *liveVisit) write(frame []byte) error {
 	return c.ws.WriteMessage(websocket.TextMessage, frame)
 }
 
-// awaitSubscription waits for the client to say what it wants to see.
+func (c *liveVisit) ping() error {
+	return c.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(c.times.write))
+}
+
+// awaitSubscription waits for the client to say what it wants to see. One whose filter was not understood may stay and
+// try again.
 func (c *liveVisit) awaitSubscription(ctx context.Context) *live.Subscription {
 	patience := time.NewTimer(c.times.first)
 	defer patience.Stop()
+	ping := time.NewTicker(c.times.ping)
+	defer ping.Stop()
 	for {
 		select {
 		case sub := <-c.subscribed:
@@ -293,6 +301,11 @@ func (c *liveVisit) awaitSubscription(ctx context.Context) *live.Subscription {
 			f.Op = "err"
 			frame, err := json.Marshal(f)
 			if err != nil || c.write(frame) != nil {
+				return nil
+			}
+			patience.Stop()
+		case <-ping.C:
+			if c.ping() != nil {
 				return nil
 			}
 		case <-patience.C:
@@ -373,11 +386,10 @@ func readLiveRequest(kind int, text []byte) (liveRequest, error) {
 // obey does what the client asks for, and returns its subscription.
 func (c *liveVisit) obey(ctx context.Context, m liveRequest, sub *live.Subscription) *live.Subscription {
 	if m.Op == "idle" {
-		if sub == nil {
-			c.leave(websocket.ClosePolicyViolation, `expected {"op":"sub"} first`)
-			return nil
+		c.idle = *m.On
+		if sub != nil {
+			sub.SetIdle(c.idle)
 		}
-		sub.SetIdle(*m.On)
 		return sub
 	}
 	filter, err := termination.ParseFilter(m.Filter, time.Now())
@@ -388,6 +400,7 @@ func (c *liveVisit) obey(ctx context.Context, m liveRequest, sub *live.Subscript
 	request := live.Request{Filter: filter, After: m.After, Life: m.Life}
 	if sub != nil {
 		sub.Set(request)
+		sub.SetIdle(c.idle)
 		return sub
 	}
 	sub, err = c.socket.hub.Subscribe(request)
@@ -399,6 +412,7 @@ func (c *liveVisit) obey(ctx context.Context, m liveRequest, sub *live.Subscript
 		c.leave(websocket.CloseGoingAway, "the gateway is stopping")
 		return nil
 	}
+	sub.SetIdle(c.idle)
 	select {
 	case c.subscribed <- sub: // the writer closes it
 		return sub

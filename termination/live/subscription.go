@@ -103,7 +103,7 @@ func (s *Subscription) Close() {
 func (s *Subscription) end() { s.once.Do(func() { close(s.ended) }) }
 
 // Set changes the filter, or goes on after a number. What waited is dropped: the next frame is a new [Hi], and all
-// after it follows the new filter.
+// after it follows the new filter. It also ends idling.
 func (s *Subscription) Set(r Request) { s.hub.call(func() { s.begin(r) }) }
 
 // SetIdle holds events back, and only sends counters, or goes on where it stopped.
