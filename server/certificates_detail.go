@@ -347,7 +347,7 @@ func (k *knownCertificate) groups(p views.Page) []views.FactGroup {
 			{Name: "Key pin", Value: "spki:" + fmt.Sprintf("%x", spki)},
 			{Name: "Signed with", Value: c.SignatureAlgorithm.String()},
 			{Name: "Key ID", Value: orNone(fmt.Sprintf("%x", c.SubjectKeyId))},
-			{Name: "Issuer's", Value: orNone(fmt.Sprintf("%x", c.AuthorityKeyId))},
+			{Name: "Issuer's ID", Value: orNone(fmt.Sprintf("%x", c.AuthorityKeyId))},
 		}},
 	}
 }

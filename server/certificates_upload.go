@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -137,7 +138,7 @@ func writeCertificate(tx *store.Tx, replace string, wanted *termination.Certific
 // onlyCertificates is what may be shown again of what was typed: the certificates in it, written anew. A key that
 // stood beside them never comes back.
 func onlyCertificates(data []byte) string {
-	upload, err := termination.ReadUpload(data)
+	upload, err := termination.ReadUpload(bytes.Clone(data)) // which wipes the keys that it finds
 	if err != nil {
 		return ""
 	}
@@ -151,7 +152,7 @@ func explainUpload(form *views.CertificateUpload, err error) {
 		form.Error = sentence(err)
 		return
 	}
-	text := capital(field.Problem) + ". " + capital(field.Advice) + "."
+	text := fullStop(capital(field.Problem)) + " " + fullStop(capital(field.Advice))
 	if field.Field == "key_file" {
 		form.Key.Error = text
 	} else {
@@ -270,12 +271,13 @@ func (s *Server) makeLocalCA(c echo.Context) error {
 }
 
 // sentence writes an error as a page does: with a capital letter and a full stop.
-func sentence(err error) string {
-	text := capital(err.Error())
-	if strings.HasSuffix(text, ".") {
-		return text
+func sentence(err error) string { return fullStop(capital(err.Error())) }
+
+func fullStop(s string) string {
+	if strings.HasSuffix(s, ".") {
+		return s
 	}
-	return text + "."
+	return s + "."
 }
 
 // capital makes the first letter a capital one, if it is an ASCII letter.
