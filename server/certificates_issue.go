@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
@@ -305,7 +306,7 @@ func (i *issuing) handOver(c echo.Context, w wish, issued *localca.Issued, ca *t
 	leaf := issued.Leaf()
 	v := views.IssuedNow{
 		Name: w.name, Title: w.name + " has a certificate", Client: w.kind == kindClient, CA: ca.Name, CAHref: "/authorities", MadeCA: made,
-		Until: p.Moment(leaf.NotAfter), Cut: leaf.NotAfter.Equal(ca.Certificate.NotAfter), Gone: p.Time(until)[:len("15:04")], Password: password, Try: try,
+		Until: p.Moment(leaf.NotAfter), Cut: i.now().Add(time.Duration(w.days)*day).Sub(leaf.NotAfter) > time.Hour, Gone: p.Time(until)[:len("15:04")], Password: password, Try: try,
 		Detail: "/certificates/" + termination.FingerprintOf(leaf).String(),
 	}
 	if a := config.Authority(ca.Name); a != nil {
