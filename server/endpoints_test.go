@@ -11,6 +11,9 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +23,7 @@ import (
 	"golang.org/x/net/html"
 
 	"countersign/store"
+	"countersign/store/declared"
 	"countersign/termination"
 	"countersign/termination/localca"
 	"countersign/termination/tlstest"
@@ -502,6 +506,64 @@ func TestEndpointThatCannotListenSaysWhy(t *testing.T) {
 	wantAll(t, f.post("/endpoints", endpointFields(port, "mode", "off", "authorities", "")), http.StatusSeeOther)
 	for _, path := range []string{"/endpoints", "/endpoints/shop"} {
 		wantAll(t, f.get(path), 200, "not listening", "choose another one")
+	}
+}
+
+// The commands name the files of the first start where those really fit, and only there.
+func TestEndpointCommandsNameTrueFiles(t *testing.T) {
+	dir := t.TempDir()
+	f := signedIn(t, func(o *Options) {
+		o.Demo = &Demo{Dir: dir, CA: "local-ca.pem", Client: "rhea.pem", P12: "rhea.p12", P12Password: "gentle-otter-47", Endpoint: "demo", Host: "demo.localhost:8443", Listen: "127.0.0.1:8443"}
+	})
+	local := f.withLocalCA(true)
+	f.withAuthority("clients", tlstest.NewCA(tlstest.CN("Clients")))
+	issued, err := localca.IssueClient(local, localca.ClientRequest{Name: "rhea", Now: time.Now(), Days: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, pem := range map[string][]byte{"local-ca.pem": localca.EncodePEM(local.Certificate), "rhea.pem": issued.CertificatePEM()} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	port := freeTCPPort(t)
+	wantAll(t, f.post("/endpoints", endpointFields(port, "authorities", "Local CA")), http.StatusSeeOther)
+	wantAll(t, f.get("/endpoints/shop"), 200, "--cacert local-ca.pem", "--cert rhea.pem", "rhea.p12:gentle-otter-47", "cd "+dir)
+	// Where that client would be refused, its file is not named.
+	wantAll(t, f.post("/endpoints", endpointFields(port, "name", "other", "host", "other.localhost")), http.StatusSeeOther)
+	other := f.get("/endpoints/other")
+	wantAll(t, other, 200, "--cacert local-ca.pem", "--cert client.pem")
+	if strings.Contains(other.body, "rhea.p") {
+		t.Error("the page names a certificate that would be refused")
+	}
+}
+
+// What the Config tab shows, the configuration file takes.
+func TestEndpointConfigIsReadBack(t *testing.T) {
+	pin, err := termination.ParsePin(strings.Repeat("cd", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := termination.Endpoint{
+		Name: "a - name", Origin: termination.OriginFile, Scheme: "https", Host: "shop.localhost", Aliases: []string{"*.shop.localhost"}, Listen: netip.MustParseAddr("0.0.0.0"), Port: 8443,
+		TerminateAt: termination.AtEdge, MinVersion: tls.VersionTLS13, Upstream: termination.Upstream{Scheme: "http", Address: "127.0.0.1:9"}, ForwardIdentity: []termination.IdentityFormat{"nginx"},
+		ClientAuth: termination.ClientAuth{Mode: termination.ModeRequire, Pins: []termination.Pin{pin}, MaxDepth: 2, OnLoss: termination.OnLossDrain},
+		Routes:     []termination.Route{{Path: "/x", ClientAuth: &termination.ClientAuth{Mode: termination.ModeOff, Inherit: true, Announce: true, OnLoss: termination.OnLossClose}}},
+	}
+	text, _, err := endpointYAML(&e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "countersign.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := declared.Read(file, declared.Options{})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if got := d.Endpoints; len(got) != 1 || !reflect.DeepEqual(got[0], e) {
+		t.Errorf("read back as\n%+v, want\n%+v\n%s", got, e, text)
 	}
 }
 
