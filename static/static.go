@@ -105,7 +105,9 @@ func stylesheet() ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read style file: %w", err)
 		}
-		out.Write(data)
+		for line := range bytes.Lines(data) {
+			out.Write(bytes.TrimLeft(line, " ")) // a tenth of it is indentation
+		}
 		out.WriteByte('\n')
 	}
 	return out.Bytes(), nil
