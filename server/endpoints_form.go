@@ -315,9 +315,7 @@ func (s *Server) policyForm(p views.Page, in *policyInput, config *termination.C
 	}
 	if n := len(config.Defaults.Authorities) + len(config.Defaults.Pins); n > 0 {
 		f.Defaults = format.Count(n, "one", "these")
-		for _, name := range config.Defaults.Authorities {
-			f.DefaultNames = append(f.DefaultNames, name)
-		}
+		f.DefaultNames = append(f.DefaultNames, config.Defaults.Authorities...)
 		if k := len(config.Defaults.Pins); k > 0 {
 			f.DefaultNames = append(f.DefaultNames, format.Count(k, "pin", "pins"))
 		}

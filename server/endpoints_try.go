@@ -153,7 +153,7 @@ func triedHTTP(ctx context.Context, u termination.Upstream, took string) views.T
 func uploadedOrPasted(c echo.Context) ([]byte, error) {
 	header, err := c.FormFile("file")
 	if err != nil || header.Size == 0 {
-		return []byte(c.FormValue("pem")), nil //nolint:nilerr // no file was chosen
+		return []byte(c.FormValue("pem")), nil // no file was chosen
 	}
 	file, err := header.Open()
 	if err != nil {
