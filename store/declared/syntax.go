@@ -66,6 +66,10 @@ func (r *reader) plainText(text []byte) bool {
 			return false
 		case c == '\n':
 			line++
+		case c == '\r' && (i+1 == len(text) || text[i+1] != '\n'):
+			// YAML takes it for the end of a line, editors do not, and then the numbers of lines differ.
+			r.failAt(place{line: line}, "there is a carriage return without a line feed", "save the file with the line ends of Unix or Windows")
+			return false
 		case c < ' ' && c != '\t' && c != '\r' || c == 0x7f:
 			r.failAt(place{line: line}, fmt.Sprintf("there is a control character (%U)", c), "remove it")
 			return false
