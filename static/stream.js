@@ -26,6 +26,7 @@ export class Stream {
     /** @type {Legend} */
     this.legend = { outcomes: [], reasons: {}, endpoints: {} };
     this.last = 0;
+    this.life = '';
     this.wait = 500;
     this.sampled = 1;
     /** @type {WebSocket|null} */
@@ -53,7 +54,7 @@ export class Stream {
     this.socket = socket;
     socket.addEventListener('open', () => {
       this.wait = 500;
-      this.send({ op: 'sub', f: this.filter, after: this.last });
+      this.send({ op: 'sub', f: this.filter, after: this.last, life: this.life });
       if (document.hidden) this.send({ op: 'idle', on: true });
     });
     socket.addEventListener('message', (m) => this.frame(JSON.parse(m.data)));
@@ -83,7 +84,8 @@ export class Stream {
     switch (f.op) {
       case 'hi':
         this.legend = { outcomes: f.outcomes ?? [], reasons: f.reasons ?? {}, endpoints: f.endpoints ?? {} };
-        if (f.seq < this.last) { this.last = 0; this.watcher.reset(); }
+        // Another life of the gateway may give out a few numbers again: it sends all that it remembers, and known rows stay.
+        if (f.life !== this.life) { this.last = 0; this.life = f.life; }
         this.say('stream open', 'ok');
         this.watcher.failure('');
         for (const s of f.past ?? []) this.watcher.stats(s);
