@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -80,9 +81,10 @@ func newApp(o appOptions) *app {
 // Run starts everything, and returns once it listens. After an error nothing is left running. ctx ends the start alone.
 func (a *app) Run(ctx context.Context) error {
 	if err := a.start(ctx); err != nil {
-		ended, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = a.Close(ended) // the first error is the one that matters
+		// Nobody has connected yet, so there is nothing to wait for.
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+		defer cancel()
+		_ = a.Close(ending) // the first error is the one that matters
 		return err
 	}
 	return nil
@@ -91,6 +93,9 @@ func (a *app) Run(ctx context.Context) error {
 func (a *app) start(ctx context.Context) error {
 	o := a.options
 	listen, hosts := o.Dashboard, []string(nil)
+	if err := checkDashboard(listen); err != nil {
+		return err
+	}
 	if o.Config != "" {
 		// Read first: a file that is refused leaves nothing behind.
 		a.file = &file{app: a, path: o.Config}
@@ -124,6 +129,25 @@ func (a *app) start(ctx context.Context) error {
 	return a.begin(ctx)
 }
 
+// checkDashboard refuses an address given on the command line before anything is made. That of a configuration file was
+// checked with the file.
+func checkDashboard(listen string) error {
+	if listen == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: --dashboard must be host:port, as in 127.0.0.1:7443, not %q", errUsage, listen)
+	}
+	if a, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !a.IsLoopback()) {
+		return fmt.Errorf("%w: --dashboard %s is off loopback, which would need TLS and a credential, and these are not in this version; use 127.0.0.1 and, from elsewhere, an SSH tunnel", errUsage, listen)
+	}
+	return nil
+}
+
 // openServer builds the dashboard, puts the configuration into force, and listens.
 func (a *app) openServer(ctx context.Context, listen string, hosts []string) error {
 	if listen == "" {
@@ -139,7 +163,7 @@ func (a *app) openServer(ctx context.Context, listen string, hosts []string) err
 		Version: a.options.Version, User: userName(), Demo: a.demo.shown(),
 	})
 	if err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return fmt.Errorf("build the dashboard: %w", err)
 	}
 	if err := a.load(ctx); err != nil {
 		return err

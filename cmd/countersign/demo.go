@@ -371,12 +371,15 @@ func (a *app) demoIsBlocked() bool {
 
 // userName is the name of whoever runs this, in a form that suits a file and a certificate.
 func userName() string {
-	const fallback = "me"
 	u, err := user.Current()
 	if err != nil {
-		return fallback
+		return plainName("")
 	}
-	name := u.Username
+	return plainName(u.Username)
+}
+
+func plainName(name string) string {
+	const fallback, longest = "me", 32
 	if i := strings.LastIndexByte(name, '\\'); i >= 0 {
 		name = name[i+1:] // DOMAIN\name
 	}
@@ -388,7 +391,11 @@ func userName() string {
 		}
 		return '-'
 	}, name)
-	name = strings.Trim(name[:min(len(name), 32)], "-")
+	for strings.Contains(name, "--") {
+		name = strings.ReplaceAll(name, "--", "-")
+	}
+	name = strings.Trim(name, "-")
+	name = name[:min(len(name), longest)]
 	switch name + ".pem" {
 	case ".pem", fileCA, fileStranger:
 		return fallback

@@ -34,7 +34,7 @@ func rules() []rule {
 		{
 			path: "server", ours: []string{"views/...", "static", "store", "termination/...", "server/api"},
 			other: []string{"github.com/labstack/echo/v4", "github.com/gorilla/websocket"},
-			files: map[string][]string{"render.go": {"github.com/a-h/templ"}},
+			files: map[string][]string{"render.go": {"github.com/a-h/templ"}, "endpoints_yaml.go": {"github.com/goccy/go-yaml"}},
 		},
 		{path: "views/...", ours: []string{"termination", "termination/wire", "views/..."}, other: []string{"github.com/a-h/templ"}},
 		{path: "store/declared", ours: []string{"store", "termination"}, other: []string{"github.com/goccy/go-yaml"}},
