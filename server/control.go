@@ -107,7 +107,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 		if l, err = config.Listen(ctx, "unix", short); err != nil {
 			return err
 		}
-		l.(*net.UnixListener).SetUnlinkOnClose(false) //nolint:forcetypeassert // of network unix
+		l.(*net.UnixListener).SetUnlinkOnClose(false) // of network unix
 		// The directory keeps others out; the mode does so if somebody opens it.
 		if err := os.Chmod(short, 0o600); err != nil {
 			_ = l.Close()

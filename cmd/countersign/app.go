@@ -350,7 +350,7 @@ func freePort(ctx context.Context, from uint16) (uint16, error) {
 	for i := range uint16(tries) {
 		var l net.Listener
 		if l, err = lc.Listen(ctx, "tcp", netip.AddrPortFrom(loopback(), from+i).String()); err == nil {
-			port := l.Addr().(*net.TCPAddr).AddrPort().Port() //nolint:forcetypeassert // of network tcp
+			port := l.Addr().(*net.TCPAddr).AddrPort().Port() // of network tcp
 			_ = l.Close()
 			return port, nil
 		}

@@ -28,7 +28,7 @@ func openBrowser(_ context.Context, dir, link string) error {
 	if err != nil {
 		return err
 	}
-	c := exec.Command(opener[0], append(opener[1:], path)...) //nolint:gosec,noctx // it is to outlive us
+	c := exec.Command(opener[0], append(opener[1:], path)...) // it is to outlive us
 	c.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "COUNTERSIGN_") })
 	if err := c.Start(); err != nil {
 		return fmt.Errorf("open the browser: %w", err)

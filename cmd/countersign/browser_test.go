@@ -11,7 +11,7 @@ import (
 func TestBrowserCommand(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"xdg-open", "open", "rundll32"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"), 0o700); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -56,7 +56,7 @@ func TestBrowserNeverGetsTheToken(t *testing.T) {
 	}
 	bin, record := t.TempDir(), filepath.Join(t.TempDir(), "record")
 	script := "#!/bin/sh\n{ echo \"$@\"; /usr/bin/env; /bin/cat \"$1\"; echo; echo END; } >" + record + "\n"
-	if err := os.WriteFile(filepath.Join(bin, "xdg-open"), []byte(script), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(bin, "xdg-open"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", bin)
@@ -121,7 +121,7 @@ func TestWritePrivate(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
 	writeFile(t, path, []byte("before"))
-	if err := os.Chmod(path, 0o644); err != nil { //nolint:gosec // what it must mend
+	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := writePrivate(path, []byte("after")); err != nil {

@@ -64,8 +64,8 @@ func (a *app) openDemo(ctx context.Context, first bool) error {
 	}
 	if !found {
 		// A first start that was broken off has left its directory and nothing else.
-		_, err := os.Stat(d.dir)
-		if !first && (err != nil || config.Revision > 0) {
+		brokenOff := exists(d.dir) && config.Revision == 0
+		if !first && !brokenOff {
 			return nil
 		}
 		if err := a.makeDemo(ctx, d); err != nil {
@@ -84,6 +84,11 @@ func (a *app) openDemo(ctx context.Context, first bool) error {
 	}
 	a.demo = d
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // makeDemo makes a local CA that can sign for this machine alone, and an endpoint that demands a certificate from it.
@@ -235,7 +240,7 @@ func (d *demo) hasClient(ca *termination.LocalCA, now time.Time) bool {
 		return false
 	}
 	for _, name := range []string{d.page.P12, d.page.P12Apple} {
-		if _, err := os.Stat(filepath.Join(d.dir, name)); err != nil {
+		if !exists(filepath.Join(d.dir, name)) {
 			return false
 		}
 	}

@@ -41,7 +41,7 @@ type answer struct {
 func (s *site) ask(service *slow) <-chan answer {
 	got := make(chan answer, 1)
 	go func() {
-		res, err := s.client.Get(fmt.Sprintf("https://one.test:%d/", s.port)) //nolint:noctx // the client has a timeout
+		res, err := s.client.Get(fmt.Sprintf("https://one.test:%d/", s.port)) // the client has a timeout
 		if err != nil {
 			got <- answer{err: err}
 			return

@@ -81,7 +81,7 @@ func signIn(t *testing.T, link string) (*http.Client, int) {
 	if !found {
 		t.Fatalf("link %q", link)
 	}
-	r, err := http.NewRequest(http.MethodPost, base+"/sign-in", strings.NewReader(url.Values{"t": {token}, "who": {"rhea"}}.Encode())) //nolint:noctx // the client has a timeout
+	r, err := http.NewRequest(http.MethodPost, base+"/sign-in", strings.NewReader(url.Values{"t": {token}, "who": {"rhea"}}.Encode())) // the client has a timeout
 	if err != nil {
 		t.Fatal(err)
 	}

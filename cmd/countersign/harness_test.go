@@ -141,7 +141,7 @@ func command(t *testing.T, environment []string, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(self, args...) //nolint:gosec,noctx // our own binary; ended by the test
+	c := exec.Command(self, args...) // our own binary; ended by the test
 	c.Env = append(os.Environ(), runMain+"=1", "HOME="+t.TempDir(), "DISPLAY=", "WAYLAND_DISPLAY=")
 	c.Env = append(c.Env, environment...)
 	return c
@@ -295,7 +295,7 @@ func (a *api) ask(method, path string, body, into any) (int, error) {
 		}
 		reader = bytes.NewReader(text)
 	}
-	r, err := http.NewRequest(method, a.base+path, reader) //nolint:noctx // the client has a timeout
+	r, err := http.NewRequest(method, a.base+path, reader) // the client has a timeout
 	if err != nil {
 		return 0, err
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -10,9 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"go/parser"
-	"go/token"
 )
 
 const module = "countersign"

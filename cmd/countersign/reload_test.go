@@ -74,7 +74,7 @@ func (s *site) write(text string) { writeFile(s.t, s.path, []byte(text)) }
 // answers reports whether the service behind a name answers.
 func (s *site) answers(name string) bool {
 	s.t.Helper()
-	res, err := s.client.Get(fmt.Sprintf("https://%s.test:%d/", name, s.port)) //nolint:noctx // the client has a timeout
+	res, err := s.client.Get(fmt.Sprintf("https://%s.test:%d/", name, s.port)) // the client has a timeout
 	if err != nil {
 		return false
 	}
@@ -114,7 +114,7 @@ func settings(t *testing.T, p *inProcess) string {
 	if status != http.StatusSeeOther {
 		t.Fatalf("sign-in: status %d", status)
 	}
-	res, err := c.Get(p.server.URL() + "/settings") //nolint:noctx // the client has a timeout
+	res, err := c.Get(p.server.URL() + "/settings") // the client has a timeout
 	if err != nil {
 		t.Fatal(err)
 	}

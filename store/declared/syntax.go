@@ -151,16 +151,14 @@ func parseTokens(tokens token.Tokens) (file *ast.File, err error) {
 func (r *reader) syntaxError(err error) {
 	var at place
 	var syntax yaml.Error
-	problem := ""
+	problem := err.Error
 	if errors.As(err, &syntax) {
-		problem = syntax.GetMessage()
+		problem = syntax.GetMessage // the text of the error itself quotes the file at length
 		if t := syntax.GetToken(); t != nil && t.Position != nil {
 			at = place{line: t.Position.Line, column: t.Position.Column}
 		}
-	} else {
-		problem = err.Error()
 	}
-	r.failAt(at, "this is no valid YAML: "+problem, "check indentation, quotes and colons")
+	r.failAt(at, "this is no valid YAML: "+problem(), "check indentation, quotes and colons")
 }
 
 // findAliases notes what each alias stands for: the anchor of that name that comes last before it (YAML 1.2, section

@@ -12,7 +12,8 @@ import (
 
 // text reads a string, with ${ENV} expanded in it. It reports whether it could.
 func (r *reader) text(n ast.Node, into *string) bool {
-	s, ok := "", true
+	var s string
+	ok := true
 	switch v := r.resolve(n).(type) {
 	case nil:
 		return false
@@ -169,7 +170,7 @@ const day = 24 * time.Hour
 func parseDuration(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
-		return time.Duration(n) * day, err //nolint:gosec // 16 bits
+		return time.Duration(n) * day, err
 	}
 	return time.ParseDuration(s)
 }
@@ -208,8 +209,17 @@ func parseSize(s string) (int64, error) {
 		suffix string
 		factor int64
 	}{
-		{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
-		{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}, {"", 1},
+		{"KiB", 1 << 10},
+		{"MiB", 1 << 20},
+		{"GiB", 1 << 30},
+		{"TiB", 1 << 40},
+		{"kB", 1e3},
+		{"KB", 1e3},
+		{"MB", 1e6},
+		{"GB", 1e9},
+		{"TB", 1e12},
+		{"B", 1},
+		{"", 1},
 	}
 	for _, u := range units {
 		digits, ok := strings.CutSuffix(s, u.suffix)
@@ -220,7 +230,7 @@ func parseSize(s string) (int64, error) {
 		if err == nil && v > uint64(math.MaxInt64/u.factor) { //nolint:gosec // factors are positive
 			err = strconv.ErrRange
 		}
-		return int64(v) * u.factor, err //nolint:gosec // 63 bits
+		return int64(v) * u.factor, err
 	}
 	return 0, strconv.ErrSyntax
 }
