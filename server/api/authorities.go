@@ -2,11 +2,10 @@ package api
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/pem"
 	"net/http"
 	"time"
-
-	"crypto/x509"
 
 	"countersign/store"
 	"countersign/termination"
