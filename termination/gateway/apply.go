@@ -33,8 +33,9 @@ func (g *Gateway) Apply(ctx context.Context, config *termination.Config) error {
 	if err != nil {
 		return fmt.Errorf("apply revision %d: %w", config.Revision, err)
 	}
-	next.listening = g.openListeners(ctx, next)
+	opened := g.openListeners(ctx, next)
 	g.publish(next)
+	g.startAccepting(opened) // not before: a client would meet a table without its endpoint
 	g.closeListeners(next)
 	g.workers.Go(func() { g.judgeAgain(next) })
 	return nil
@@ -50,38 +51,53 @@ func (g *Gateway) publish(next *table) {
 	limits := next.config.Limits
 	g.slots.limits.Store(&limits)
 	g.useFront(limits)
-	g.table.Store(next)
+	// First HTTP, then the handshakes: a connection never meets an HTTP side that does not know its endpoint yet.
 	g.proxy.Swap(next.sites)
+	g.table.Store(next)
 }
 
-// openListeners opens what is wanted and not open yet, and returns the error of each address that could not be.
-func (g *Gateway) openListeners(ctx context.Context, next *table) map[netip.AddrPort]error {
-	failed := map[netip.AddrPort]error{}
+// openListeners opens what is wanted and not open yet, and notes the error of each address that could not be.
+func (g *Gateway) openListeners(ctx context.Context, next *table) (opened []*listener) {
+	next.listening = map[netip.AddrPort]error{}
+	wanted := next.sockets()
 	// A listener on all interfaces must go before one on a single interface of the same port can come, and the other
 	// way round; the rest stays open until the new table is in force.
 	for address, l := range g.listeners {
-		if _, wanted := next.routes[address]; !wanted && g.conflicts(address, next) {
+		if !wanted[address] && samePort(address, wanted) {
 			l.close()
 			delete(g.listeners, address)
 		}
 	}
-	for address := range next.routes {
+	for address := range wanted {
 		if _, open := g.listeners[address]; open {
 			continue
 		}
-		l, err := g.listen(ctx, address)
+		l, err := listen(ctx, address)
 		if err != nil {
-			failed[address] = err
-			g.log.Error("cannot listen", "address", address.String(), "error", err)
+			g.cannotListen(next, address, err)
 			continue
 		}
 		g.listeners[address] = l
+		opened = append(opened, l)
 	}
-	return failed
+	return opened
 }
 
-func (g *Gateway) conflicts(address netip.AddrPort, next *table) bool {
-	for other := range next.routes {
+// cannotListen notes the error for every address that depends on the socket. It is logged once, however often it is
+// tried again.
+func (g *Gateway) cannotListen(next *table, address netip.AddrPort, err error) {
+	if known := g.table.Load().listening[address]; known == nil || known.Error() != err.Error() {
+		g.log.Error("cannot listen", "address", address.String(), "error", err)
+	}
+	for a := range next.routes {
+		if a == address || covers(address, a) {
+			next.listening[a] = err
+		}
+	}
+}
+
+func samePort(address netip.AddrPort, wanted map[netip.AddrPort]bool) bool {
+	for other := range wanted {
 		if other != address && other.Port() == address.Port() {
 			return true
 		}
@@ -91,8 +107,9 @@ func (g *Gateway) conflicts(address netip.AddrPort, next *table) bool {
 
 // closeListeners closes what is no longer wanted.
 func (g *Gateway) closeListeners(next *table) {
+	wanted := next.sockets()
 	for address, l := range g.listeners {
-		if _, wanted := next.routes[address]; !wanted {
+		if !wanted[address] {
 			l.close()
 			delete(g.listeners, address)
 		}
@@ -109,14 +126,15 @@ func (g *Gateway) Retry(ctx context.Context) {
 		return
 	}
 	next := *current
-	next.listening = g.openListeners(ctx, &next)
+	opened := g.openListeners(ctx, &next)
 	g.table.Store(&next)
+	g.startAccepting(opened)
 }
 
 // judgeAgain ends the live connections that the table would no longer admit.
 func (g *Gateway) judgeAgain(t *table) {
 	for _, s := range g.live.all() {
-		if g.table.Load() != t {
+		if g.table.Load().config != t.config { // Retry stores the same configuration anew
 			return // a newer table has its own judge
 		}
 		g.judge(t, s)
@@ -128,13 +146,10 @@ func (g *Gateway) judgeAgain(t *table) {
 func (g *Gateway) judge(t *table, s *session) {
 	e := t.byID[s.record.EndpointID]
 	onLoss := s.onLoss
-	switch {
-	case e == nil || e.TerminateAt != s.record.TerminateAt || e.Scheme != s.record.Scheme:
-	case e.TerminateAt == termination.AtUpstream:
-		return
-	case e.problem == "" && e.terminator.Judge(s.presented).In:
-		return
-	default:
+	if e != nil && e.TerminateAt == s.record.TerminateAt && e.Scheme == s.record.Scheme {
+		if t.admits(e, s) {
+			return
+		}
 		onLoss = e.ClientAuth.OnLoss
 	}
 	switch {
@@ -144,4 +159,20 @@ func (g *Gateway) judge(t *table, s *session) {
 	default:
 		s.cut(termination.ClosedByPolicy)
 	}
+}
+
+// admits reports whether an endpoint would let a live connection in today: by its port, name, TLS version and policy.
+func (t *table) admits(e *endpoint, s *session) bool {
+	if e.TerminateAt == termination.AtUpstream {
+		return true
+	}
+	rec := s.record
+	owner, _ := t.routes[e.Address()].Lookup(rec.Hello.ServerName)
+	switch {
+	case e.problem != "", e.Port != rec.Local.Port(), owner != e:
+		return false
+	case rec.Chosen.Version < e.MinVersion, e.MaxVersion != 0 && rec.Chosen.Version > e.MaxVersion:
+		return false
+	}
+	return e.terminator.Judge(s.presented).In
 }

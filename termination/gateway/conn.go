@@ -1,10 +1,11 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
+	"runtime/debug"
 	"time"
 
 	"countersign/termination"
@@ -16,43 +17,36 @@ const lingerBytes = 64 << 10
 
 // serve is the story of one connection, from accept to the hand-over to HTTP or to the end of the splice.
 func (g *Gateway) serve(l *listener, raw *net.TCPConn, accepted time.Time, slot *slot) {
-	rec := g.newRecord(l, raw, accepted)
-	owned := true // raw and slot are ours to close and release
-	defer func() {
-		if p := recover(); p != nil {
-			// A hostile certificate must not end the process; the connection is closed and nobody gets in.
-			g.log.Error("panic in a connection", "handshake", rec.ID, "panic", p)
-		}
-		if owned {
-			_ = raw.Close()
-			slot.release()
-		}
-	}()
-
 	t := g.table.Load()
-	rec.Revision = t.config.Revision
-	_ = raw.SetDeadline(accepted.Add(t.config.Limits.HandshakeTimeout)) // fails only on a closed connection, and then so does the read
+	rec := g.newRecord(t, raw, accepted)
+	// Sockets keep real time, whatever clock the gateway has.
+	c := &client{gateway: g, table: t, listener: l, raw: raw, slot: slot, record: rec, deadline: time.Now().Add(t.config.Limits.HandshakeTimeout)}
+	// Close finds live connections by themselves; those that are on their way in, or on their way out, it ends here.
+	forget := context.AfterFunc(g.stopped, func() { _ = raw.Close() })
+	defer forget()
+	defer c.leave()
+	_ = raw.SetDeadline(c.deadline) // fails only on a closed connection, and then so does the read
 
 	hello, seen, err := wire.ReadClientHello(raw, t.config.Limits.ClientHello)
 	rec.Stages.Hello = g.now().Sub(accepted)
 	if err != nil {
-		g.refuseHello(raw, rec, err)
+		c.refuseHello(err)
 		return
 	}
 	rec.Hello = offered(hello)
 
-	e := t.route(l.address, hello.ServerName)
+	e := t.route(l.address, rec.Local, hello.ServerName)
 	if e == nil {
-		g.refuseName(raw, rec)
+		c.refuseName()
 		return
 	}
 	rec.EndpointID, rec.Endpoint, rec.Scheme, rec.TerminateAt = e.ID, e.Name, e.Scheme, e.TerminateAt
-	c := &client{gateway: g, table: t, endpoint: e, listener: l, raw: raw, slot: slot, record: rec, hello: seen}
+	c.endpoint, c.hello = e, seen
 	if e.TerminateAt == termination.AtUpstream {
 		c.passThrough()
 		return
 	}
-	owned = !c.terminate()
+	c.terminate()
 }
 
 // client is a connection on its way in.
@@ -65,29 +59,49 @@ type client struct {
 	slot     *slot
 	record   *termination.Handshake
 	hello    []byte // the bytes in which the ClientHello was found
+	deadline time.Time
+
+	session   *session // once it was let in
+	published bool     // the record is out, and no longer ours to change
+	handed    bool     // raw and slot belong to the session, and with it to HTTP
 }
 
-func (g *Gateway) newRecord(l *listener, raw net.Conn, accepted time.Time) *termination.Handshake {
-	t := g.table.Load()
+// leave is deferred: it ends what is still ours. A hostile certificate must not end the process: a connection on which
+// something panics is closed, nobody gets in, and it is recorded like any other.
+func (c *client) leave() {
+	if p := recover(); p != nil {
+		c.gateway.log.Error("panic in a connection", "handshake", c.record.ID, "panic", p, "stack", string(debug.Stack()))
+		c.afterPanic()
+	}
+	if !c.handed {
+		_ = c.raw.Close()
+		c.slot.release()
+	}
+}
+
+func (c *client) afterPanic() {
+	if !c.published {
+		c.record.Verdict = termination.Verdict{Outcome: termination.OutcomeRefused, Reason: termination.ReasonPolicyUnreadable, Beat: termination.BeatAgreement}
+		c.record.Error = "the gateway failed while it looked at this connection; its log says where"
+		c.publish()
+	}
+	if c.handed {
+		_ = c.session.conn.Close()
+	} else if c.session != nil {
+		c.gateway.finish(c.session, termination.ConnectionEnd{})
+	}
+}
+
+func (g *Gateway) newRecord(t *table, raw net.Conn, accepted time.Time) *termination.Handshake {
 	return &termination.Handshake{
-		ID:     termination.NewID(termination.PrefixHandshake, accepted),
-		Node:   t.config.Node,
-		Time:   accepted,
-		Stages: termination.Stages{Reply: -1, Wait: -1, Check: -1},
-		Peer:   addrPort(raw.RemoteAddr()),
-		Local:  addrPort(raw.LocalAddr()),
+		ID:       termination.NewID(termination.PrefixHandshake, accepted),
+		Node:     t.config.Node,
+		Revision: t.config.Revision,
+		Time:     accepted,
+		Stages:   termination.Stages{Reply: -1, Wait: -1, Check: -1},
+		Peer:     addrPort(raw.RemoteAddr()),
+		Local:    addrPort(raw.LocalAddr()),
 	}
-}
-
-// route finds the endpoint of a server name as the client sent it: exact, wildcard, fallback, or none. A name that is
-// no name is treated as unknown, never as missing.
-func (t *table) route(address netip.AddrPort, serverName string) *endpoint {
-	names := t.routes[address]
-	if names == nil {
-		return nil
-	}
-	e, _ := names.Lookup(serverName)
-	return e
 }
 
 // publishRecord completes and publishes a record. From here on it is immutable.
@@ -96,34 +110,40 @@ func (g *Gateway) publishRecord(rec *termination.Handshake) {
 	g.hub.Publish(rec)
 }
 
+// publish is publishRecord, once, for this connection's record.
+func (c *client) publish() {
+	c.published = true
+	c.gateway.publishRecord(c.record)
+}
+
 // refuse sends what is left to say to a client that stays outside, explains, records, and then waits until the client
 // has had the time to read: closing at once would reset the connection under data that is still coming, and the alert
 // would be lost.
-func (g *Gateway) refuse(raw *net.TCPConn, rec *termination.Handshake, last []byte) {
+func (c *client) refuse(last []byte) {
 	if len(last) > 0 {
-		_, _ = raw.Write(last) // it is refused either way
+		_, _ = c.raw.Write(last) // it is refused either way
 	}
-	_ = raw.CloseWrite()
-	rec.Duration = g.now().Sub(rec.Time)
-	g.explain(rec)
-	g.hub.Publish(rec)
-	g.linger(raw, g.table.Load().config.Limits.RefusalLinger)
+	_ = c.raw.CloseWrite()
+	took := c.gateway.now().Sub(c.record.Time) // the search for the cause is not the client's time
+	c.gateway.explain(c.record)
+	c.record.Duration, c.published = took, true
+	c.gateway.hub.Publish(c.record)
+	linger(c.raw, c.table.config.Limits.RefusalLinger)
 }
 
 // explain finds the cause of a refusal, off the path of the client, which has its alert by now.
 func (g *Gateway) explain(rec *termination.Handshake) { g.table.Load().search.Explain(rec, g.now()) }
 
-func (g *Gateway) linger(raw *net.TCPConn, patience time.Duration) {
+func linger(raw *net.TCPConn, patience time.Duration) {
 	_ = raw.SetReadDeadline(time.Now().Add(patience))
 	_, _ = io.CopyN(io.Discard, raw, lingerBytes) // whatever it says, it is refused
 }
 
 // turnAway refuses a connection above a limit. It costs no goroutine, no reading and no search.
-func (g *Gateway) turnAway(l *listener, raw *net.TCPConn, accepted time.Time, limit Limit) {
-	rec := g.newRecord(l, raw, accepted)
+func (g *Gateway) turnAway(raw *net.TCPConn, accepted time.Time, limit Limit) {
+	rec := g.newRecord(g.table.Load(), raw, accepted)
 	_ = raw.SetLinger(0) // no state is kept for a client that is one too many
 	_ = raw.Close()
-	rec.Revision = g.table.Load().config.Revision
 	rec.Verdict = termination.Verdict{
 		Outcome: termination.OutcomeRefused, Reason: termination.ReasonOverloaded, Beat: termination.BeatHello,
 		Explanation: termination.Explanation{

@@ -14,28 +14,28 @@ import (
 // upstreamDialTimeout bounds how long a verified client waits for the service behind.
 const upstreamDialTimeout = 5 * time.Second
 
-// terminate ends TLS here. It reports whether the connection now belongs to HTTP, which closes it and releases its slot
-// through the session's end.
-func (c *client) terminate() bool {
+// terminate ends TLS here. A connection of an https endpoint belongs to HTTP afterwards, which closes it and releases
+// its slot through the session's end.
+func (c *client) terminate() {
 	g, rec := c.gateway, c.record
 	rec.Mode = c.endpoint.ClientAuth.Mode
 	if c.endpoint.problem != "" {
 		c.refuseUnreadable()
-		return false
+		return
 	}
 	rec.PolicyHash = c.endpoint.policy.Hash()
 	conn := terminate.NewConn(c.raw, c.hello, g.now)
 	c.hello = nil
 	result := c.endpoint.terminator.Handshake(conn, rec)
 	if result.Conn == nil {
-		g.refuse(c.raw, rec, nil)
-		return false
+		c.refuse(nil)
+		return
 	}
 	if result.Conn.ConnectionState().ServerName != rec.Hello.ServerName {
 		// The endpoint was found by one name and TLS agreed on another: fail closed.
 		rec.Verdict = termination.Verdict{Outcome: termination.OutcomeRefused, Reason: termination.ReasonHelloBroken, Beat: termination.BeatAgreement}
-		g.refuse(c.raw, rec, nil)
-		return false
+		c.refuse(nil)
+		return
 	}
 	c.slot.established()
 	_ = c.raw.SetDeadline(time.Time{}) // fails only on a closed connection
@@ -43,21 +43,21 @@ func (c *client) terminate() bool {
 		record: rec, slot: c.slot, raw: c.raw, conn: conn,
 		presented: rec.Presented, onLoss: c.endpoint.ClientAuth.OnLoss,
 	}
-	g.live.add(s)
+	c.session = s
 	if c.endpoint.Scheme == termination.SchemeHTTPS {
 		c.handToHTTP(s, result)
-		return true
+		return
 	}
-	g.publishRecord(rec)
+	g.live.add(s)
+	c.publish()
 	c.judgeLate(s)
 	c.spliceTLS(s, result.Conn)
-	return false
 }
 
 // judgeLate judges a connection that finished its handshake while the configuration changed: the judge of that change
 // may have looked before this connection was among the live ones.
 func (c *client) judgeLate(s *session) {
-	if t := c.gateway.table.Load(); t != c.table {
+	if t := c.gateway.table.Load(); t.config != c.table.config {
 		c.gateway.judge(t, s)
 	}
 }
@@ -67,7 +67,7 @@ func (c *client) refuseUnreadable() {
 	rec := c.record
 	rec.Verdict = termination.Verdict{Outcome: termination.OutcomeRefused, Reason: termination.ReasonPolicyUnreadable, Beat: termination.BeatAgreement}
 	rec.Error = c.endpoint.problem
-	c.gateway.refuseWithAlert(c.raw, rec, alertInternalError)
+	c.refuseWithAlert(alertInternalError)
 }
 
 // spliceTLS carries the bytes inside TLS to the upstream of a tls endpoint.
@@ -78,10 +78,14 @@ func (c *client) spliceTLS(s *session, front *tls.Conn) {
 	end.Upstream = &result
 	if err != nil {
 		end.Reason, end.Detail = termination.ReasonUpstreamDown, result.Error
+		if g.stopped.Err() != nil {
+			end.Reason = termination.ReasonShutdown
+		}
 		s.endedBy(termination.ClosedByGateway)
 		_ = front.Close() // with close_notify, so that the client does not take it for an attack
 	} else {
-		passed := splice(front, upstream, c.table.config.Limits.IdleTimeout, g.now)
+		s.reach(upstream)
+		passed := splice(front, upstream, c.table.config.Limits.IdleTimeout)
 		s.endedBy(passed.first)
 		_ = front.Close()
 		_ = upstream.Close()
@@ -89,8 +93,11 @@ func (c *client) spliceTLS(s *session, front *tls.Conn) {
 	g.finish(s, end)
 }
 
-// finish completes the record of a connection that has ended.
+// finish completes the record of a connection that has ended, once.
 func (g *Gateway) finish(s *session, end termination.ConnectionEnd) {
+	if s.over.Swap(true) {
+		return
+	}
 	g.live.remove(s)
 	end.ID, end.Time = s.record.ID, g.now()
 	if s.conn != nil { // where TLS ended here, all bytes count, those of TLS too

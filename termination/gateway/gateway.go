@@ -45,6 +45,7 @@ type Gateway struct {
 	fronts    []*front   // all that may still have connections
 	listeners map[netip.AddrPort]*listener
 	closed    bool
+	ended     chan struct{} // closed when Close has ended everything
 
 	conns   sync.WaitGroup // goroutines of connections
 	workers sync.WaitGroup // goroutines of the gateway itself
@@ -57,7 +58,7 @@ var ErrClosed = errors.New("the gateway is closed")
 
 // New returns a gateway that serves nothing until Apply.
 func New(o Options) *Gateway {
-	g := &Gateway{hub: o.Hub, log: o.Log, now: o.Now, dial: o.Dial, listeners: map[netip.AddrPort]*listener{}}
+	g := &Gateway{hub: o.Hub, log: o.Log, now: o.Now, dial: o.Dial, listeners: map[netip.AddrPort]*listener{}, ended: make(chan struct{})}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -84,8 +85,19 @@ func (g *Gateway) Close(ctx context.Context) error {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
-		return nil
+		select {
+		case <-g.ended:
+			return nil
+		default:
+		}
+		select {
+		case <-g.ended:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the gateway to close: %w", context.Cause(ctx))
+		}
 	}
+	defer close(g.ended)
 	g.closed = true
 	for _, l := range g.listeners {
 		l.close()

@@ -49,16 +49,19 @@ const plainHTTPAnswer = "HTTP/1.1 400 Bad Request\r\n" +
 const plainHTTPBody = "This port speaks TLS, and the request came as plain HTTP.\nUse https:// instead of http:// here.\n"
 
 // refuseHello ends a connection on which no ClientHello could be read.
-func (g *Gateway) refuseHello(raw *net.TCPConn, rec *termination.Handshake, err error) {
+func (c *client) refuseHello(err error) {
+	rec := c.record
 	rec.Error = err.Error()
 	rec.Verdict = termination.Verdict{Outcome: termination.OutcomeBrokenOff, Reason: termination.ReasonHelloBroken, Beat: termination.BeatHello}
 	var last []byte
 	var flaw *wire.HelloError
 	if !errors.As(err, &flaw) {
-		g.refuse(raw, rec, nil)
+		c.refuse(nil)
 		return
 	}
 	switch {
+	case errors.Is(err, net.ErrClosed): // by Close
+		rec.Verdict.Reason = termination.ReasonShutdown
 	case errors.Is(err, wire.ErrNoBytes):
 		rec.Verdict.Reason = termination.ReasonSilent
 	case errors.Is(err, wire.ErrNotTLS):
@@ -83,21 +86,22 @@ func (g *Gateway) refuseHello(raw *net.TCPConn, rec *termination.Handshake, err 
 		last = alert[:]
 		rec.Alert = &termination.Alert{Number: flaw.Alert, Name: wire.AlertName(flaw.Alert), Sent: true}
 	}
-	g.refuse(raw, rec, last)
+	c.refuse(last)
 }
 
 // refuseName ends a connection whose server name leads nowhere. There is no fall through to another endpoint.
-func (g *Gateway) refuseName(raw *net.TCPConn, rec *termination.Handshake) {
+func (c *client) refuseName() {
+	rec := c.record
 	rec.Verdict = termination.Verdict{Outcome: termination.OutcomeRefused, Reason: termination.ReasonNameUnknown, Beat: termination.BeatAgreement}
 	if strings.TrimSpace(rec.Hello.ServerName) == "" {
 		rec.Verdict.Reason = termination.ReasonNameMissing
 	}
-	g.refuseWithAlert(raw, rec, alertUnrecognizedName)
+	c.refuseWithAlert(alertUnrecognizedName)
 }
 
 // refuseWithAlert refuses a client to which no ServerHello has been sent, so that the alert goes out as it is.
-func (g *Gateway) refuseWithAlert(raw *net.TCPConn, rec *termination.Handshake, number uint8) {
-	rec.Alert = &termination.Alert{Number: number, Name: wire.AlertName(number), Sent: true}
+func (c *client) refuseWithAlert(number uint8) {
+	c.record.Alert = &termination.Alert{Number: number, Name: wire.AlertName(number), Sent: true}
 	alert := wire.AlertRecord(number)
-	g.refuse(raw, rec, alert[:])
+	c.refuse(alert[:])
 }

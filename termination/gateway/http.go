@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -23,6 +24,12 @@ type front struct {
 func (g *Gateway) useFront(limits termination.Limits) {
 	if f := g.front.Load(); f != nil && sameHTTPLimits(f.limits, limits) {
 		return
+	}
+	for _, f := range g.fronts { // limits that come back find their server again
+		if sameHTTPLimits(f.limits, limits) {
+			g.front.Store(f)
+			return
+		}
 	}
 	f := &front{limits: limits, ready: newReadyConns()}
 	f.server = proxy.NewServer(g.proxy, proxy.ServerOptions{
@@ -49,7 +56,7 @@ func (c *client) handToHTTP(s *session, result terminate.Result) {
 	g := c.gateway
 	s.http = proxy.NewConn(proxy.ConnOptions{
 		Handshake: s.record,
-		Listen:    c.listener.address,
+		Listen:    c.endpoint.Address(),
 		Visit:     c.endpoint.countVisit(s.record),
 		Note:      s.note,
 		Close:     func() { s.cut(termination.ClosedByPolicy) },
@@ -57,16 +64,25 @@ func (c *client) handToHTTP(s *session, result terminate.Result) {
 	s.conn.Value = s
 	g.conns.Add(1)
 	s.conn.OnClose(func() {
-		if s.conn.PeerClosed() {
+		if s.conn.PeerClosed() || saidGoodbye(result.Conn) {
 			s.endedBy(termination.ClosedByClient)
 		}
 		g.finish(s, s.noted(s.http.Requests()))
 		s.slot.release()
 		g.conns.Done()
 	})
-	g.publishRecord(s.record)
+	c.handed = true
+	g.live.add(s)
+	c.publish()
 	c.judgeLate(s)
 	g.front.Load().ready.offer(result.Conn)
+}
+
+// saidGoodbye reports whether the client's close_notify was read on a connection that is closed below TLS: only
+// crypto/tls has seen it, and says so as long as it is asked.
+func saidGoodbye(c *tls.Conn) bool {
+	_, err := c.Read(make([]byte, 1))
+	return err == io.EOF //nolint:errorlint // as crypto/tls returns it
 }
 
 // countVisit counts the clients that were verified at an endpoint; others are not counted.

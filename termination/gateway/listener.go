@@ -17,26 +17,37 @@ const (
 type listener struct {
 	address netip.AddrPort // as configured
 	socket  *net.TCPListener
+	closing chan struct{}
 	done    chan struct{}
 }
 
-// listen opens an address and starts accepting on it.
-func (g *Gateway) listen(ctx context.Context, address netip.AddrPort) (*listener, error) {
+// listen opens an address. Clients wait until startAccepting. 0.0.0.0 means all of IPv4 and no more; net.Listen would
+// open IPv6 to everyone too.
+func listen(ctx context.Context, address netip.AddrPort) (*listener, error) {
+	network := "tcp"
+	if address.Addr().Is4() {
+		network = "tcp4"
+	}
 	var config net.ListenConfig
-	socket, err := config.Listen(ctx, "tcp", address.String())
+	socket, err := config.Listen(ctx, network, address.String())
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{address: address, socket: socket.(*net.TCPListener), done: make(chan struct{})}
-	g.workers.Go(func() {
-		defer close(l.done)
-		g.accept(l)
-	})
-	return l, nil
+	return &listener{address: address, socket: socket.(*net.TCPListener), closing: make(chan struct{}), done: make(chan struct{})}, nil
+}
+
+func (g *Gateway) startAccepting(opened []*listener) {
+	for _, l := range opened {
+		g.workers.Go(func() {
+			defer close(l.done)
+			g.accept(l)
+		})
+	}
 }
 
 // close stops accepting; connections that were accepted go on.
 func (l *listener) close() {
+	close(l.closing)
 	_ = l.socket.Close() // accepting ends either way
 	<-l.done
 }
@@ -58,7 +69,7 @@ func (g *Gateway) accept(l *listener) {
 		g.log.Warn("accept failed, waiting", "listener", l.address.String(), "wait", backoff, "error", err)
 		select {
 		case <-time.After(backoff):
-		case <-g.stopped.Done():
+		case <-l.closing:
 			return
 		}
 	}
@@ -69,7 +80,7 @@ func (g *Gateway) admit(l *listener, conn *net.TCPConn) {
 	accepted := g.now()
 	slot, limit := g.slots.take(addrPort(conn.RemoteAddr()).Addr())
 	if slot == nil {
-		g.turnAway(l, conn, accepted, limit)
+		g.turnAway(conn, accepted, limit)
 		return
 	}
 	g.conns.Go(func() { g.serve(l, conn, accepted, slot) })

@@ -1,6 +1,9 @@
 package gateway
 
 import (
+	"errors"
+	"net"
+	"os"
 	"time"
 
 	"countersign/termination"
@@ -18,11 +21,16 @@ func (c *client) passThrough() {
 	rec.Upstream = &result
 	if err != nil {
 		rec.Verdict = termination.Verdict{Outcome: termination.OutcomeRefused, Reason: termination.ReasonUpstreamDown, Beat: termination.BeatAgreement}
+		if g.stopped.Err() != nil {
+			rec.Verdict.Outcome, rec.Verdict.Reason = termination.OutcomeBrokenOff, termination.ReasonShutdown
+		}
 		rec.Error = result.Error
-		g.refuseWithAlert(c.raw, rec, alertInternalError)
+		c.refuseWithAlert(alertInternalError)
 		return
 	}
 	s := &session{record: rec, slot: c.slot, raw: c.raw, onLoss: c.endpoint.ClientAuth.OnLoss}
+	s.reach(upstream)
+	c.session = s
 	g.live.add(s)
 	passed := c.spliceWatching(s, upstream)
 	_ = upstream.Close()
@@ -34,27 +42,30 @@ func (c *client) passThrough() {
 }
 
 // spliceWatching is [splice] with a look at the server's first flight. The record is published as soon as the choice is
-// known, or when nothing more can be learned.
+// known, or when nothing more can be learned. Until then the handshake's deadline holds: for what the upstream is to
+// take, for its answer, and for the client to take that.
 func (c *client) spliceWatching(s *session, upstream end) spliced {
-	g := c.gateway
-	splicing := newSplicing(c.table.config.Limits.IdleTimeout, g.now)
+	splicing := newSplicing(c.raw, upstream, c.table.config.Limits.IdleTimeout)
+	defer splicing.stop()
+	_ = upstream.SetDeadline(c.deadline)
 	if _, err := upstream.Write(c.hello); err != nil {
-		c.observed(s, nil, err)
-		return spliced{first: termination.ClosedByUpstream}
+		splicing.ended(termination.ClosedByUpstream)
+		c.observed(s, splicing, nil, err)
+		return spliced{first: *splicing.first.Load()}
 	}
-	_ = c.raw.SetDeadline(time.Time{}) // from here on the upstream's deadline bounds the handshake
+	_ = upstream.SetWriteDeadline(time.Time{})
 	var inbound int64
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		inbound = splicing.carry(upstream, c.raw, termination.ClosedByClient)
+		inbound = splicing.carry(upstream, c.raw)
 	}()
-	outbound, err := c.watchServer(s, upstream)
+	outbound, err := c.watchServer(s, splicing)
 	if err == nil {
-		_ = upstream.SetDeadline(time.Time{})
-		outbound += splicing.carry(c.raw, upstream, termination.ClosedByUpstream)
+		_ = upstream.SetReadDeadline(time.Time{})
+		_ = c.raw.SetWriteDeadline(time.Time{})
+		outbound += splicing.carry(c.raw, upstream)
 	} else {
-		splicing.ended(termination.ClosedByUpstream)
 		_ = upstream.Close()
 		_ = c.raw.CloseWrite()
 		c.waitForEnd(done)
@@ -75,49 +86,83 @@ func (c *client) waitForEnd(done <-chan struct{}) {
 }
 
 // watchServer forwards the server's first bytes and reads what can be seen of its choice.
-func (c *client) watchServer(s *session, upstream end) (int64, error) {
+func (c *client) watchServer(s *session, splicing *splicing) (int64, error) {
 	g, rec := c.gateway, c.record
 	began := g.now()
-	_ = upstream.SetReadDeadline(rec.Time.Add(c.table.config.Limits.HandshakeTimeout))
 	var watch wire.ServerObserver
 	buf := make([]byte, observeBuffer)
 	var total int64
 	for {
-		n, err := upstream.Read(buf)
+		n, err := splicing.upstream.Read(buf)
 		more := true
 		if n > 0 {
+			splicing.moved()
 			if total == 0 {
 				rec.Stages.Reply = g.now().Sub(began)
 			}
 			more = watch.Feed(buf[:n])
 			if _, werr := c.raw.Write(buf[:n]); werr != nil {
 				err = werr
+				splicing.ended(termination.ClosedByClient)
 			}
 			total += int64(n)
 		}
 		if err != nil || !more {
-			c.observed(s, &watch, err)
+			if err != nil {
+				splicing.ended(whoEndedWatch(err))
+			}
+			c.observed(s, splicing, &watch, err)
 			return total, err
 		}
 	}
 }
 
+func whoEndedWatch(err error) termination.ClosedBy {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+		return termination.ClosedByGateway
+	}
+	return termination.ClosedByUpstream
+}
+
 // observed publishes the record with what was seen from outside.
-func (c *client) observed(s *session, watch *wire.ServerObserver, err error) {
-	g, rec := c.gateway, c.record
+func (c *client) observed(s *session, splicing *splicing, watch *wire.ServerObserver, err error) {
+	rec := c.record
 	c.slot.established()
 	rec.Verdict = termination.Verdict{Outcome: termination.OutcomePassed, Beat: termination.BeatHello}
 	if watch != nil {
 		c.noteServer(watch)
 	}
-	if rec.Chosen == nil && rec.Alert == nil && err != nil {
-		rec.Verdict = termination.Verdict{Outcome: termination.OutcomeBrokenOff, Reason: termination.ReasonUpstreamDown, Beat: termination.BeatAgreement}
-		rec.Error = err.Error()
-		rec.Upstream.Error = "the upstream closed before it answered: " + err.Error()
-		g.explain(rec)
+	if err != nil {
+		c.observedEnd(*splicing.first.Load(), err)
 	}
-	g.publishRecord(rec)
+	c.publish()
 	c.judgeLate(s)
+}
+
+// observedEnd says why a connection ended before the server's choice was known, or at the deadline.
+func (c *client) observedEnd(first termination.ClosedBy, err error) {
+	rec, late := c.record, errors.Is(err, os.ErrDeadlineExceeded)
+	answered := rec.Chosen != nil || rec.Alert != nil
+	if answered && !late {
+		return
+	}
+	rec.Error = err.Error()
+	rec.Verdict = termination.Verdict{Outcome: termination.OutcomeBrokenOff, Beat: termination.BeatAgreement}
+	switch {
+	case c.gateway.stopped.Err() != nil:
+		rec.Verdict.Reason = termination.ReasonShutdown
+	case answered: // so the client has stopped
+		rec.Verdict.Reason = termination.ReasonTimeout
+	case first == termination.ClosedByClient:
+		rec.Verdict.Reason = termination.ReasonClientLeft
+	case late:
+		rec.Verdict.Reason = termination.ReasonUpstreamDown
+		rec.Upstream.Error = "the upstream did not answer within the handshake timeout: " + err.Error()
+	default:
+		rec.Verdict.Reason = termination.ReasonUpstreamDown
+		rec.Upstream.Error = "the upstream closed before it answered: " + err.Error()
+	}
+	c.gateway.explain(rec)
 }
 
 // noteServer records the choice of the server, or its alert.

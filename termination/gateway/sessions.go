@@ -22,8 +22,12 @@ type session struct {
 	onLoss    termination.OnLoss
 	closedBy  atomic.Pointer[termination.ClosedBy]
 
-	mu    sync.Mutex
-	after termination.ConnectionEnd // what HTTP noted so far
+	over atomic.Bool // its end was published
+
+	mu       sync.Mutex
+	after    termination.ConnectionEnd // what HTTP noted so far
+	upstream net.Conn                  // of raw bytes
+	isCut    bool
 }
 
 // endedBy notes who ends the connection; the first who says so is right.
@@ -32,7 +36,25 @@ func (s *session) endedBy(who termination.ClosedBy) { s.closedBy.CompareAndSwap(
 // cut ends the connection at once.
 func (s *session) cut(who termination.ClosedBy) {
 	s.endedBy(who)
+	s.mu.Lock()
+	s.isCut = true
+	upstream := s.upstream
+	s.mu.Unlock()
 	_ = s.raw.Close() // there is nobody to tell
+	if upstream != nil {
+		abandon(upstream) // one that does not read would hold the connection
+	}
+}
+
+// reach notes the upstream, which ends with the session.
+func (s *session) reach(upstream net.Conn) {
+	s.mu.Lock()
+	s.upstream = upstream
+	isCut := s.isCut
+	s.mu.Unlock()
+	if isCut {
+		abandon(upstream)
+	}
 }
 
 // sessions are all live connections.

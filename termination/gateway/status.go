@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"crypto/x509"
+	"errors"
+	"syscall"
 
 	"countersign/termination"
 )
@@ -74,9 +76,21 @@ func (t *table) status(e *termination.Endpoint, connections int) EndpointStatus 
 	}
 	if err := t.listening[e.Address()]; err != nil {
 		s.State = StateFailed
-		s.Problem = "cannot listen on " + e.Address().String() + ": " + err.Error() + "; stop the program that uses the port, or choose another one"
+		s.Problem = "cannot listen on " + e.Address().String() + ": " + err.Error() + "; " + listenAdvice(err)
 	}
 	return s
+}
+
+// listenAdvice says what to do about an address that cannot be opened.
+func listenAdvice(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "no interface of this machine has that address; correct listen"
+	case errors.Is(err, syscall.EACCES):
+		return "the system does not let this user open it; choose a port above 1023, or allow it (setcap cap_net_bind_service=+ep on the program)"
+	default:
+		return "stop the program that uses the port, or choose another one"
+	}
 }
 
 // Config is the configuration in force. It must not be changed.

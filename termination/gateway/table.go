@@ -77,6 +77,51 @@ func (g *Gateway) compile(config *termination.Config, before *table) (*table, er
 	return t, nil
 }
 
+// route finds the endpoint of a server name as the client sent it: exact, wildcard, fallback, or none. A name that is
+// no name is treated as unknown, never as missing. A client that came to a listener on all interfaces also reaches the
+// endpoints of the interface that it came by; of two that match alike, the one of the interface answers.
+func (t *table) route(listener, local netip.AddrPort, serverName string) *endpoint {
+	var found *endpoint
+	best := proxy.MatchNone
+	for _, address := range [...]netip.AddrPort{
+		local, listener,
+		netip.AddrPortFrom(netip.IPv4Unspecified(), listener.Port()), netip.AddrPortFrom(netip.IPv6Unspecified(), listener.Port()),
+	} {
+		names := t.routes[address]
+		if names == nil || address != local && !covers(address, local) && address != listener {
+			continue
+		}
+		e, match := names.Lookup(serverName)
+		if match != proxy.MatchNone && (best == proxy.MatchNone || match < best) { // exact is the least
+			found, best = e, match
+		}
+	}
+	return found
+}
+
+// covers reports whether a listener on all interfaces takes the connections of another address too. That of IPv6 takes
+// IPv4 as well.
+func covers(all, address netip.AddrPort) bool {
+	return all != address && all.Port() == address.Port() && all.Addr().IsUnspecified() &&
+		(all.Addr().Is6() || address.Addr().Is4())
+}
+
+// sockets are the addresses to listen on: those of the endpoints, without the ones that another covers, since no
+// system lets both be opened.
+func (t *table) sockets() map[netip.AddrPort]bool {
+	out := map[netip.AddrPort]bool{}
+	for address := range t.routes {
+		covered := false
+		for other := range t.routes {
+			covered = covered || covers(other, address)
+		}
+		if !covered {
+			out[address] = true
+		}
+	}
+	return out
+}
+
 // add enters an endpoint under all its names, or as the fallback of its address.
 func (t *table) add(e *endpoint) error {
 	t.byID[e.ID] = e
