@@ -38,6 +38,13 @@ func (t *Terminator) Handshake(conn *Conn, rec *termination.Handshake) Result {
 	}
 	rec.Presented = state.PeerCertificates
 	judgement := t.Judge(state.PeerCertificates)
+	if !judgement.In {
+		// VerifyConnection said yes a moment ago; since then a certificate has ended. The client has its Finished, so
+		// that there is no alert any more.
+		t.fail(conn, rec, state, &Refusal{Judgement: judgement, Presented: state.PeerCertificates})
+		rec.Alert = nil
+		return Result{Judgement: judgement}
+	}
 	succeed(rec, judgement)
 	return Result{Conn: tlsConn, Judgement: judgement}
 }
