@@ -122,7 +122,7 @@ func (v *validation) certificates() {
 			v.add("certificate", c.Name, "cert_file", "certificate or key is missing", "give both cert_file and key_file")
 			continue
 		}
-		if k, ok := c.Key.Public().(interface{ Equal(x any) bool }); ok && !k.Equal(c.Leaf().PublicKey) {
+		if !samePublicKey(c.Key.Public(), c.Leaf().PublicKey) {
 			v.add("certificate", c.Name, "key_file", "the key does not belong to the certificate", "give the key that the certificate was made for")
 		}
 	}
