@@ -313,13 +313,15 @@ func (d *demo) renew(ctx context.Context, a *app) {
 	}
 	config := a.gateway.Config()
 	err := errors.New("its local CA is gone")
+	fresh := *d // the dashboard reads the page meanwhile
 	if d.localCA(config) != nil {
-		err = a.provideFiles(ctx, d, config, now)
+		err = a.provideFiles(ctx, &fresh, config, now)
 	}
 	if err != nil {
 		a.log.Warn("the demo's client certificate has ended and is not renewed", "error", err)
-		d.leaf = nil // said once
+		fresh.leaf = nil // said once
 	}
+	d.leaf = fresh.leaf
 }
 
 // moveDemo gives the demo's endpoint another port when its own is taken, as long as nobody configured it.
@@ -354,6 +356,7 @@ func (a *app) moveDemo(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("move the demo to another port: %w", err)
 		}
+		a.log.Info("the demo's port was taken", "port", a.demo.record.Port, "now", port)
 		a.demo.record = record
 		a.demo.describe(config)
 	}

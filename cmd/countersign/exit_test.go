@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/spf13/pflag"
 	_ "modernc.org/sqlite"
 )
 
@@ -87,6 +88,23 @@ func TestHelpNamesTheExitCodes(t *testing.T) {
 		if !strings.Contains(string(doc), line) {
 			t.Errorf("docs/configuration.md lacks %q", line)
 		}
+	}
+}
+
+func TestFlagsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	(&program{}).serveCommand().Flags().VisitAll(func(f *pflag.Flag) {
+		n++
+		if !strings.Contains(string(doc), "| `--"+f.Name) {
+			t.Errorf("docs/configuration.md does not name --%s", f.Name)
+		}
+	})
+	if n < 5 {
+		t.Errorf("serve has %d flags", n)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,6 +62,13 @@ func (f *file) apply(ctx context.Context) error {
 	})
 	if err != nil {
 		return d.Locate(err)
+	}
+	for _, w := range d.Warnings {
+		level := slog.LevelInfo
+		if w.Strong {
+			level = slog.LevelWarn
+		}
+		f.app.log.Log(ctx, level, "about the configuration file", "file", w.File, "line", w.Line, "note", w.Problem)
 	}
 	f.app.log.Info("the configuration file is in force", "file", f.path, "revision", config.Revision)
 	return nil

@@ -260,6 +260,19 @@ func TestBadReloadKeepsServing(t *testing.T) {
 	p.end()
 }
 
+// What is applied, and worth a look all the same, is in the log with its place.
+func TestWarningsOfTheFile(t *testing.T) {
+	s := newSite(t)
+	writeFile(t, filepath.Join(s.dir, "ca.pem"), append(s.ca.PEM(), tlstest.NewCA(tlstest.CN("Old CA"), tlstest.Expired()).PEM()...))
+	s.write(s.config("one"))
+	p := s.start(dataDir(t))
+	s.expect(map[string]bool{"one": true})
+	if log := p.log.String(); !strings.Contains(log, "level=WARN msg=\"about the configuration file\" file="+s.path+" line=1") || !strings.Contains(log, "Old CA") {
+		t.Errorf("logged:\n%s", log)
+	}
+	p.end()
+}
+
 // What the file says and the dashboard has are kept apart.
 func TestFileAndDashboard(t *testing.T) {
 	s := newSite(t)

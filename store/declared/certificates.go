@@ -97,19 +97,34 @@ func (r *reader) planned(source *namedFile, anchors termination.AnchorPolicy) []
 		r.fail(source.node, source.where(0)+err.Error(), "give PEM or DER certificates")
 		return nil
 	}
-	plan := termination.PlanAuthority(upload, termination.PlanOptions{Anchors: anchors, Declared: true, Now: time.Now()})
+	plan := termination.PlanAuthority(upload, termination.PlanOptions{Anchors: anchors, Declared: true, KeepExpired: true, Now: time.Now()})
 	certificates := plan.Certificates()
 	refused := false
 	for _, i := range plan.Items {
 		if i.Use == termination.UseRefuse || i.Use == termination.UseAsk {
 			refused = true
 			r.fail(source.node, source.where(i.Line)+inWords(i.UploadItem), "")
+			continue
 		}
+		r.warn(source, i.Line, i.Title, i.Warnings)
 	}
 	if err := plan.Err(); err != nil && !refused {
 		r.fail(source.node, source.where(0)+err.Error(), "give the certificate of the CA that signs the clients' certificates")
 	}
 	return certificates
+}
+
+// warn notes what is worth knowing about a certificate that is used all the same.
+func (r *reader) warn(source *namedFile, line int, title string, warnings []termination.UploadWarning) {
+	at := placeOf(source.node)
+	for _, w := range warnings {
+		if len(r.warnings) < maxErrors {
+			r.warnings = append(r.warnings, Warning{
+				Error:  Error{File: r.file, Line: at.line, Column: at.column, Problem: clip(source.where(line) + title + ": " + w.Text)},
+				Strong: w.Strong,
+			})
+		}
+	}
 }
 
 // inWords says what is wrong with a thing in a file, and what to do.
@@ -197,6 +212,7 @@ func (r *reader) certificate(n ast.Node) (termination.Certificate, bool) {
 		r.failCertificate(cert, key, err)
 		return termination.Certificate{}, false
 	}
+	r.warn(cert, 0, name, read.Notes)
 	return read.Certificate("", name, termination.OriginFile), true
 }
 

@@ -50,6 +50,13 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Warning is something worth knowing about what a configuration file says, although it is applied.
+type Warning struct {
+	Error
+
+	Strong bool // think about it
+}
+
 // Locate adds file and line to what the store and the validation of the whole configuration object to. The result is
 // an [Errors]; what does not stem from the file is returned as it is.
 func (d *Declaration) Locate(err error) error {

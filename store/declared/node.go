@@ -41,6 +41,7 @@ type reader struct {
 	aliases  map[*ast.AliasNode]*ast.AnchorNode
 	visited  int // values looked at, those behind aliases each time
 	errors   Errors
+	warnings []Warning
 	failed   int      // errors found; more than there are in errors when they are many
 	files    []string // every file that was read
 	places   map[string]place

@@ -28,6 +28,7 @@ type Declaration struct {
 	store.Declared
 	Path      string
 	Dashboard Dashboard
+	Warnings  []Warning
 	Files     []string // every file that was read, this one first: a change of any is a change of the declaration
 
 	places map[string]place
@@ -74,7 +75,7 @@ func parse(path string, text []byte, o Options) (*Declaration, error) {
 		}
 		return &Declaration{Path: path, Files: r.files}, r.errors
 	}
-	d.Files, d.places = r.files, r.places
+	d.Files, d.places, d.Warnings = r.files, r.places, r.warnings
 	return d, nil
 }
 
