@@ -47,6 +47,9 @@ func (g *Gateway) publish(next *table) {
 		if e.chooser != nil {
 			e.chooser.Replace(e.chains)
 		}
+		if e.terminator != nil {
+			e.terminator.Rename(e.policy, e.routes)
+		}
 	}
 	limits := next.config.Limits
 	g.slots.limits.Store(&limits)

@@ -143,8 +143,8 @@ func TestServerSentEvents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer res.Body.Close()
-		lines := bufio.NewScanner(res.Body) // the stream stays open behind the third
+		defer func() { _ = conn.Close(); _ = res.Body.Close() }() // else the body would wait for its end
+		lines := bufio.NewScanner(res.Body)                       // the stream stays open behind the third
 		for events := 0; events < 3 && lines.Scan(); {
 			if strings.HasPrefix(lines.Text(), "data: event ") {
 				events++
@@ -278,5 +278,29 @@ func TestSlowUpstream(t *testing.T) {
 	}
 	if end := r.end(r.next().ID); end.Reason != termination.ReasonUpstreamDown || !strings.Contains(end.Detail, "handshake") {
 		t.Errorf("ended %+v", end)
+	}
+}
+
+// A renamed authority is recorded by its new name at once, and the rename costs nobody a ticket.
+func TestRenamedAuthority(t *testing.T) {
+	r, port, alice := strictRig(t, tlstest.HTTP(t).URL, nil)
+	cache := tls.NewLRUClientSessionCache(1)
+	for i, name := range []string{"devices", "appliances"} {
+		if i > 0 {
+			renamed := r.config.Authorities[0]
+			renamed.Name = name
+			next := *r.config
+			next.Authorities = []termination.Authority{renamed}
+			r.config = &next
+			r.change("a", func(e *termination.Endpoint) { e.ClientAuth.Authorities = []string{name} })
+		}
+		config := r.clientConfig("a.localhost", tls.VersionTLS13, alice)
+		config.ClientSessionCache = cache
+		if _, _, err := get(config, port, "a.localhost"); err != nil {
+			t.Fatal(err)
+		}
+		if rec := r.next(); rec.Client.Authority != name || rec.Chosen.Resumed != (i > 0) {
+			t.Errorf("recorded under %q, resumed %v; want %q", rec.Client.Authority, rec.Chosen.Resumed, name)
+		}
 	}
 }

@@ -29,6 +29,7 @@ type table struct {
 type endpoint struct {
 	*termination.Endpoint
 	policy     *verify.Policy
+	routes     []*verify.Policy      // of routes that have their own
 	terminator *terminate.Terminator // nil where TLS ends in the upstream
 	tlsKey     string                // what the terminator depends on
 	chooser    *servercert.Chooser
@@ -153,19 +154,18 @@ func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.End
 	if out.policy, err = verify.Compile(config, e.ClientAuth); err != nil {
 		return nil, err
 	}
-	routes, err := routePolicies(config, e)
-	if err != nil {
+	if out.routes, err = routePolicies(config, e); err != nil {
 		return nil, err
 	}
 	g.chooseCertificates(config, out, before)
-	out.tlsKey = tlsKey(e, out.policy, routes)
+	out.tlsKey = tlsKey(e, out.policy, out.routes)
 	if before != nil && before.tlsKey == out.tlsKey && before.chooser == out.chooser {
 		out.terminator = before.terminator
 		return out, nil
 	}
 	chooser := out.chooser
 	out.terminator, err = terminate.New(terminate.Options{
-		Endpoint: e, Policy: out.policy, Routes: routes,
+		Endpoint: e, Policy: out.policy, Routes: out.routes,
 		GetCertificate: chooser.GetCertificate, Leaves: chooser.Leaves, Now: g.now,
 	})
 	return out, err

@@ -115,7 +115,7 @@ func (t *Terminator) fail(conn *Conn, rec *termination.Handshake, state tls.Conn
 	case errors.As(err, &unverified):
 		// crypto/tls stopped at its own verification; ours lists everything that is wrong.
 		rec.Presented = unverified.UnverifiedCertificates
-		t.refused(rec, t.policies[0].Judge(rec.Presented, t.now()))
+		t.refused(rec, (*t.policies.Load())[0].Judge(rec.Presented, t.now()))
 	}
 }
 

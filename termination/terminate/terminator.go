@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"countersign/termination"
@@ -23,7 +25,7 @@ type Options struct {
 
 // Terminator ends TLS for one endpoint under one policy. It is safe for concurrent use.
 type Terminator struct {
-	policies []*verify.Policy
+	policies atomic.Pointer[[]*verify.Policy] // the endpoint's own first
 	config   *tls.Config
 	exact    bool
 	leaves   func() []*x509.Certificate
@@ -35,11 +37,13 @@ func New(o Options) (*Terminator, error) {
 	if o.Policy == nil || o.GetCertificate == nil {
 		return nil, fmt.Errorf("build TLS for endpoint %q: policy or certificate is missing", o.Endpoint.Name)
 	}
-	t := &Terminator{policies: distinct(o.Policy, o.Routes), leaves: o.Leaves, now: o.Now}
+	t := &Terminator{leaves: o.Leaves, now: o.Now}
+	policies := distinct(o.Policy, o.Routes)
+	t.policies.Store(&policies)
 	if t.now == nil {
 		t.now = time.Now
 	}
-	clientAuth, pool := t.demand()
+	clientAuth, pool := t.demand(policies)
 	t.config = &tls.Config{
 		Time:             t.now,
 		GetCertificate:   o.GetCertificate,
@@ -53,6 +57,17 @@ func New(o Options) (*Terminator, error) {
 		t.config.NextProtos = []string{"h2", "http/1.1"}
 	}
 	return t, nil
+}
+
+// Rename takes policies that decide exactly as those before, and differ in the names that they give alone, as after an
+// authority was renamed. Tickets stay valid. Policies that decide otherwise need another Terminator; they change nothing
+// here.
+func (t *Terminator) Rename(own *verify.Policy, routes []*verify.Policy) {
+	next, now := distinct(own, routes), *t.policies.Load()
+	same := func(a, b *verify.Policy) bool { return a.Hash() == b.Hash() }
+	if slices.EqualFunc(next, now, same) {
+		t.policies.Store(&next)
+	}
 }
 
 // distinct returns the endpoint's policy and those routes' policies that differ from it.
@@ -70,9 +85,9 @@ func distinct(own *verify.Policy, routes []*verify.Policy) []*verify.Policy {
 
 // demand returns what crypto/tls has to ask for. The pool is never nil: to crypto/x509 a nil pool means the
 // system's roots, that is, everyone with a certificate from a public CA.
-func (t *Terminator) demand() (tls.ClientAuthType, *x509.CertPool) {
-	own := t.policies[0]
-	if len(t.policies) == 1 && own.Exact() {
+func (t *Terminator) demand(policies []*verify.Policy) (tls.ClientAuthType, *x509.CertPool) {
+	own := policies[0]
+	if len(policies) == 1 && own.Exact() {
 		t.exact = true
 		if own.Mode() == termination.ModeRequire {
 			return tls.RequireAndVerifyClientCert, own.Pool()
@@ -80,12 +95,12 @@ func (t *Terminator) demand() (tls.ClientAuthType, *x509.CertPool) {
 		return tls.VerifyClientCertIfGiven, own.Pool()
 	}
 	asks, demands := false, true
-	for _, p := range t.policies {
+	for _, p := range policies {
 		asks = asks || p.Mode().Asks()
 		demands = demands && p.Mode().DemandsCertificate()
 	}
 	pool := x509.NewCertPool()
-	if len(t.policies) == 1 {
+	if len(policies) == 1 {
 		pool = own.Announced()
 	}
 	switch {
@@ -126,11 +141,12 @@ func (t *Terminator) verifyConnection(cs tls.ConnectionState) error {
 // decides, request by request.
 func (t *Terminator) Judge(presented []*x509.Certificate) verify.Judgement {
 	now := t.now()
-	own := t.policies[0].Judge(presented, now)
+	policies := *t.policies.Load()
+	own := policies[0].Judge(presented, now)
 	if own.In {
 		return own
 	}
-	for _, p := range t.policies[1:] {
+	for _, p := range policies[1:] {
 		if j := p.Judge(presented, now); j.In {
 			if j.Verified {
 				return j
