@@ -102,7 +102,7 @@ func authorityTags(a *termination.Authority, local bool) []views.TagItem {
 	case termination.OriginFile:
 		tags = append(tags, views.TagItem{Text: "from the file"})
 	case termination.OriginDemo:
-		tags = append(tags, views.TagItem{Text: "demo"})
+		tags = append(tags, views.TagItem{Text: "from the first start"})
 	case termination.OriginDashboard:
 	}
 	return tags
@@ -118,7 +118,7 @@ func (s *Server) usersOf(config *termination.Config, authority string) []views.L
 			asks = asks || r.ClientAuth != nil && slices.Contains(config.Effective(*r.ClientAuth).Authorities, authority)
 		}
 		if asks {
-			out = append(out, views.Link{Label: e.Name, Href: "/endpoints/" + url.PathEscape(e.Name)})
+			out = append(out, views.Link{Label: e.Name, Href: endpointPath(e)})
 		}
 	}
 	return out

@@ -158,7 +158,7 @@ func (s *Server) presented() []listed {
 	var out []listed
 	at := map[termination.Fingerprint]int{}
 	for _, e := range s.gateway.Status().Endpoints {
-		link := views.Link{Label: e.Name, Href: "/endpoints/" + url.PathEscape(e.Name)}
+		link := views.Link{Label: e.Name, Href: endpointPath(&termination.Endpoint{ID: e.ID, Name: e.Name})}
 		for _, leaf := range e.Leaves {
 			f := termination.FingerprintOf(leaf)
 			i, ok := at[f]
@@ -196,7 +196,7 @@ func presenters(config *termination.Config, name string) []views.Link {
 	var out []views.Link
 	for i := range config.Endpoints {
 		if e := &config.Endpoints[i]; slices.Contains(e.Certificates, name) {
-			out = append(out, views.Link{Label: e.Name, Href: "/endpoints/" + url.PathEscape(e.Name)})
+			out = append(out, views.Link{Label: e.Name, Href: endpointPath(e)})
 		}
 	}
 	return out
@@ -207,7 +207,7 @@ func originTag(o termination.Origin) views.TagItem {
 	case termination.OriginFile:
 		return views.TagItem{Text: "from the file"}
 	case termination.OriginDemo:
-		return views.TagItem{Text: "demo"}
+		return views.TagItem{Text: "from the first start"}
 	case termination.OriginDashboard:
 	}
 	return views.TagItem{Text: "uploaded"}

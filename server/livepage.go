@@ -40,8 +40,9 @@ func (s *Server) liveRoutes() []route {
 // livePage shows the newest handshakes that the filter selects; script makes the list move.
 func (s *Server) livePage(c echo.Context) error {
 	p := s.view(c, "Live", "live.js")
+	p.Keys = views.LiveKeys()
 	text := c.QueryParam("f")
-	v := views.Live{Filter: text, Pulse: s.pulse(text), Segments: s.segments(text), LastSeq: s.hub.Status().Seq}
+	v := views.Live{Filter: text, Pulse: s.pulse(text), Segments: segments(text), LastSeq: s.hub.Status().Seq}
 	status := http.StatusOK
 	filter, err := termination.ParseFilter(text, s.now())
 	if err != nil {
@@ -98,13 +99,23 @@ func (s *Server) pulse(filter string) views.Pulse {
 	v := views.Pulse{Total: now.Total(), Demands: s.demandsCertificates()}
 	if v.Total > 0 {
 		v.Verified = format.Percent(now.Verified, v.Total)
-		v.Facts = strings.Join(pulseFacts(now, s.hub.Rate(live.AllEndpoints)), " · ")
+		v.Failing = s.hub.FailingClients(pulsePeriod, live.AllEndpoints)
+		v.Facts = strings.Join(pulseFacts(now), " · ")
 	}
-	v.Why = why(s.hub.Counts(whyPeriod, live.AllEndpoints).Reasons, filter)
+	longer := s.hub.Counts(whyPeriod, live.AllEndpoints)
+	v.Why, v.Failed = why(longer.Reasons, filter), countWords(longer.Failed())
 	return v
 }
 
-func pulseFacts(c live.Counts, rate float64) []string {
+func countWords(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return format.Int(n)
+}
+
+func pulseFacts(c live.Counts) []string {
+	rate := float64(c.Total()) / pulsePeriod.Seconds()
 	facts := []string{"last 2 minutes", strconv.FormatFloat(rate, 'f', 1, 64) + " per second"}
 	if c.P50 > 0 {
 		facts = append(facts, "p50 "+format.Duration(c.P50), "p95 "+format.Duration(c.P95))
@@ -166,13 +177,9 @@ func toggle(filter, term, key string) string {
 }
 
 // segments are the choices beside the filter.
-func (s *Server) segments(filter string) []views.Segment {
-	counts := s.hub.Counts(pulsePeriod, live.AllEndpoints)
-	choices := []struct {
-		label, term string
-		count       uint64
-	}{
-		{"All", "", 0}, {"Verified", "outcome:verified", 0}, {"Failed", "outcome:failed", counts.Failed()}, {"Passed through", "outcome:passed", 0},
+func segments(filter string) []views.Segment {
+	choices := []struct{ label, term string }{
+		{"All", ""}, {"Verified", "outcome:verified"}, {"Failed", "outcome:failed"}, {"Passed through", "outcome:passed"},
 	}
 	var out []views.Segment
 	words := strings.Fields(filter)
@@ -185,9 +192,7 @@ func (s *Server) segments(filter string) []views.Segment {
 			with = filter
 		}
 		seg.Href = liveLink(with, "", "")
-		if ch.count > 0 {
-			seg.Count = format.Int(ch.count)
-		}
+		seg.Failed = ch.term == "outcome:failed"
 		out = append(out, seg)
 	}
 	return out
@@ -223,13 +228,26 @@ func (s *Server) handshakePage(c echo.Context) error {
 	if err != nil {
 		return fmt.Errorf("show handshake: %w", err)
 	}
-	v.CanIssue = s.has("/certificates/issue")
-	v.CanSeeEndpoint = s.has("/endpoints/:name") && s.current().Endpoint(r.Handshake.Endpoint) != nil
+	s.linkEndpoint(&v, r.Handshake)
 	if isFragment(c.Request()) {
 		return s.render(c, http.StatusOK, views.HandshakeDrawer(v))
 	}
 	p.Title = v.Sentence
 	return s.render(c, http.StatusOK, views.HandshakePage(p, v))
+}
+
+// linkEndpoint leads to the endpoint by its ID: its name may have changed since, or be that of another one now.
+func (s *Server) linkEndpoint(v *views.Handshake, h *termination.Handshake) {
+	known := slices.ContainsFunc(s.current().Endpoints, func(e termination.Endpoint) bool { return e.ID == h.EndpointID })
+	if h.EndpointID == "" || !known || !s.has("/endpoints/:name") {
+		return
+	}
+	v.EndpointHref = "/endpoints/" + h.EndpointID
+	for i := range v.Fixes {
+		if v.Fixes[i].Action == "/endpoints/"+url.PathEscape(h.Endpoint) {
+			v.Fixes[i].Action = v.EndpointHref
+		}
+	}
 }
 
 // handshakeChain downloads what the client presented.

@@ -90,7 +90,9 @@ class Row {
     this.sni.title = e.s ? visible(e.s, 1000) : '';
     put(this.keys, e.pq ? 'hybrid' : GROUPS[/** @type {0} */ (e.k ?? 0)] ?? 'other');
     this.pq.hidden = !e.pq;
-    put(this.words, outcomeLine(outcome, e, legend));
+    const words = outcomeLine(outcome, e, legend);
+    put(this.words, words);
+    this.res.title = words;
     this.res.className = 'res ' + tone;
     put(this.run, item.n > 1 ? '×' + item.n : '');
     put(this.ms, e.d < 100 ? e.d.toFixed(1) : Math.round(e.d).toString());

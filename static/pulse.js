@@ -15,7 +15,8 @@ export class Pulse {
     this.filter = filter;
     /** @type {Map<number, any>} */ this.seconds = new Map();
     /** @type {SVGRectElement[][]} */ this.bars = [];
-    this.frozen = false;
+    this.frozen = false; // paused
+    this.reading = false; // under the pointer
     this.newest = 0;
     this.asked = -5000;
     this.due = false;
@@ -32,7 +33,7 @@ export class Pulse {
   }
 
   mark() {
-    if (this.due || this.frozen) return;
+    if (this.due || this.frozen || this.reading) return;
     this.due = true;
     requestAnimationFrame(() => { this.due = false; this.paint(); });
   }
@@ -82,12 +83,11 @@ export class Pulse {
 
   /** The sentence over the bars. */
   sentence() {
-    let total = 0; let verified = 0; let kx = 0; let pq = 0; let recent = 0;
+    let total = 0; let verified = 0; let kx = 0; let pq = 0;
     let p50 = 0; let p95 = 0; let weight = 0; let clients = -1;
     for (const [t, s] of this.seconds) {
       const all = s.ok + s.pass + s.bad;
       total += all; verified += s.ok - (s.open ?? 0); kx += s.kx; pq += s.pq;
-      if (t > this.newest - 10) recent += all;
       p50 += s.p50 * all; p95 = Math.max(p95, s.p95); weight += s.p50 > 0 ? all : 0;
       if (t === this.newest && s.clients !== undefined) clients = s.clients;
     }
@@ -108,7 +108,7 @@ export class Pulse {
     const parts = [span('ok', (verified * 100 / total).toFixed(1) + ' %'), ' of handshakes end verified.'];
     if (clients > 0) parts.push(' ', span('bad', number(clients) + (clients === 1 ? ' client' : ' clients')), ' cannot get in.');
     say.replaceChildren(...parts);
-    const words = ['last 2 minutes', `${(recent / 10).toFixed(1)} per second`];
+    const words = ['last 2 minutes', `${(total / SECONDS).toFixed(1)} per second`];
     if (weight > 0) words.push(`p50 ${(p50 / weight).toFixed(1)} ms`, `p95 at worst ${p95.toFixed(1)} ms`);
     if (kx > 0) words.push(`${Math.round(pq * 100 / kx)} % post-quantum key exchange`);
     facts.textContent = words.join(' · ');
@@ -122,20 +122,25 @@ export class Pulse {
     const s = this.seconds.get(t);
     const facts = this.box.querySelector('[data-facts]');
     if (facts) facts.textContent = `${new Date(t * 1000).toTimeString().slice(0, 8)}: ${s ? s.ok : 0} let in, ${s ? s.pass : 0} passed through, ${s ? s.bad : 0} failed`;
-    this.frozen = true;
+    this.reading = true;
   }
 
-  say() { this.frozen = false; this.mark(); }
+  say() {
+    this.reading = false;
+    if (this.frozen) this.sentence(); else this.mark();
+  }
 
   /** Asks the server for the reasons of the last 15 minutes, at most every five seconds. */
   async reasons() {
-    if (performance.now() - this.asked < 5000) return;
+    if (this.frozen || performance.now() - this.asked < 5000) return;
     this.asked = performance.now();
     try {
       const answer = await fetch('/live/pulse?' + new URLSearchParams({ f: this.filter() }), { headers: { 'HX-Request': 'true' } });
       if (!answer.ok) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector('[data-why]');
       const old = this.box.querySelector('[data-why]');
+      const failed = document.querySelector('[data-failed]');
+      if (fresh instanceof HTMLElement && failed) failed.textContent = fresh.dataset.count ?? '';
       if (fresh && old && !old.contains(document.activeElement) && !old.matches(':hover')) old.replaceWith(document.adoptNode(fresh));
     } catch { /* the next second asks again */ }
   }

@@ -87,13 +87,13 @@ function setHead(text) {
 /**
  * Lights the beats one after the other, in the proportions of the measured spans, within 600 ms.
  * @param {{symbol: string, words: string}} end
- * @param {{hello?: number, reply?: number, wait?: number, check?: number}|null|undefined} stages
+ * @param {{hello_ns?: number, reply_ns?: number, wait_ns?: number, check_ns?: number}|null|undefined} stages
  */
 function light(end, stages) {
   const svg = document.querySelector('[data-beats] svg');
   if (!(svg instanceof SVGSVGElement)) return;
   if (!stages || still.matches) { draw(svg, end); return; }
-  const spans = [stages.hello, stages.reply, stages.wait, stages.check].map((s) => Math.max(s ?? 0, 0));
+  const spans = [stages.hello_ns, stages.reply_ns, stages.wait_ns, stages.check_ns].map((s) => Math.max(s ?? 0, 0));
   const whole = spans.reduce((a, b) => a + b, 0) || 1;
   let at = 0;
   spans.forEach((span, i) => {

@@ -39,15 +39,15 @@ type Handshake struct {
 	Notes    []string
 	Policy   []parts.Fact
 	Hello    []parts.Fact
+	Offers   []parts.Fact // the long lists of the ClientHello
+	Offered  string       // how long they are
 	Chosen   []parts.Fact
 	After    []parts.Fact
 	Raw      string
 
-	Endpoint       string
-	Client         string
-	HasChain       bool
-	CanIssue       bool
-	CanSeeEndpoint bool
+	EndpointHref string // the endpoint as it is now; empty: there is none any more
+	Client       string
+	HasChain     bool
 }
 
 // Stage is one measured span of a handshake, placed on the scale of all.
@@ -63,7 +63,7 @@ type Stage struct {
 // HandshakeOf puts a record into words.
 func HandshakeOf(clock format.Clock, h *termination.Handshake, end *termination.ConnectionEnd) (Handshake, error) {
 	v := Handshake{
-		ID: h.ID, When: clock.Moment(h.Time), Exact: clock.Exact(h.Time), Client: h.Client.Name, Endpoint: h.Endpoint,
+		ID: h.ID, When: clock.Moment(h.Time), Exact: clock.Exact(h.Time), Client: h.Client.Name,
 		Tone: parts.OutcomeTone(h.Verdict.Outcome), Mark: parts.OutcomeMark(h.Verdict.Outcome), Outcome: parts.OutcomeWords(h.Verdict.Outcome),
 		Sentence: h.Verdict.Explanation.Sentence, Right: h.Verdict.Explanation.Right, Turn: turnWords(h.Verdict.Explanation.Turn),
 		Fixes: slices.Clone(h.Verdict.Explanation.Fixes), ToOwner: h.Verdict.Explanation.ClientTo,
@@ -87,6 +87,7 @@ func HandshakeOf(clock format.Clock, h *termination.Handshake, end *termination.
 		return v, fmt.Errorf("write the record as JSON: %w", err)
 	}
 	v.Raw = asciiJSON(raw)
+	v.Offers, v.Offered = offers(h.Hello)
 	for i := range v.Fixes {
 		v.Fixes[i].Command = visibleLines(v.Fixes[i].Command)
 	}
@@ -154,37 +155,47 @@ func alertWords(a *termination.Alert) string {
 	return s
 }
 
-// stagesOf places the measured spans one after the other on one scale.
+// stagesOf places the measured spans one after the other on one scale, up to where it broke.
 func stagesOf(h *termination.Handshake) []Stage {
 	spans := []struct {
-		name string
-		d    time.Duration
-		fill string
+		name         string
+		d            time.Duration
+		fill, broken string
 	}{
-		{"ClientHello read", h.Stages.Hello, "url(#hatch-opq)"},
-		{"Reply: keys, our cert", h.Stages.Reply, "var(--ok)"},
-		{"Waiting for the client", h.Stages.Wait, "url(#hatch-opq)"},
-		{"Chain, dates, key proof", h.Stages.Check, "var(--ok)"},
+		{"ClientHello read", h.Stages.Hello, "url(#hatch-opq)", "url(#hatch-bad)"},
+		{"Reply: keys, our cert", h.Stages.Reply, "var(--ok)", "var(--bad)"},
+		{"Waiting for the client", h.Stages.Wait, "url(#hatch-opq)", "url(#hatch-bad)"},
+		{"Chain, dates, key proof", h.Stages.Check, "var(--ok)", "var(--bad)"},
+	}
+	broke := len(spans)
+	if !h.Verdict.Outcome.In() {
+		broke = min(max(int(h.Verdict.Beat), 1), len(spans)) - 1
+		// Nobody ended it, it just went no further: what ran last is where it hung.
+		for h.Verdict.Outcome == termination.OutcomeBrokenOff && broke > 0 && spans[broke].d < 0 {
+			broke--
+		}
+		if h.Verdict.Beat == termination.BeatClientCert {
+			// The chain is judged before the key is proven (RFC 8446, section 4.4.3): nothing is known about the key.
+			spans[3].name = "Chain and dates"
+		}
 	}
 	var total time.Duration
-	last := -1
 	for i, s := range spans {
-		if s.d >= 0 {
+		if s.d >= 0 && i <= broke {
 			total += s.d
-			last = i
 		}
 	}
 	var out []Stage
 	var at time.Duration
 	for i, s := range spans {
-		stage := Stage{Name: s.name, Fill: s.fill, Ran: s.d >= 0}
-		if stage.Ran && total > 0 {
+		stage := Stage{Name: s.name, Fill: s.fill, Ran: s.d >= 0 && i <= broke && total > 0}
+		if i == broke {
+			stage.Mark, stage.Fill = "✕", s.broken
+		}
+		if stage.Ran {
 			stage.X, stage.W = share(at, total), share(s.d, total)
 			stage.Time = format.Duration(s.d)
 			at += s.d
-			if i == last && !h.Verdict.Outcome.In() {
-				stage.Mark, stage.Fill = "✕", "var(--bad)"
-			}
 		}
 		out = append(out, stage)
 	}
@@ -295,9 +306,6 @@ func helloFacts(h *termination.ClientHello) []parts.Fact {
 		{Name: "Key shares", Value: names(h.KeyShares, wire.GroupName)},
 		{Name: "Post-quantum", Value: yes(h.PostQuantum, "offered", "not offered")},
 		{Name: "ALPN", Value: orNone(strings.Join(h.ALPN, " "))},
-		{Name: "Suites", Value: names(h.CipherSuites, wire.CipherSuiteName)},
-		{Name: "Signatures", Value: names(h.SignatureSchemes, wire.SignatureSchemeName)},
-		{Name: "Extensions", Value: names(h.Extensions, wire.ExtensionName)},
 		{Name: "ECH", Value: yes(h.ECH, "seen, in earnest or as GREASE", "not seen")},
 		{Name: "Resumption", Value: yes(h.OffersResumption, "a ticket was offered", "not offered")},
 		{Name: "JA4", Value: h.JA4},
@@ -308,6 +316,20 @@ func helloFacts(h *termination.ClientHello) []parts.Fact {
 		facts = append(facts, parts.Fact{Name: "0-RTT", Value: "sent; never accepted here"})
 	}
 	return facts
+}
+
+// offers are the lists of a ClientHello that are too long to stand open, and how long they are.
+func offers(h *termination.ClientHello) ([]parts.Fact, string) {
+	if h == nil {
+		return nil, ""
+	}
+	return []parts.Fact{
+		{Name: "Suites", Value: names(h.CipherSuites, wire.CipherSuiteName)},
+		{Name: "Signatures", Value: names(h.SignatureSchemes, wire.SignatureSchemeName)},
+		{Name: "Extensions", Value: names(h.Extensions, wire.ExtensionName)},
+	}, format.Count(len(h.CipherSuites), "cipher suite", "cipher suites") + ", " +
+		format.Count(len(h.SignatureSchemes), "signature scheme", "signature schemes") + ", " +
+		format.Count(len(h.Extensions), "extension", "extensions")
 }
 
 func names(values []uint16, name func(uint16) string) string {
@@ -388,4 +410,28 @@ func afterFacts(clock format.Clock, h *termination.Handshake, end *termination.C
 		facts = append(facts, parts.Fact{Name: "Requests", Value: format.Int(end.Requests)})
 	}
 	return facts
+}
+
+// actionLabel names what lies behind the address of a fix.
+func actionLabel(action string) string {
+	path, _, _ := strings.Cut(action, "?")
+	switch {
+	case path == "/certificates/issue":
+		return "Issue a certificate"
+	case path == "/endpoints/new":
+		return "New endpoint"
+	case path == "/live":
+		return "Latest handshakes"
+	case path == "/settings":
+		return "Open Settings"
+	case strings.HasPrefix(path, "/endpoints/"):
+		return "Open the endpoint"
+	case strings.HasPrefix(path, "/certificates"):
+		return "Open Certificates"
+	case path == "/authorities":
+		return "Open Trust"
+	case strings.HasPrefix(path, "/authorities/"):
+		return "Open the CA"
+	}
+	return "Open"
 }

@@ -24,14 +24,15 @@ type Segment struct {
 	Label   string
 	Href    string
 	Current bool
-	Count   string
+	Failed  bool // beside it stands how many failed
 }
 
 // Pulse is what is going on, from counters.
 type Pulse struct {
 	Total    uint64 // of the last two minutes
 	Verified string // share of them, as "93.1 %"; empty: none
-	Open     string
+	Failing  int    // clients that cannot get in
+	Failed   string // how many handshakes failed in the last 15 minutes; empty: none
 	Facts    string // the line under the sentence
 	Bars     []Bar
 	Why      []Why
@@ -138,4 +139,18 @@ func keysWord(group uint16, pq bool) string {
 		return "–"
 	}
 	return "other"
+}
+
+// LiveKeys are the single keys of the Live page. static/live.js answers them.
+func LiveKeys() []Key {
+	return []Key{
+		{[]string{"space"}, "pause and resume"},
+		{[]string{"j", "k"}, "next and previous handshake"},
+		{[]string{"n", "N"}, "next and previous failure"},
+		{[]string{"Enter"}, "open it"},
+		{[]string{"Home"}, "back to the newest"},
+		{[]string{"f", "-"}, "filter by its reason or client, or shut it out"},
+		{[]string{"y"}, "copy its link"},
+		{[]string{"/"}, "to the filter"},
+	}
 }

@@ -21,6 +21,7 @@ type Page struct {
 	Status     Status
 	Assets     Assets
 	Modules    []string // scripts of this page, by their names in static
+	Keys       []Key    // what single keys do on this page, beside those of every page
 	Said       []Said   // what the last action did
 }
 
@@ -30,6 +31,12 @@ type Appearance struct {
 	Dense   bool
 	KeysOff bool
 	UTC     bool
+}
+
+// Key says what some keys do.
+type Key struct {
+	Keys []string // any of them
+	Does string
 }
 
 // NavItem is one entry of the rail.
