@@ -74,7 +74,7 @@ func TestCertificateIssueForCurl(t *testing.T) {
 	if err != nil || len(issued) != 1 || issued[0].Name != "billing" || issued[0].By != "rhea" {
 		t.Fatalf("recorded: %+v, %v", issued, err)
 	}
-	life := issued[0].Certificate.NotAfter.Sub(time.Now())
+	life := time.Until(issued[0].Certificate.NotAfter)
 	if life > 7*24*time.Hour || life < 6*24*time.Hour || len(issued[0].Certificate.URIs) != 1 || len(issued[0].Certificate.EmailAddresses) != 1 {
 		t.Errorf("issued for %v with %v", life, issued[0].Certificate.URIs)
 	}

@@ -48,7 +48,7 @@ func readUploaded(c echo.Context, field string) ([]byte, error) {
 		if len(text) > termination.MaxUpload {
 			return nil, tooLargeError{int64(len(text))}
 		}
-		return []byte(text), nil //nolint:nilerr // no file was chosen
+		return []byte(text), nil // no file was chosen
 	}
 	if header.Size > termination.MaxUpload {
 		return nil, tooLargeError{header.Size}
