@@ -42,6 +42,10 @@ func (g *Gateway) serve(l *listener, raw *net.TCPConn, accepted time.Time, slot 
 	}
 	rec.EndpointID, rec.Endpoint, rec.Scheme, rec.TerminateAt = e.ID, e.Name, e.Scheme, e.TerminateAt
 	c.endpoint, c.hello = e, seen
+	if !e.Enabled {
+		c.refuseName()
+		return
+	}
 	if e.TerminateAt == termination.AtUpstream {
 		c.passThrough()
 		return
@@ -126,9 +130,21 @@ func (c *client) refuse(last []byte) {
 	_ = c.raw.CloseWrite()
 	took := c.gateway.now().Sub(c.record.Time) // the search for the cause is not the client's time
 	c.gateway.explain(c.record)
+	if c.endpoint != nil && !c.endpoint.Enabled {
+		c.record.Verdict.Explanation = stopped(c.endpoint)
+	}
 	c.record.Duration, c.published = took, true
 	c.gateway.hub.Publish(c.record)
 	linger(c.raw, c.table.config.Limits.RefusalLinger)
+}
+
+// stopped explains why nobody answers for a name that an endpoint has.
+func stopped(e *endpoint) termination.Explanation {
+	return termination.Explanation{
+		Sentence: fmt.Sprintf("A client asked for a name of %s, which is stopped.", e.Name),
+		Turn:     termination.TurnOperator,
+		Fixes:    []termination.Fix{{Text: "Start the endpoint.", Action: "/endpoints/" + e.ID}},
+	}
 }
 
 // explain finds the cause of a refusal, off the path of the client, which has its alert by now.

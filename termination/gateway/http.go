@@ -97,7 +97,7 @@ func (e *endpoint) countVisit(rec *termination.Handshake) int64 {
 func (s *session) note(n proxy.Note) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n.Upstream != nil && s.after.Upstream == nil {
+	if n.Upstream != nil && (s.after.Upstream == nil || n.Upstream.Error != "") {
 		s.after.Upstream = n.Upstream
 	}
 	if n.Reason != "" {

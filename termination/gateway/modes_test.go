@@ -158,3 +158,43 @@ func TestRouting(t *testing.T) {
 		}
 	}
 }
+
+// The names of an endpoint that is switched off belong to nobody: its clients must not end up at a laxer wildcard or
+// fallback, in TLS or by a request's Host.
+func TestStoppedEndpointKeepsItsNames(t *testing.T) {
+	devices := tlstest.NewCA(tlstest.CN("Devices"))
+	lax, strict := tlstest.HTTP(t), tlstest.HTTP(t)
+	r := newRig(t)
+	r.trust("devices", devices)
+	port := freePort(t)
+	r.endpoint("strict", port, strict.URL, func(e *termination.Endpoint) {
+		require("devices")(e)
+		e.Host = "strict.example.test"
+	})
+	r.endpoint("wild", port, lax.URL, func(e *termination.Endpoint) { e.Aliases = []string{"*.example.test"} })
+	r.endpoint("back", port, lax.URL, func(e *termination.Endpoint) { e.Host = "" })
+	r.apply()
+	r.change("strict", func(e *termination.Endpoint) { e.Enabled = false })
+
+	config := r.clientConfig("strict.example.test", tls.VersionTLS13, devices.Client("alice"))
+	config.InsecureSkipVerify = true
+	if _, _, err := get(config, port, "strict.example.test"); err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+		t.Errorf("the client read %v, want unrecognized name", err)
+	}
+	rec := r.next()
+	if rec.Endpoint != "strict" || rec.Verdict.Reason != termination.ReasonNameUnknown || !strings.Contains(rec.Verdict.Explanation.Sentence, "stopped") {
+		t.Errorf("recorded %q at %q: %s", rec.Verdict.Reason, rec.Endpoint, rec.Verdict.Explanation.Sentence)
+	}
+	config = r.clientConfig("other.example.test", tls.VersionTLS13, nil)
+	config.InsecureSkipVerify = true
+	if status, _, err := get(config, port, "strict.example.test"); err == nil && status == 200 {
+		t.Error("a Host that belongs to a stopped endpoint was served over a connection of another")
+	}
+	if lax.Requests() != 0 || strict.Requests() != 0 {
+		t.Errorf("requests reached the upstreams: %d and %d", lax.Requests(), strict.Requests())
+	}
+	r.next()
+	if status, _, err := get(config, port, "other.example.test"); err != nil || status != 200 {
+		t.Errorf("the wildcard itself: %d, %v", status, err)
+	}
+}

@@ -19,6 +19,7 @@ type table struct {
 	config *termination.Config
 	routes map[netip.AddrPort]*proxy.Names[*endpoint] // by configured listening address
 	byID   map[string]*endpoint
+	closed map[netip.AddrPort]*proxy.Names[*endpoint] // those that are switched off: their names belong to nobody else
 	search *verify.Search
 	sites  *proxy.Table
 
@@ -49,6 +50,7 @@ func (g *Gateway) compile(config *termination.Config, before *table) (*table, er
 	t := &table{
 		config: config,
 		routes: map[netip.AddrPort]*proxy.Names[*endpoint]{},
+		closed: map[netip.AddrPort]*proxy.Names[*endpoint]{},
 		byID:   map[string]*endpoint{},
 		search: verify.NewSearch(config),
 	}
@@ -56,6 +58,11 @@ func (g *Gateway) compile(config *termination.Config, before *table) (*table, er
 	for i := range config.Endpoints {
 		e := &config.Endpoints[i]
 		if !e.Enabled {
+			site, err := t.close(config, e)
+			if err != nil {
+				return nil, fmt.Errorf("close endpoint %q: %w", e.Name, err)
+			}
+			sites = append(sites, site)
 			continue
 		}
 		compiled, err := g.compileEndpoint(config, e, before.byID[e.ID])
@@ -88,16 +95,37 @@ func (t *table) route(listener, local netip.AddrPort, serverName string) *endpoi
 		local, listener,
 		netip.AddrPortFrom(netip.IPv4Unspecified(), listener.Port()), netip.AddrPortFrom(netip.IPv6Unspecified(), listener.Port()),
 	} {
-		names := t.routes[address]
-		if names == nil || address != local && !covers(address, local) && address != listener {
+		if address != local && !covers(address, local) && address != listener {
 			continue
 		}
-		e, match := names.Lookup(serverName)
-		if match != proxy.MatchNone && (best == proxy.MatchNone || match < best) { // exact is the least
-			found, best = e, match
+		for _, names := range [...]*proxy.Names[*endpoint]{t.routes[address], t.closed[address]} {
+			if names == nil {
+				continue
+			}
+			e, match := names.Lookup(serverName)
+			if match != proxy.MatchNone && (best == proxy.MatchNone || match < best) { // exact is the least
+				found, best = e, match
+			}
 		}
 	}
 	return found
+}
+
+// close keeps the names of an endpoint that is switched off, so that its clients do not end up at a wildcard or a
+// fallback, which may be laxer. It opens no socket for them. A fallback that is switched off leaves nothing behind.
+func (t *table) close(config *termination.Config, e *termination.Endpoint) (*proxy.Site, error) {
+	if !e.Fallback() {
+		if err := enter(t.closed, &endpoint{Endpoint: e}); err != nil {
+			return nil, err
+		}
+	}
+	// To HTTP it is an endpoint whose requests are not served here: its name gets 421 on other connections.
+	sealed := *e
+	sealed.TerminateAt = termination.AtUpstream
+	if e.Fallback() {
+		sealed.Port = 0 // of no listener
+	}
+	return proxy.NewSite(config, &sealed, nil)
 }
 
 // covers reports whether a listener on all interfaces takes the connections of another address too. That of IPv6 takes
@@ -126,10 +154,14 @@ func (t *table) sockets() map[netip.AddrPort]bool {
 // add enters an endpoint under all its names, or as the fallback of its address.
 func (t *table) add(e *endpoint) error {
 	t.byID[e.ID] = e
-	names, ok := t.routes[e.Address()]
+	return enter(t.routes, e)
+}
+
+func enter(into map[netip.AddrPort]*proxy.Names[*endpoint], e *endpoint) error {
+	names, ok := into[e.Address()]
 	if !ok {
 		names = proxy.NewNames[*endpoint]()
-		t.routes[e.Address()] = names
+		into[e.Address()] = names
 	}
 	if e.Fallback() {
 		return names.SetFallback(e)
