@@ -29,7 +29,14 @@ func controlled(t *testing.T, dir string) (*fixture, *Control, *ControlClient) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closeAll(t, control.Close) })
+	t.Cleanup(func() {
+		closeAll(t, func(ctx context.Context) error {
+			if err := control.Close(ctx); !errors.Is(err, context.Canceled) { // a test may have cut it short
+				return err
+			}
+			return nil
+		})
+	})
 	client, err := NewControlClient(dir)
 	if err != nil {
 		t.Fatal(err)
