@@ -187,6 +187,9 @@ func (s *Server) endpointHead(p views.Page, e *termination.Endpoint, status gate
 		h.Failed += second.Failed
 	}
 	h.Spark = views.SparkOf(bars, sparkStep)
+	if s.now().Sub(s.started) < whyPeriod {
+		h.Counted = "since the start"
+	}
 	h.Rate = strconv.FormatFloat(s.hub.Rate(e.ID), 'f', 1, 64) + "/s"
 	return h
 }
@@ -272,7 +275,7 @@ func (s *Server) warnings(clock format.Clock, e *termination.Endpoint, status ga
 		}
 	}
 	if n := s.hub.Counts(whyPeriod, e.ID).Notes[termination.ReasonUpstreamDown]; n > 0 {
-		warn(parts.Bad, "upstream did not answer "+format.Count(int(n), "time", "times")+" in 15 min") //nolint:gosec // of fifteen minutes
+		warn(parts.Bad, "upstream did not answer, "+format.Count(int(n), "time", "times")) //nolint:gosec // of fifteen minutes
 	}
 	return out
 }

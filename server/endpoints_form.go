@@ -20,6 +20,9 @@ import (
 // newEndpointPage asks for a new endpoint, its defaults filled in.
 func (s *Server) newEndpointPage(c echo.Context) error {
 	in := newInput()
+	if all := s.current().Endpoints; len(all) > 0 && all[0].Port != 0 {
+		in.port = strconv.Itoa(int(all[0].Port)) // it is ours already, and names may share it
+	}
 	return s.showEndpointForm(c, http.StatusOK, nil, &in, fieldProblems{}, nil)
 }
 

@@ -102,6 +102,12 @@ func (s *Server) pulse(filter string) views.Pulse {
 		v.Failing = s.hub.FailingClients(pulsePeriod, live.AllEndpoints)
 		v.Facts = strings.Join(pulseFacts(now), " · ")
 	}
+	// Counters begin with the process: what was before stands in the list only.
+	v.Period = "15 min"
+	if age := s.now().Sub(s.started); age < whyPeriod {
+		v.Period = "since the start"
+		v.Young = max(0, int((pulsePeriod - age).Seconds()))
+	}
 	longer := s.hub.Counts(whyPeriod, live.AllEndpoints)
 	v.Why, v.Failed = why(longer.Reasons, filter), countWords(longer.Failed())
 	return v
@@ -135,12 +141,8 @@ func why(counts map[termination.Reason]uint64, filter string) []views.Why {
 	var out []views.Why
 	var most uint64
 	for reason, n := range counts {
-		title := string(reason)
-		if info, ok := reason.Info(); ok {
-			title = info.Title
-		}
 		most = max(most, n)
-		out = append(out, views.Why{Reason: reason, Title: title, Count: n})
+		out = append(out, views.Why{Reason: reason, Title: views.FailureTitle(reason), Count: n})
 	}
 	slices.SortFunc(out, func(a, b views.Why) int {
 		if a.Count != b.Count {

@@ -57,9 +57,25 @@ func (s *Server) showWelcome(c echo.Context, add func(*views.Welcome)) error {
 			return err
 		}
 		w.First = first
+		w.Came = first != nil && first.In
+		if !w.Came {
+			if w.Came, err = s.everIn(c.Request().Context(), d.Endpoint); err != nil {
+				return err
+			}
+		}
 	}
 	add(&w)
 	return s.render(c, http.StatusOK, views.WelcomePage(p, w))
+}
+
+// everIn reports whether somebody was ever let in at an endpoint, as far as is stored.
+func (s *Server) everIn(ctx context.Context, endpoint string) (bool, error) {
+	filter, err := termination.ParseFilter(`endpoint:"`+endpoint+`" outcome:verified,open`, s.now())
+	if err != nil {
+		return false, fmt.Errorf("look for those who were let in: %w", err)
+	}
+	page, err := s.store.Handshakes(ctx, store.HistoryQuery{Filter: filter, Limit: 1})
+	return len(page.Records) > 0, err
 }
 
 // lastSince returns the newest handshake at an endpoint since a moment, or nil.

@@ -121,6 +121,7 @@ function outcomeLine(outcome, e, legend) {
     case 'open': return title ? 'open · ' + title : 'open';
     case 'passed': return 'passed through, sealed';
   }
+  if (e.r === 'upstream_down') return 'The service behind does not answer';
   return title || outcome.replaceAll('_', ' ');
 }
 

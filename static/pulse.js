@@ -93,7 +93,7 @@ export class Pulse {
     }
     const say = this.box.querySelector('[data-say]');
     const facts = this.box.querySelector('[data-facts]');
-    if (!say || !facts) return;
+    if (!(say instanceof HTMLElement) || !facts) return;
     const span = (/** @type {string} */ cls, /** @type {string} */ text) => {
       const el = document.createElement('span');
       el.className = cls;
@@ -101,7 +101,8 @@ export class Pulse {
       return el;
     };
     if (total === 0) {
-      say.replaceChildren(this.filter() ? 'Nothing in the last two minutes matches the filter.' : 'Quiet. Nobody has knocked in the last two minutes.');
+      const when = performance.now() < Number(say.dataset.young) * 1000 ? 'since the start' : 'in the last two minutes';
+      say.replaceChildren(this.filter() ? `Nothing ${when} matches the filter.` : `Quiet. Nobody has knocked ${when}.`);
       facts.textContent = '';
       return;
     }

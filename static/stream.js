@@ -110,6 +110,7 @@ export class Stream {
         this.sampled = 1;
         break;
       case 'err':
+        this.say('no stream with this filter', 'dim');
         this.watcher.failure(f.m);
     }
   }

@@ -64,12 +64,10 @@ async function show(event) {
     link.textContent = come ? 'See the whole handshake' : 'Why, and what to change';
     waiting.replaceChildren(link);
   }
-  if (come) {
-    const progress = document.querySelector('.progress');
-    progress?.classList.add('done');
-    const text = progress?.querySelector('li.wait [data-text]');
-    if (text) text.textContent = 'came';
-  }
+  const progress = document.querySelector('.progress');
+  const text = progress?.querySelector('li.wait [data-text]');
+  if (come) progress?.classList.add('done');
+  if (text && (come || !progress?.classList.contains('done'))) text.textContent = come ? 'came' : 'turned away, try again';
   const details = await record(event.i);
   if (shown !== event.i) return; // another one came meanwhile
   const words = details?.verdict?.explanation?.sentence;

@@ -38,9 +38,18 @@ type EndpointHead struct {
 	Rate        string
 	Spark       Spark
 	Failed      uint64 // in the last 15 minutes
+	Counted     string // since when it is counted, where that is shorter; empty: it is not
 	FailedHref  string
 	LiveHref    string
 	Connections int
+}
+
+// Period is what its numbers are of, in words.
+func (h EndpointHead) Period() string {
+	if h.Counted != "" {
+		return h.Counted
+	}
+	return "in 15 min"
 }
 
 // EndpointRow is one endpoint of the list.

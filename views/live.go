@@ -31,6 +31,8 @@ type Segment struct {
 type Pulse struct {
 	Total    uint64 // of the last two minutes
 	Verified string // share of them, as "93.1 %"; empty: none
+	Period   string // of Why and Failed
+	Young    int    // seconds until two minutes are counted; 0: they are
 	Failing  int    // clients that cannot get in
 	Failed   string // how many handshakes failed in the last 15 minutes; empty: none
 	Facts    string // the line under the sentence
@@ -93,10 +95,7 @@ func RowOf(clock format.Clock, h *termination.Handshake) Row {
 
 // outcomeLine says how a handshake ended, in the words of the list. static/list.js has the same rule.
 func outcomeLine(h *termination.Handshake) string {
-	title := ""
-	if info, ok := h.Verdict.Reason.Info(); ok {
-		title = info.Title
-	}
+	title := reasonTitle(h.Verdict.Reason, h.Verdict.Outcome.In())
 	switch h.Verdict.Outcome {
 	case termination.OutcomeVerified:
 		if title != "" {
@@ -120,6 +119,22 @@ func outcomeLine(h *termination.Handshake) string {
 		return parts.OutcomeWords(h.Verdict.Outcome)
 	}
 }
+
+// reasonTitle is what a reason is called. One that is known from those who were let in says so in its title, which is
+// not true of a sealed handshake that got nowhere.
+func reasonTitle(r termination.Reason, in bool) string {
+	if r == termination.ReasonUpstreamDown && !in {
+		return "The service behind does not answer"
+	}
+	info, ok := r.Info()
+	if !ok {
+		return string(r)
+	}
+	return info.Title
+}
+
+// FailureTitle is what a reason for a failure is called.
+func FailureTitle(r termination.Reason) string { return reasonTitle(r, false) }
 
 // keysWord names a key exchange in one word. static/list.js has the same rule.
 func keysWord(group uint16, pq bool) string {

@@ -86,8 +86,11 @@ func breakGlyph(beat int) parts.Glyph {
 }
 
 func firstText(w Welcome) string {
-	if w.First != nil {
+	switch {
+	case w.Came:
 		return "came"
+	case w.First != nil:
+		return "turned away, try again"
 	}
 	return "waiting for you"
 }
