@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"countersign/store"
 	"countersign/store/declared"
@@ -57,11 +58,27 @@ func (f *file) read() (*declared.Declaration, error) {
 // apply puts what was read into force, as a whole or not at all.
 func (f *file) apply(ctx context.Context) error {
 	d := f.last
+	before, _, err := f.app.store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	ca, err := neededLocalCA(before, d.Declared, time.Now())
+	if err != nil {
+		return err
+	}
 	config, err := f.app.server.Change(ctx, store.Actor{Name: filepath.Base(f.path), Via: "file"}, func(tx *store.Tx) error {
+		if ca != nil {
+			if err := writeLocalCA(tx, ca); err != nil {
+				return err
+			}
+		}
 		return tx.ReplaceDeclared(d.Declared)
 	})
 	if err != nil {
 		return d.Locate(err)
+	}
+	if ca != nil {
+		f.app.log.Info("made a local CA, since endpoints of the file have no other certificate; give its own certificate to their clients: see Trust in the dashboard", "authority", ca.Name)
 	}
 	for _, w := range d.Warnings {
 		level := slog.LevelInfo
