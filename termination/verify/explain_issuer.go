@@ -149,17 +149,12 @@ func (a *account) looksLikeGap(top *x509.Certificate) bool {
 		return false
 	}
 	name := strings.ToLower(top.Issuer.CommonName)
-	if hasWord(name, "root") {
-		return false
+	if !hasWord(name, "intermediate", "issuing", "subordinate", "sub", "signing") {
+		return false // a guess needs the issuer's own word for it
 	}
-	between := hasWord(name, "intermediate", "issuing", "subordinate", "sub", "signing")
-	for _, anchor := range a.policy.anchors {
-		related := sharesOrganization(top, anchor) || sharesWord(name, strings.ToLower(anchor.Subject.CommonName))
-		if related && (between || hasWord(strings.ToLower(anchor.Subject.CommonName), "root")) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(a.policy.anchors, func(anchor *x509.Certificate) bool {
+		return sharesOrganization(top, anchor) || sharesWord(name, strings.ToLower(anchor.Subject.CommonName))
+	})
 }
 
 func sharesOrganization(child, anchor *x509.Certificate) bool {
