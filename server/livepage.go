@@ -122,7 +122,10 @@ func countWords(n uint64) string {
 
 func pulseFacts(c live.Counts) []string {
 	rate := float64(c.Total()) / pulsePeriod.Seconds()
-	facts := []string{"last 2 minutes", strconv.FormatFloat(rate, 'f', 1, 64) + " per second"}
+	facts := []string{"last 2 minutes", format.Int(c.Total()) + map[bool]string{true: " handshake", false: " handshakes"}[c.Total() == 1]}
+	if rate >= 0.1 {
+		facts = append(facts, strconv.FormatFloat(rate, 'f', 1, 64)+" per second")
+	}
 	if c.P50 > 0 {
 		facts = append(facts, "p50 "+format.Duration(c.P50), "p95 "+format.Duration(c.P95))
 	}

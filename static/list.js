@@ -42,7 +42,7 @@ class Row {
     this.link = /** @type {HTMLAnchorElement} */ (make('a'));
     this.link.tabIndex = -1;
     this.addr = make('span', 'addr');
-    who.append(this.link, this.addr);
+    who.append(this.link, ' ', this.addr);
     this.sni = cell('sni');
     const kx = cell('kx');
     this.keys = make('span');
@@ -154,7 +154,9 @@ export class List {
       if (s && !s.isCollapsed && s.anchorNode && this.box.contains(s.anchorNode)) this.hold();
     });
     this.box.addEventListener('focusin', () => this.hold());
-    this.box.addEventListener('click', (event) => {
+    this.stored = make('div');
+    this.stored.setAttribute('role', 'rowgroup');
+    for (const part of [this.box, this.stored]) part.addEventListener('click', (event) => {
       const row = event.target instanceof Element ? event.target.closest('.row') : null;
       if (!(row instanceof HTMLElement) || !row.dataset.id || event.ctrlKey || event.metaKey || event.button !== 0) return;
       if (matchMedia('(max-width: 820px)').matches) return; // the drawer is a page there
@@ -200,6 +202,7 @@ export class List {
     this.items = [];
     this.byID.clear();
     this.folds.clear();
+    this.stored.replaceChildren();
     this.held = null;
     this.newer = 0;
     this.mark();
@@ -212,6 +215,7 @@ export class List {
       const known = this.byID.get(e.i);
       if (known) { known.e = e; continue; } // told again, with what came after
       this.push({ e, q: e.q, hidden: false, n: 1, fold: null });
+      this.stored.querySelector(`[data-id="${CSS.escape(e.i)}"]`)?.remove();
     }
     this.mark();
   }
@@ -260,7 +264,9 @@ export class List {
   takeOver() {
     if (this.live) return;
     this.live = true;
-    this.box.replaceChildren();
+    // What the stream does not remember, because it was before the gateway's start, stays below.
+    this.stored.append(...this.box.children);
+    this.box.after(this.stored);
     this.box.classList.add('pool');
     const none = document.querySelector('[data-none]');
     if (none instanceof HTMLElement) none.hidden = true;
@@ -293,7 +299,7 @@ export class List {
       row.place((first + i) * height);
       row.fill(item, legend, item.e?.i === this.selected);
     });
-    this.box.parentElement?.setAttribute('aria-rowcount', String(list.length + 1));
+    this.box.parentElement?.setAttribute('aria-rowcount', String(list.length + this.stored.childElementCount + 1));
     if (this.pill) {
       this.pill.hidden = !this.held || this.newer === 0;
       put(this.pill, `${this.newer.toLocaleString('en')} newer, show`);

@@ -142,4 +142,6 @@ document.addEventListener('keydown', (event) => {
   event.preventDefault();
 });
 
-if (/^#hs_/.test(location.hash)) list.select(location.hash.slice(1));
+const linked = () => { if (/^#hs_/.test(location.hash) && location.hash !== '#' + list.selected) list.select(location.hash.slice(1)); };
+addEventListener('hashchange', linked);
+linked();

@@ -109,7 +109,8 @@ export class Pulse {
     const parts = [span('ok', (verified * 100 / total).toFixed(1) + ' %'), ' of handshakes end verified.'];
     if (clients > 0) parts.push(' ', span('bad', number(clients) + (clients === 1 ? ' client' : ' clients')), ' cannot get in.');
     say.replaceChildren(...parts);
-    const words = ['last 2 minutes', `${(total / SECONDS).toFixed(1)} per second`];
+    const words = ['last 2 minutes', number(total) + (total === 1 ? ' handshake' : ' handshakes')];
+    if (total >= SECONDS / 10) words.push(`${(total / SECONDS).toFixed(1)} per second`);
     if (weight > 0) words.push(`p50 ${(p50 / weight).toFixed(1)} ms`, `p95 at worst ${p95.toFixed(1)} ms`);
     if (kx > 0) words.push(`${Math.round(pq * 100 / kx)} % post-quantum key exchange`);
     facts.textContent = words.join(' · ');

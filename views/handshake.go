@@ -167,6 +167,11 @@ func stagesOf(h *termination.Handshake) []Stage {
 		{"Waiting for the client", h.Stages.Wait, "url(#hatch-opq)", "url(#hatch-bad)"},
 		{"Chain, dates, key proof", h.Stages.Check, "var(--ok)", "var(--bad)"},
 	}
+	if h.TerminateAt == termination.AtUpstream {
+		// Only the ClientHello was read here; the rest is between the client and the service.
+		spans = spans[:2]
+		spans[1].name, spans[1].fill, spans[1].broken = "Service dialled, its reply", "url(#hatch-opq)", "url(#hatch-bad)"
+	}
 	broke := len(spans)
 	if !h.Verdict.Outcome.In() {
 		broke = min(max(int(h.Verdict.Beat), 1), len(spans)) - 1
@@ -174,7 +179,7 @@ func stagesOf(h *termination.Handshake) []Stage {
 		for h.Verdict.Outcome == termination.OutcomeBrokenOff && broke > 0 && spans[broke].d < 0 {
 			broke--
 		}
-		if h.Verdict.Beat == termination.BeatClientCert {
+		if h.Verdict.Beat == termination.BeatClientCert && len(spans) == 4 {
 			// The chain is judged before the key is proven (RFC 8446, section 4.4.3): nothing is known about the key.
 			spans[3].name = "Chain and dates"
 		}
