@@ -127,6 +127,10 @@ func TestLiveInTheBrowser(t *testing.T) {
 	b.press(" ")
 	b.waitFor(`document.querySelector('.row').dataset.id !== '` + top + `'`)
 
+	b.open(f.URL() + "/settings")
+	b.open(f.URL() + "/live#" + id) // a link to the row, with its drawer
+	b.waitFor(`document.querySelector('[data-drawer] h1') !== null`)
+
 	b.open(f.URL() + "/handshakes/" + id)
 	b.picture("handshake-light")
 	b.axe("handshake")
