@@ -344,7 +344,7 @@ func readGroup(raw string) (FilterValue, error) {
 		return FilterValue{}, fmt.Errorf("%q is no key exchange; expected a group such as X25519MLKEM768, X25519, P-256, or its number", shorten(raw))
 	}
 	v := FilterValue{Text: strconv.FormatUint(number, 10), Number: uint16(number)} //nolint:gosec // parsed with 16 bits
-	for _, x := range slices.Backward(known) { // the first of a group's names is the one that stays
+	for _, x := range slices.Backward(known) {                                     // the first of a group's names is the one that stays
 		if uint64(x.number) == number {
 			v.Text = x.name
 		}
