@@ -156,30 +156,66 @@ func TestLiveInTheBrowser(t *testing.T) {
 // machine: frames a second from requestAnimationFrame, the heap from performance.memory, events missed from the hub.
 // docs/load.md has those of a quiet one.
 func TestLiveUnderLoad(t *testing.T) {
-	const perSecond, seconds = 2000, 4
+	const quiet, busy, seconds = 100, 2000, 4
 	f := start(t, nil)
 	b := openBrowser(t)
 	b.size(1440, 900)
 	b.signIn(f)
 	b.open(f.URL() + "/live")
 	b.waitFor(`document.querySelector('[data-stream=words]').textContent === 'stream open'`)
-	eval[bool](b, `(() => { window.frames_ = 0; const tick = () => { window.frames_++; requestAnimationFrame(tick); }; tick(); return true; })()`)
-	n := f.traffic(perSecond)
+	eval[bool](b, watchFrames)
+	f.traffic(quiet)
 	b.waitFor(`document.querySelectorAll('[data-rows].pool .row').length > 10`)
+	b.rest(2)
+	slow := eval[string](b, `takeDelays()`)
+
+	n := f.traffic(busy - quiet)
+	b.rest(1)
 	pool := eval[int](b, `document.querySelectorAll('[data-rows].pool .row').length`)
+	eval[string](b, `takeDelays()`)
 	var fps []int
 	for range seconds {
-		before, at := eval[int](b, `window.frames_`), time.Now()
-		b.waitFor(fmt.Sprintf(`performance.now() > %f`, eval[float64](b, `performance.now()`)+1000))
-		fps = append(fps, int(float64(eval[int](b, `window.frames_`)-before)/time.Since(at).Seconds()))
+		before, at := eval[int](b, `window.framesSeen`), time.Now()
+		b.rest(1)
+		fps = append(fps, int(float64(eval[int](b, `window.framesSeen`)-before)/time.Since(at).Seconds()))
 	}
 	if now := eval[int](b, `document.querySelectorAll('[data-rows].pool .row').length`); now != pool {
 		t.Errorf("the pool of rows grew from %d to %d", pool, now)
 	}
 	status := f.opts.Hub.Status()
-	t.Logf("%d handshakes published, missed %d, frames a second %v, heap %.1f MB, lag %s",
-		n.Load(), status.Missed, fps, eval[float64](b, `performance.memory.usedJSHeapSize`)/1e6, status.Lag)
+	t.Logf("at %d a second: from accept to row %s", quiet, slow)
+	t.Logf("at %d a second: from accept to row %s; %d handshakes published, missed %d, frames a second %v, heap %.1f MB, the stream is %s behind",
+		busy, eval[string](b, `takeDelays()`), n.Load(), status.Missed, fps, eval[float64](b, `performance.memory.usedJSHeapSize`)/1e6, status.Lag)
 	b.check("live under load")
+}
+
+// watchFrames counts frames, and notes at each how old the newest row is when it first shows.
+const watchFrames = `(() => {
+	window.framesSeen = 0;
+	let delays = [], last = '';
+	window.takeDelays = () => {
+		const sorted = delays.sort((a, b) => a - b);
+		delays = [];
+		const at = (share) => sorted.length ? Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]) : -1;
+		return 'p50 ' + at(0.5) + ' ms, p95 ' + at(0.95) + ' ms of ' + sorted.length;
+	};
+	const tick = () => {
+		window.framesSeen++;
+		const row = document.querySelector('[data-rows].pool .row[data-id]');
+		if (row && row.dataset.id !== last) {
+			last = row.dataset.id;
+			delays.push(Date.now() - Date.parse(row.querySelector('time').title));
+		}
+		requestAnimationFrame(tick);
+	};
+	tick();
+	return true;
+})()`
+
+// rest lets the page live for some seconds of its own time.
+func (b *browser) rest(seconds float64) {
+	b.t.Helper()
+	b.waitFor(fmt.Sprintf(`performance.now() > %f`, eval[float64](b, `performance.now()`)+1000*seconds))
 }
 
 // clickFirstRow opens the handshake of the first row.
