@@ -93,3 +93,31 @@ func sameCertificates(a, b []*x509.Certificate) bool {
 	}
 	return true
 }
+
+// A relative path begins beside the configuration file, and in the working directory where there is no such file.
+func TestRelativePaths(t *testing.T) {
+	beside, working := t.TempDir(), t.TempDir()
+	ca, other := tlstest.NewCA(tlstest.CN("Beside")), tlstest.NewCA(tlstest.CN("Working"))
+	files := map[string][]byte{
+		filepath.Join(beside, "both.pem"): ca.PEM(), filepath.Join(working, "both.pem"): other.PEM(), filepath.Join(working, "one.pem"): other.PEM(),
+		filepath.Join(beside, "countersign.yaml"): []byte("authorities:\n  - {name: a, pem_file: both.pem}\n  - {name: b, pem_file: one.pem}\n"),
+	}
+	for path, data := range files {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(working)
+	d, err := Read(filepath.Join(beside, "countersign.yaml"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"Beside", "Working"} {
+		if got := d.Authorities[i].Certificates[0].Certificate.Subject.CommonName; got != want {
+			t.Errorf("authority %d is %s, want %s", i, got, want)
+		}
+	}
+	if len(d.Files) != 3 || d.Files[2] != "one.pem" {
+		t.Errorf("watched are %q", d.Files)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -124,8 +125,9 @@ type namedFile struct {
 	data []byte
 }
 
-// readNamed reads a file that the configuration names; relative paths begin beside the configuration file. Nil means that
-// it could not, and that this was noted.
+// readNamed reads a file that the configuration names. Relative paths begin beside the configuration file or, where there
+// is no such file, in the working directory, as most gateways have it. Nil means that it could not, and that this was
+// noted.
 func (r *reader) readNamed(n ast.Node) *namedFile {
 	var path string
 	if !r.text(n, &path) {
@@ -135,11 +137,18 @@ func (r *reader) readNamed(n ast.Node) *namedFile {
 		r.fail(n, "there is no path", "give the path of a file, from the directory of this one")
 		return nil
 	}
+	candidates := []string{path}
 	if !filepath.IsAbs(path) {
-		path = filepath.Join(r.dir, path)
+		candidates = []string{filepath.Join(r.dir, path), path}
+	}
+	path = candidates[0]
+	data, err := r.readFile(path, maxFile)
+	if len(candidates) > 1 && errors.Is(err, fs.ErrNotExist) {
+		if fallback, ferr := r.readFile(candidates[1], maxFile); ferr == nil {
+			path, data, err = candidates[1], fallback, nil
+		}
 	}
 	r.files = append(r.files, path)
-	data, err := r.readFile(path, maxFile)
 	if err != nil {
 		r.fail(n, "cannot read the file: "+err.Error(), "correct the path, or the file's mode")
 		return nil

@@ -3,11 +3,10 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"net"
 	"time"
 
 	"countersign/termination"
+	"countersign/termination/proxy"
 	"countersign/termination/terminate"
 )
 
@@ -123,7 +122,7 @@ func (g *Gateway) dialUpstream(u termination.Upstream) (end, termination.Upstrea
 		return nil, result, err
 	}
 	if u.Scheme == termination.UpstreamTLS || u.Scheme == termination.UpstreamHTTPS {
-		secured := tls.Client(conn, upstreamTLS(u))
+		secured := tls.Client(conn, proxy.UpstreamTLS(u))
 		if err := secured.HandshakeContext(ctx); err != nil {
 			_ = conn.Close()
 			result.Error = "the upstream's TLS handshake failed: " + err.Error()
@@ -132,20 +131,4 @@ func (g *Gateway) dialUpstream(u termination.Upstream) (end, termination.Upstrea
 		return secured, result, nil
 	}
 	return conn.(end), result, nil
-}
-
-// upstreamTLS always verifies. A nil pool means the system's roots here, which is what an upstream without roots of its
-// own is documented to get.
-func upstreamTLS(u termination.Upstream) *tls.Config {
-	config := &tls.Config{ServerName: u.TLS.ServerName, MinVersion: tls.VersionTLS12}
-	if config.ServerName == "" {
-		config.ServerName, _, _ = net.SplitHostPort(u.Address) // an address that cannot be split verifies as no name at all
-	}
-	if len(u.TLS.Roots) > 0 {
-		config.RootCAs = x509.NewCertPool()
-		for _, r := range u.TLS.Roots {
-			config.RootCAs.AddCert(r)
-		}
-	}
-	return config
 }

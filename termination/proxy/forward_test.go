@@ -268,7 +268,7 @@ func TestUpstreamKeys(t *testing.T) {
 		seen[keyOf(u)] = i
 	}
 	// A root that says nothing of itself means the system's, and that alone.
-	if c := upstreamTLS(different[2]); c.RootCAs != nil || c.ServerName != "a" || c.InsecureSkipVerify {
+	if c := UpstreamTLS(different[2]); c.RootCAs != nil || c.ServerName != "a" || c.InsecureSkipVerify {
 		t.Errorf("%+v", c)
 	}
 }

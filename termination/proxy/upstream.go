@@ -81,7 +81,7 @@ func (p *Proxy) newUpstream(u termination.Upstream) *upstream {
 	switch u.Scheme {
 	case termination.UpstreamHTTPS:
 		up.target.Scheme = "https"
-		up.transport.TLSClientConfig = upstreamTLS(u)
+		up.transport.TLSClientConfig = UpstreamTLS(u)
 		up.transport.Protocols.SetHTTP1(true)
 		up.transport.Protocols.SetHTTP2(true)
 	case termination.UpstreamH2C:
@@ -93,9 +93,9 @@ func (p *Proxy) newUpstream(u termination.Upstream) *upstream {
 	return up
 }
 
-// upstreamTLS always verifies. A nil pool means the system's roots here, which is what an upstream without roots of its
+// UpstreamTLS is how a connection to an https or tls upstream is secured. It always verifies. A nil pool means the system's roots here, which is what an upstream without roots of its
 // own is documented to get.
-func upstreamTLS(u termination.Upstream) *tls.Config {
+func UpstreamTLS(u termination.Upstream) *tls.Config {
 	c := &tls.Config{ServerName: u.TLS.ServerName, MinVersion: tls.VersionTLS12}
 	if c.ServerName == "" {
 		c.ServerName, _, _ = net.SplitHostPort(u.Address) // an address that cannot be split verifies as no name at all
