@@ -223,7 +223,7 @@ func TestEndpointIsMadeAndWorks(t *testing.T) {
 		t.Errorf("started again: %d %v", status, err)
 	}
 	// Gone, it is gone.
-	wantAll(t, f.get("/endpoints/shop/delete"), 200, "Delete shop?", "connections are open now")
+	wantAll(t, f.get("/endpoints/shop/delete"), 200, "Delete shop?", "open now")
 	wantAll(t, f.post("/endpoints/shop/delete", url.Values{}), http.StatusSeeOther)
 	wantAll(t, f.get("/endpoints/shop"), 404, "There is no endpoint")
 	wantAll(t, f.get("/endpoints"), 200, "No endpoint yet", "hello.localhost")
