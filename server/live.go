@@ -397,10 +397,9 @@ func (c *liveVisit) obey(ctx context.Context, m liveRequest, sub *live.Subscript
 		c.refuse(ctx, err, sub)
 		return sub
 	}
-	request := live.Request{Filter: filter, After: m.After, Life: m.Life}
+	request := live.Request{Filter: filter, After: m.After, Life: m.Life, Idle: c.idle}
 	if sub != nil {
 		sub.Set(request)
-		sub.SetIdle(c.idle)
 		return sub
 	}
 	sub, err = c.socket.hub.Subscribe(request)
@@ -412,7 +411,6 @@ func (c *liveVisit) obey(ctx context.Context, m liveRequest, sub *live.Subscript
 		c.leave(websocket.CloseGoingAway, "the gateway is stopping")
 		return nil
 	}
-	sub.SetIdle(c.idle)
 	select {
 	case c.subscribed <- sub: // the writer closes it
 		return sub

@@ -29,6 +29,8 @@ type Request struct {
 	// Life is the life of the gateway that After is from; if it is not this one, the stream begins with the first
 	// event of this one. Empty: this one.
 	Life string
+	// Idle holds events back from the start, apart from those that are asked for here: see [Subscription.SetIdle].
+	Idle bool
 }
 
 // Subscription is one subscriber's view of the feed. One goroutine calls Next; the other methods may be called by
@@ -161,6 +163,9 @@ func (s *Subscription) begin(r Request) {
 		s.resume(r.After)
 	}
 	s.scanned = hi.Seq
+	if r.Idle { // in the same step: an event that comes next must find it so
+		s.idle, s.offered = true, hi.Seq
+	}
 	s.signal()
 }
 
