@@ -395,8 +395,8 @@ func localNameInput(value, problem string) parts.Input {
 	return parts.Input{Name: "name", ID: "local-name", Label: "Name", Hint: "Of the CA, and of the authority under Trust.", Value: value, Error: problem, Placeholder: "Local CA", Words: true}
 }
 
-// writeLocalCA makes a local CA and the authority that holds its certificate.
-func writeLocalCA(tx *store.Tx, ca *termination.LocalCA) error {
+// WriteLocalCA keeps a fresh local CA, and its certificate as an authority that no endpoint asks before it is told to.
+func WriteLocalCA(tx *store.Tx, ca *termination.LocalCA) error {
 	_, err := tx.CreateAuthority(termination.Authority{
 		Name: ca.Name, Certificates: []termination.CACertificate{{Certificate: ca.Certificate, Role: termination.RoleAnchor}},
 	})

@@ -216,7 +216,7 @@ func (i *issuing) fromNew(c echo.Context, w wish, form *views.IssueForm) (*local
 	if err != nil {
 		return nil, ca, nil //nolint:nilerr // blame says what is wrong with the wish
 	}
-	_, err = i.change(c, func(tx *store.Tx) error { return writeLocalCA(tx, ca) })
+	_, err = i.change(c, func(tx *store.Tx) error { return WriteLocalCA(tx, ca) })
 	var taken store.NameTakenError
 	if errors.As(err, &taken) {
 		form.Ask.Name.Error = sentence(taken)

@@ -258,7 +258,7 @@ func (s *Server) makeLocalCA(c echo.Context) error {
 	if err != nil {
 		return fail(sentence(err))
 	}
-	_, err = s.change(c, func(tx *store.Tx) error { return writeLocalCA(tx, ca) })
+	_, err = s.change(c, func(tx *store.Tx) error { return WriteLocalCA(tx, ca) })
 	var taken store.NameTakenError
 	if errors.As(err, &taken) {
 		return fail(sentence(taken))

@@ -70,7 +70,7 @@ func TestProblemOf(t *testing.T) {
 // TestInternalErrorsStayInside: what a person or a program sees of an internal error is an id, and that is in the log.
 func TestInternalErrorsStayInside(t *testing.T) {
 	f := start(t, nil)
-	secret := errors.New("open /root/store.key: SELECT sealed FROM keys: panic")
+	secret := errors.New("open /srv/store.key: SELECT sealed FROM keys: panic")
 	for _, k := range []kind{kindPage, kindAPI, kindSocket, kindFile, kindHealth} {
 		got := f.answer(k, fmt.Errorf("read the endpoint: %w", secret), nil)
 		body := got.Body.String()

@@ -49,14 +49,3 @@ func freeAuthorityName(config *termination.Config, d store.Declared) string {
 	}
 	return free
 }
-
-// writeLocalCA keeps a local CA, and its certificate as an authority that no endpoint asks yet.
-func writeLocalCA(tx *store.Tx, ca *termination.LocalCA) error {
-	a, err := tx.CreateAuthority(termination.Authority{
-		Name: ca.Name, Certificates: []termination.CACertificate{{Certificate: ca.Certificate, Role: termination.RoleAnchor}},
-	})
-	if err != nil {
-		return err
-	}
-	return tx.CreateLocalCA(a.ID, ca.Key, false)
-}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"countersign/server"
 	"countersign/store"
 	"countersign/store/declared"
 	"countersign/termination"
@@ -68,7 +69,7 @@ func (f *file) apply(ctx context.Context) error {
 	}
 	config, err := f.app.server.Change(ctx, store.Actor{Name: filepath.Base(f.path), Via: "file"}, func(tx *store.Tx) error {
 		if ca != nil {
-			if err := writeLocalCA(tx, ca); err != nil {
+			if err := server.WriteLocalCA(tx, ca); err != nil {
 				return err
 			}
 		}
