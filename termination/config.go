@@ -1,5 +1,11 @@
 package termination
 
+import (
+	"crypto/x509"
+	"net/netip"
+	"time"
+)
+
 // Config is the complete wanted configuration. The gateway takes it as a whole or not at all; it is never changed
 // after it was handed over.
 type Config struct {
@@ -11,6 +17,34 @@ type Config struct {
 	Defaults     Defaults
 	Endpoints    []Endpoint
 	Limits       Limits
+	Agents       Agents
+	ACME         ACME
+}
+
+// Agents says how agents reach the gateway, and how long one may serve without hearing from it.
+type Agents struct {
+	Listen      netip.AddrPort // zero: no agent can connect
+	StalePolicy time.Duration  // an agent whose policy is older closes; 0: DefaultStalePolicy
+	// Hosts are more names and addresses of the listener that an invitation may carry.
+	Hosts []string
+}
+
+// DefaultStalePolicy is how long an agent trusts the policy that it heard last.
+const DefaultStalePolicy = time.Minute
+
+// ACME says where certificates named "acme" come from (RFC 8555).
+type ACME struct {
+	Directory string              // URL of the CA's directory; empty: ACME is off
+	Email     string              // contact of the account; may be empty
+	Roots     []*x509.Certificate // that the directory's own certificate is checked against; empty: the system's
+	HTTP      netip.AddrPort      // listener that answers HTTP-01 challenges (section 8.3); zero: TLS-ALPN-01 alone
+	DNS       ACMEDNS
+}
+
+// ACMEDNS names the DNS provider for DNS-01 challenges (RFC 8555, section 8.4), which wildcards need.
+type ACMEDNS struct {
+	Provider string            // empty: none
+	Settings map[string]string // as the provider calls them; secrets among them are sealed in the store
 }
 
 // Defaults are trusted by every endpoint that verifies, unless it says Inherit: false.

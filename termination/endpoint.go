@@ -20,9 +20,10 @@ const (
 // TerminateAt says where TLS is decrypted.
 type TerminateAt string
 
-// The places where TLS can end in this version. The name "agent" is kept free for a later one.
+// The places where TLS can end.
 const (
 	AtEdge     TerminateAt = "edge"     // in this process
+	AtAgent    TerminateAt = "agent"    // in a Countersign agent beside the service; routed by SNI, no key here
 	AtUpstream TerminateAt = "upstream" // in the service itself; routed by SNI, no key here
 )
 
@@ -36,8 +37,29 @@ const (
 	OriginDemo      Origin = "demo"      // made at first start
 )
 
-// CertificateLocal in Endpoint.Certificates means: issued by the local CA when needed.
-const CertificateLocal = "local"
+// Words in Endpoint.Certificates that are no names of certificates.
+const (
+	CertificateLocal = "local" // issued by the local CA when needed
+	CertificateACME  = "acme"  // obtained and renewed through ACME (RFC 8555); until one is there, the local CA answers
+)
+
+// StartTLS names a protocol in which the client asks for TLS before it speaks it.
+type StartTLS string
+
+// The protocols that ask first.
+const (
+	StartTLSNone     StartTLS = ""         // TLS from the first byte
+	StartTLSPostgres StartTLS = "postgres" // an SSLRequest comes first (PostgreSQL, section 54.2.11)
+)
+
+// TLSPreset is a named choice of TLS versions, suites and groups.
+type TLSPreset string
+
+// The presets. What an endpoint says beside its preset wins over it.
+const (
+	PresetIntermediate TLSPreset = "intermediate" // TLS 1.2 and 1.3, forward secrecy and AEAD only
+	PresetModern       TLSPreset = "modern"       // TLS 1.3 only
+)
 
 // Endpoint is a public URL, where its TLS ends, who may come in, and the upstream behind it.
 type Endpoint struct {
@@ -51,9 +73,14 @@ type Endpoint struct {
 	Listen          netip.Addr // interface; unspecified addresses listen on all
 	Port            uint16
 	TerminateAt     TerminateAt
-	Certificates    []string // names of certificates, or "local"; empty at the edge means "local"
-	MinVersion      uint16   // tls.VersionTLS12 or tls.VersionTLS13; 0 means TLS 1.2
-	MaxVersion      uint16   // 0 means TLS 1.3
+	Certificates    []string       // names of certificates, or "local"; empty at the edge means "local"
+	MinVersion      uint16         // tls.VersionTLS12 or tls.VersionTLS13; 0 means what the preset says
+	MaxVersion      uint16         // 0 means TLS 1.3
+	Preset          TLSPreset      // empty: intermediate
+	Suites          []uint16       // for TLS 1.2 only, in no order; empty: those of the preset
+	ALPN            []string       // protocols offered inside TLS, in order of preference; empty: h2 and http/1.1 for https, none for tls
+	StartTLS        StartTLS       // tls endpoints at the edge or an agent
+	ProxyProtocol   []netip.Prefix // sources that must send a PROXY header, and the only ones that may
 	Upstream        Upstream
 	ClientAuth      ClientAuth
 	ForwardIdentity []IdentityFormat
@@ -125,7 +152,8 @@ func ParseEndpointURL(s string) (Scheme, string, uint16, error) {
 
 // Route is a path under an https endpoint with its own policy or upstream. Whole segments match; the longest wins.
 type Route struct {
-	Path       string      // cleaned, begins with a slash, without a final one except for "/"
-	ClientAuth *ClientAuth // nil: the endpoint's
-	Upstream   *Upstream   // nil: the endpoint's
+	Path        string      // cleaned, begins with a slash, without a final one except for "/"
+	ClientAuth  *ClientAuth // nil: the endpoint's
+	Upstream    *Upstream   // nil: the endpoint's
+	StripPrefix bool        // the upstream sees the target without Path
 }

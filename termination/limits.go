@@ -5,10 +5,11 @@ import "time"
 // Limits bound what clients can make the gateway do. All are counted when they bite.
 type Limits struct {
 	HandshakeTimeout      time.Duration
-	ClientHello           int // bytes of the ClientHello message
-	CertificateChain      int // bytes of the client's Certificate message
-	Certificates          int // number of certificates in it
-	Header                int // bytes of HTTP request headers
+	ClientHello           int   // bytes of the ClientHello message
+	CertificateChain      int   // bytes of the client's Certificate message
+	Certificates          int   // number of certificates in it
+	Header                int   // bytes of HTTP request headers
+	Body                  int64 // bytes of an HTTP request's body; 0: no limit
 	IdleTimeout           time.Duration
 	Connections           int
 	ConnectionsPerAddress int

@@ -1,12 +1,14 @@
 package termination
 
 import (
+	"crypto"
 	"crypto/x509"
 	"fmt"
 	"net"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // UpstreamScheme says how the gateway speaks to the service behind an endpoint.
@@ -19,23 +21,75 @@ const (
 	UpstreamH2C     UpstreamScheme = "h2c" // HTTP/2 without TLS (RFC 9113, section 3.3)
 	UpstreamTCP     UpstreamScheme = "tcp"
 	UpstreamTLS     UpstreamScheme = "tls"
+	UpstreamUnix    UpstreamScheme = "unix"    // a Unix socket, HTTP/1.1 or raw bytes as the endpoint has it; Address is its path
 	UpstreamBuiltin UpstreamScheme = "builtin" // Address names it
 )
 
 // BuiltinWhoami answers with what the gateway knows about the caller.
 const BuiltinWhoami = "whoami"
 
-// Upstream is the service behind an endpoint.
+// Upstream is the service behind an endpoint: one target, or several that are alike.
 type Upstream struct {
 	Scheme  UpstreamScheme
-	Address string // host:port, or the name of a built-in
+	Address string   // host:port, the path of a Unix socket, or the name of a built-in
+	More    []string // further targets, of the same scheme and TLS
 	TLS     UpstreamTLSConfig
+	Policy  UpstreamPolicy
+}
+
+// Targets returns the addresses of all targets.
+func (u Upstream) Targets() []string { return append([]string{u.Address}, u.More...) }
+
+// Balance says how connections or requests are spread over several targets.
+type Balance string
+
+// The ways to spread.
+const (
+	BalanceRoundRobin       Balance = "round_robin"
+	BalanceLeastConnections Balance = "least_connections"
+)
+
+// HostHeader says which Host an HTTP upstream sees.
+type HostHeader string
+
+// Whose Host it is.
+const (
+	HostClient   HostHeader = "client"   // as the client sent it
+	HostUpstream HostHeader = "upstream" // the target's address
+)
+
+// ProxyProtocol is a version of the PROXY protocol that is spoken to an upstream.
+type ProxyProtocol string
+
+// The versions.
+const (
+	ProxyProtocolNone ProxyProtocol = ""
+	ProxyProtocolV1   ProxyProtocol = "v1"
+	ProxyProtocolV2   ProxyProtocol = "v2" // with the TLS fields where TLS ends here
+)
+
+// UpstreamPolicy says how targets are chosen, watched and spoken to. Zero values mean the defaults.
+type UpstreamPolicy struct {
+	Balance         Balance       // empty: round_robin
+	Health          string        // path of an HTTP health check, or "tcp" for a connection; empty: none, only failures seen in passing count
+	HealthInterval  time.Duration // 0: 10 s
+	ConnectTimeout  time.Duration // to connect, TLS included; 0: 5 s
+	ResponseTimeout time.Duration // until an HTTP response begins; 0: none
+	Host            HostHeader    // empty: client
+	ProxyProtocol   ProxyProtocol
 }
 
 // UpstreamTLSConfig says how an https or tls upstream is verified. It is never left unverified.
 type UpstreamTLSConfig struct {
 	Roots      []*x509.Certificate // empty: the system's
-	ServerName string              // empty: the address's host
+	ServerName string              // sent as SNI and verified; empty: the address's host
+	Client     *KeyPair            // our own client certificate towards it; nil: none
+}
+
+// KeyPair is a certificate chain with its private key.
+type KeyPair struct {
+	Chain []*x509.Certificate // leaf first
+	Key   crypto.Signer
 }
 
 // ParseUpstream reads http://host:port, https://, h2c://, tcp://, tls:// or the name of a built-in.
