@@ -15,6 +15,8 @@ const (
 	PrefixSession     = "ses"
 	PrefixAudit       = "aud"
 	PrefixNode        = "node"
+	PrefixAgent       = "agt"
+	PrefixInvitation  = "inv"
 )
 
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
