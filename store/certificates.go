@@ -91,7 +91,8 @@ func (tx *Tx) DeleteCertificate(ref string) error {
 	if err := tx.writable(KindCertificate, c.Name, c.Origin); err != nil {
 		return err
 	}
-	users, err := tx.strings(`SELECT DISTINCT 'endpoint "' || name || '"' FROM endpoints JOIN endpoint_certificates ON endpoint_id = id WHERE certificate_id = ?`, c.ID)
+	users, err := tx.strings(`SELECT DISTINCT 'endpoint "' || name || '"' FROM endpoints WHERE id IN
+		(SELECT endpoint_id FROM endpoint_certificates WHERE certificate_id = ?1 UNION SELECT endpoint_id FROM endpoint_own_certificates WHERE certificate_id = ?1)`, c.ID)
 	if err != nil {
 		return fmt.Errorf("look for users of certificate: %w", err)
 	}

@@ -96,6 +96,12 @@ func (l *loader) state() error {
 		}
 		l.problem("limits", "", "", err.Error()+"; the default limits hold")
 	}
+	if l.config.Agents, err = readAgents(l.ctx, l.sql); err != nil {
+		if resultCode(err) != 0 {
+			return err
+		}
+		l.problem("agents", "", "", err.Error()+"; no agent can connect")
+	}
 	return nil
 }
 
@@ -181,6 +187,7 @@ func (l *loader) endpoints() error {
 			err = errors.New(brokenDefault)
 		}
 		if err == nil {
+			l.showOurselves(&e)
 			l.config.Endpoints = append(l.config.Endpoints, e)
 			continue
 		}
@@ -203,7 +210,27 @@ func (l *loader) needs(r endpointRow) error {
 			return errors.New(why)
 		}
 	}
+	for _, c := range r.ownCertificates {
+		if why, broken := l.broken[c.id]; broken {
+			return errors.New(why)
+		}
+	}
 	return nil
+}
+
+// showOurselves gives each upstream the certificate that it is to see from us.
+func (l *loader) showOurselves(e *termination.Endpoint) {
+	upstreams := []*termination.Upstream{&e.Upstream}
+	for i := range e.Routes {
+		if e.Routes[i].Upstream != nil {
+			upstreams = append(upstreams, e.Routes[i].Upstream)
+		}
+	}
+	for _, u := range upstreams {
+		if c := l.config.Certificate(u.TLS.Certificate); c != nil {
+			u.TLS.Client = &termination.KeyPair{Chain: c.Chain, Key: c.Key}
+		}
+	}
 }
 
 func inherits(e termination.Endpoint) bool {

@@ -22,11 +22,18 @@ type endpointRow struct {
 	settings         string
 	aliases          []string
 	authorities      []routeAuthority
-	certificates     []string // "" for the local CA
+	certificates     []string // IDs, or the words that are no names of certificates
+	ownCertificates  []routeCertificate
 }
 
 // routeAuthority is one authority of an endpoint (route is empty) or of one of its routes.
 type routeAuthority struct {
+	route string
+	id    string
+}
+
+// routeCertificate is the client certificate towards the upstream of an endpoint (route is empty) or of one of its routes.
+type routeCertificate struct {
 	route string
 	id    string
 }
@@ -86,7 +93,7 @@ func (tx *Tx) UpdateEndpoint(e termination.Endpoint) error {
 	if err != nil {
 		return saving(KindEndpoint, e.Name, err)
 	}
-	for _, table := range []string{"endpoint_aliases", "endpoint_authorities", "endpoint_certificates"} {
+	for _, table := range []string{"endpoint_aliases", "endpoint_authorities", "endpoint_certificates", "endpoint_own_certificates"} {
 		if err := tx.exec("DELETE FROM "+table+" WHERE endpoint_id = ?", e.ID); err != nil {
 			return saving(KindEndpoint, e.Name, err)
 		}
@@ -181,16 +188,47 @@ func (tx *Tx) insertCertificateReferences(e termination.Endpoint) error {
 	}
 	for i, name := range e.Certificates {
 		var id any
-		if name != termination.CertificateLocal {
+		issuer := ""
+		switch name {
+		case termination.CertificateLocal:
+		case termination.CertificateACME:
+			issuer = name
+		default:
 			known, ok := certificates[name]
 			if !ok {
 				return fieldError(KindEndpoint, e.Name, "certificates", fmt.Sprintf("there is no certificate %q", name), "upload it under Certificates, or use local")
 			}
 			id = known
 		}
-		if err := tx.exec("INSERT INTO endpoint_certificates (endpoint_id, position, certificate_id) VALUES (?, ?, ?)", e.ID, i, id); err != nil {
+		if err := tx.exec("INSERT INTO endpoint_certificates (endpoint_id, position, certificate_id, issuer) VALUES (?, ?, ?, ?)", e.ID, i, id, issuer); err != nil {
 			return saving(KindEndpoint, e.Name, err)
 		}
+	}
+	if err := tx.insertOwnCertificate(e, "", "upstream_tls", e.Upstream, certificates); err != nil {
+		return err
+	}
+	for _, r := range e.Routes {
+		if r.Upstream == nil {
+			continue
+		}
+		if err := tx.insertOwnCertificate(e, r.Path, "routes.upstream_tls", *r.Upstream, certificates); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertOwnCertificate writes with which certificate we show ourselves to an upstream.
+func (tx *Tx) insertOwnCertificate(e termination.Endpoint, route, field string, u termination.Upstream, ids map[string]string) error {
+	if u.TLS.Certificate == "" {
+		return nil
+	}
+	id, ok := ids[u.TLS.Certificate]
+	if !ok {
+		return fieldError(KindEndpoint, e.Name, field, fmt.Sprintf("there is no certificate %q", u.TLS.Certificate), "upload it under Certificates, with its key")
+	}
+	if err := tx.exec("INSERT INTO endpoint_own_certificates (endpoint_id, route, certificate_id) VALUES (?, ?, ?)", e.ID, route, id); err != nil {
+		return saving(KindEndpoint, e.Name, err)
 	}
 	return nil
 }
@@ -256,8 +294,14 @@ func readReferences(ctx context.Context, q *sql.Tx, endpoints []endpointRow) err
 			},
 		},
 		{
-			"SELECT endpoint_id, coalesce(certificate_id, ''), '' FROM endpoint_certificates ORDER BY endpoint_id, position",
+			"SELECT endpoint_id, coalesce(certificate_id, CASE issuer WHEN '' THEN 'local' ELSE issuer END), '' FROM endpoint_certificates ORDER BY endpoint_id, position",
 			func(e *endpointRow, a, _ string) { e.certificates = append(e.certificates, a) },
+		},
+		{
+			"SELECT endpoint_id, route, certificate_id FROM endpoint_own_certificates ORDER BY endpoint_id, route",
+			func(e *endpointRow, a, b string) {
+				e.ownCertificates = append(e.ownCertificates, routeCertificate{route: a, id: b})
+			},
 		},
 	} {
 		err := eachReference(ctx, q, part.query, func(id, a, b string) {
@@ -326,12 +370,23 @@ func (r endpointRow) build(n names) (termination.Endpoint, error) {
 	for _, id := range r.certificates {
 		name, ok := n.certificates[id]
 		switch {
-		case id == "":
-			name = termination.CertificateLocal
+		case id == termination.CertificateLocal, id == termination.CertificateACME:
+			name = id
 		case !ok:
 			return e, fmt.Errorf("its certificate %s is not there", id)
 		}
 		e.Certificates = append(e.Certificates, name)
+	}
+	for _, c := range r.ownCertificates {
+		name, ok := n.certificates[c.id]
+		if !ok {
+			return e, fmt.Errorf("its certificate %s towards an upstream is not there", c.id)
+		}
+		u := upstreamOf(&e, c.route)
+		if u == nil {
+			return e, fmt.Errorf("a certificate stands under its route %q, which has no upstream", c.route)
+		}
+		u.TLS.Certificate = name
 	}
 	for _, a := range r.authorities {
 		name, ok := n.authorities[a.id]
@@ -377,6 +432,18 @@ func policyOf(e *termination.Endpoint, route string) *termination.ClientAuth {
 	return nil
 }
 
+func upstreamOf(e *termination.Endpoint, route string) *termination.Upstream {
+	if route == "" {
+		return &e.Upstream
+	}
+	for i := range e.Routes {
+		if e.Routes[i].Path == route {
+			return e.Routes[i].Upstream
+		}
+	}
+	return nil
+}
+
 // describedEndpoint is an endpoint for the audit log.
 type describedEndpoint struct {
 	Name         string              `json:"name"`
@@ -388,7 +455,8 @@ type describedEndpoint struct {
 	TerminateAt  string              `json:"terminateAt"`
 	Aliases      []string            `json:"aliases,omitempty"`
 	Certificates []string            `json:"certificates,omitempty"`
-	Authorities  map[string][]string `json:"authorities,omitempty"` // by route, "" for the endpoint's own
+	Authorities  map[string][]string `json:"authorities,omitempty"`          // by route, "" for the endpoint's own
+	Upstream     map[string]string   `json:"upstreamCertificates,omitempty"` // likewise
 	Settings     json.RawMessage     `json:"settings,omitempty"`
 	Unreadable   string              `json:"unreadable,omitempty"`
 }
@@ -405,6 +473,18 @@ func describeEndpoint(e termination.Endpoint) describedEndpoint {
 		if r.ClientAuth != nil && len(r.ClientAuth.Authorities) > 0 {
 			d.Authorities[r.Path] = r.ClientAuth.Authorities
 		}
+	}
+	own := map[string]string{}
+	if name := e.Upstream.TLS.Certificate; name != "" {
+		own[""] = name
+	}
+	for _, r := range e.Routes {
+		if r.Upstream != nil && r.Upstream.TLS.Certificate != "" {
+			own[r.Path] = r.Upstream.TLS.Certificate
+		}
+	}
+	if len(own) > 0 {
+		d.Upstream = own
 	}
 	settings, err := marshalSettings(e)
 	if err != nil {

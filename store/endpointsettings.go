@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"countersign/termination"
@@ -22,6 +24,11 @@ const settingsVersion = 1
 type endpointSettings struct {
 	MinVersion      uint16           `json:"minVersion,omitempty"`
 	MaxVersion      uint16           `json:"maxVersion,omitempty"`
+	Preset          string           `json:"preset,omitempty"`
+	Suites          []uint16         `json:"suites,omitempty"`
+	ALPN            []string         `json:"alpn,omitempty"`
+	StartTLS        string           `json:"startTLS,omitempty"`
+	ProxyProtocol   []string         `json:"proxyProtocol,omitempty"` // prefixes
 	Upstream        upstreamSettings `json:"upstream"`
 	ClientAuth      policySettings   `json:"clientAuth"`
 	ForwardIdentity []string         `json:"forwardIdentity,omitempty"`
@@ -29,10 +36,23 @@ type endpointSettings struct {
 }
 
 type upstreamSettings struct {
-	Scheme     string   `json:"scheme"`
-	Address    string   `json:"address"`
-	Roots      [][]byte `json:"roots,omitempty"` // DER
-	ServerName string   `json:"serverName,omitempty"`
+	Scheme     string                  `json:"scheme"`
+	Address    string                  `json:"address"`
+	More       []string                `json:"more,omitempty"`
+	Roots      [][]byte                `json:"roots,omitempty"` // DER
+	ServerName string                  `json:"serverName,omitempty"`
+	Policy     *upstreamPolicySettings `json:"policy,omitempty"`
+}
+
+// upstreamPolicySettings has durations as text such as "10s". The client certificate has a row of its own.
+type upstreamPolicySettings struct {
+	Balance         string `json:"balance,omitempty"`
+	Health          string `json:"health,omitempty"`
+	HealthInterval  string `json:"healthInterval,omitempty"`
+	ConnectTimeout  string `json:"connectTimeout,omitempty"`
+	ResponseTimeout string `json:"responseTimeout,omitempty"`
+	Host            string `json:"host,omitempty"`
+	ProxyProtocol   string `json:"proxyProtocol,omitempty"`
 }
 
 // policySettings is a client policy without its authorities, which have rows of their own.
@@ -46,21 +66,26 @@ type policySettings struct {
 }
 
 type routeSettings struct {
-	Path       string            `json:"path"`
-	ClientAuth *policySettings   `json:"clientAuth,omitempty"`
-	Upstream   *upstreamSettings `json:"upstream,omitempty"`
+	Path        string            `json:"path"`
+	ClientAuth  *policySettings   `json:"clientAuth,omitempty"`
+	Upstream    *upstreamSettings `json:"upstream,omitempty"`
+	StripPrefix bool              `json:"stripPrefix,omitempty"`
 }
 
 func marshalSettings(e termination.Endpoint) (string, error) {
 	s := endpointSettings{
 		MinVersion: e.MinVersion, MaxVersion: e.MaxVersion,
+		Preset: string(e.Preset), Suites: e.Suites, ALPN: e.ALPN, StartTLS: string(e.StartTLS),
 		Upstream: toUpstream(e.Upstream), ClientAuth: toPolicy(e.ClientAuth),
+	}
+	for _, p := range e.ProxyProtocol {
+		s.ProxyProtocol = append(s.ProxyProtocol, p.String())
 	}
 	for _, f := range e.ForwardIdentity {
 		s.ForwardIdentity = append(s.ForwardIdentity, string(f))
 	}
 	for _, r := range e.Routes {
-		route := routeSettings{Path: r.Path}
+		route := routeSettings{Path: r.Path, StripPrefix: r.StripPrefix}
 		if r.ClientAuth != nil {
 			p := toPolicy(*r.ClientAuth)
 			route.ClientAuth = &p
@@ -85,11 +110,25 @@ func marshalSettings(e termination.Endpoint) (string, error) {
 func (s *endpointSettings) checkText(endpoint string) error {
 	type text struct{ field, value string }
 	texts := []text{
-		{"upstream", s.Upstream.Scheme},
-		{"upstream", s.Upstream.Address},
-		{"upstream_tls.server_name", s.Upstream.ServerName},
+		{"tls.preset", s.Preset},
+		{"starttls", s.StartTLS},
 		{"client_auth.mode", s.ClientAuth.Mode},
 		{"client_auth.on_loss", s.ClientAuth.OnLoss},
+	}
+	upstream := func(field string, u upstreamSettings) {
+		texts = append(texts, text{field, u.Scheme}, text{field, u.Address}, text{field + "_tls.server_name", u.ServerName})
+		for _, m := range u.More {
+			texts = append(texts, text{field, m})
+		}
+		if p := u.Policy; p != nil {
+			for _, v := range []string{p.Balance, p.Health, p.Host, p.ProxyProtocol} {
+				texts = append(texts, text{field + "_policy", v})
+			}
+		}
+	}
+	upstream("upstream", s.Upstream)
+	for _, p := range s.ALPN {
+		texts = append(texts, text{"tls.alpn", p})
 	}
 	for _, f := range s.ForwardIdentity {
 		texts = append(texts, text{"forward_identity", f})
@@ -100,7 +139,7 @@ func (s *endpointSettings) checkText(endpoint string) error {
 			texts = append(texts, text{"routes.client_auth.mode", r.ClientAuth.Mode}, text{"routes.client_auth.on_loss", r.ClientAuth.OnLoss})
 		}
 		if r.Upstream != nil {
-			texts = append(texts, text{"routes.upstream", r.Upstream.Scheme}, text{"routes.upstream", r.Upstream.Address}, text{"routes.upstream_tls.server_name", r.Upstream.ServerName})
+			upstream("routes.upstream", *r.Upstream)
 		}
 	}
 	for _, t := range texts {
@@ -112,11 +151,26 @@ func (s *endpointSettings) checkText(endpoint string) error {
 }
 
 func toUpstream(u termination.Upstream) upstreamSettings {
-	s := upstreamSettings{Scheme: string(u.Scheme), Address: u.Address, ServerName: u.TLS.ServerName}
+	s := upstreamSettings{Scheme: string(u.Scheme), Address: u.Address, More: u.More, ServerName: u.TLS.ServerName}
 	for _, c := range u.TLS.Roots {
 		s.Roots = append(s.Roots, c.Raw)
 	}
+	if p := u.Policy; p != (termination.UpstreamPolicy{}) {
+		s.Policy = &upstreamPolicySettings{
+			Balance: string(p.Balance), Health: p.Health, HealthInterval: durationText(p.HealthInterval),
+			ConnectTimeout: durationText(p.ConnectTimeout), ResponseTimeout: durationText(p.ResponseTimeout),
+			Host: string(p.Host), ProxyProtocol: string(p.ProxyProtocol),
+		}
+	}
 	return s
+}
+
+// durationText is a duration as text; none for the default.
+func durationText(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
 }
 
 func toPolicy(a termination.ClientAuth) policySettings {
@@ -143,6 +197,14 @@ func unmarshalSettings(version int, text string) (readSettings, error) {
 	}
 	e := &r.endpoint
 	e.MinVersion, e.MaxVersion = s.MinVersion, s.MaxVersion
+	e.Preset, e.Suites, e.ALPN, e.StartTLS = termination.TLSPreset(s.Preset), s.Suites, s.ALPN, termination.StartTLS(s.StartTLS)
+	for _, text := range s.ProxyProtocol {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return r, fmt.Errorf("a source of PROXY headers cannot be read: %w", err)
+		}
+		e.ProxyProtocol = append(e.ProxyProtocol, p)
+	}
 	var err error
 	if e.Upstream, err = fromUpstream(s.Upstream); err != nil {
 		return r, err
@@ -166,13 +228,34 @@ func unmarshalSettings(version int, text string) (readSettings, error) {
 // fill puts the settings into e.
 func (r readSettings) fill(e *termination.Endpoint) {
 	e.MinVersion, e.MaxVersion = r.endpoint.MinVersion, r.endpoint.MaxVersion
+	e.Preset, e.Suites, e.ALPN = r.endpoint.Preset, r.endpoint.Suites, r.endpoint.ALPN
+	e.StartTLS, e.ProxyProtocol = r.endpoint.StartTLS, r.endpoint.ProxyProtocol
 	e.Upstream, e.ClientAuth = r.endpoint.Upstream, r.endpoint.ClientAuth
 	e.ForwardIdentity, e.Routes = r.endpoint.ForwardIdentity, r.endpoint.Routes
 }
 
 func fromUpstream(s upstreamSettings) (termination.Upstream, error) {
-	u := termination.Upstream{Scheme: termination.UpstreamScheme(s.Scheme), Address: s.Address}
+	u := termination.Upstream{Scheme: termination.UpstreamScheme(s.Scheme), Address: s.Address, More: s.More}
 	u.TLS.ServerName = s.ServerName
+	if p := s.Policy; p != nil {
+		u.Policy = termination.UpstreamPolicy{
+			Balance: termination.Balance(p.Balance), Health: p.Health, Host: termination.HostHeader(p.Host),
+			ProxyProtocol: termination.ProxyProtocol(p.ProxyProtocol),
+		}
+		for _, d := range []struct {
+			text string
+			into *time.Duration
+		}{{p.HealthInterval, &u.Policy.HealthInterval}, {p.ConnectTimeout, &u.Policy.ConnectTimeout}, {p.ResponseTimeout, &u.Policy.ResponseTimeout}} {
+			if d.text == "" {
+				continue
+			}
+			v, err := time.ParseDuration(d.text)
+			if err != nil {
+				return u, fmt.Errorf("a duration of its upstream cannot be read: %w", err)
+			}
+			*d.into = v
+		}
+	}
 	for _, der := range s.Roots {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
@@ -199,7 +282,7 @@ func fromPolicy(s policySettings) (termination.ClientAuth, error) {
 }
 
 func fromRoute(s routeSettings) (termination.Route, error) {
-	r := termination.Route{Path: s.Path}
+	r := termination.Route{Path: s.Path, StripPrefix: s.StripPrefix}
 	if s.ClientAuth != nil {
 		a, err := fromPolicy(*s.ClientAuth)
 		if err != nil {

@@ -46,7 +46,7 @@ func TestUnreadableRowsCloseWhatTheyConcern(t *testing.T) {
 		"an unknown mode":              {[]string{`UPDATE endpoints SET settings = json_set(settings, '$.clientAuth.mode', 'whatever') WHERE name = 'api'`}, []string{"api"}, "is unknown"},
 		"a broken pin":                 {[]string{`UPDATE endpoints SET settings = json_set(settings, '$.clientAuth.pins', json('["xyz"]')) WHERE name = 'api'`}, []string{"api"}, "pin cannot be read"},
 		"something after the settings": {[]string{"UPDATE endpoints SET settings = settings || '{}' WHERE name = 'api'"}, []string{"api"}, "after the document"},
-		"a place to terminate at":      {[]string{"UPDATE endpoints SET terminate_at = 'agent' WHERE name = 'api'"}, []string{"api"}, "not in this version"},
+		"a place to terminate at":      {[]string{"UPDATE endpoints SET terminate_at = 'cloud' WHERE name = 'api'"}, []string{"api"}, "is unknown"},
 		"an interface":                 {[]string{"UPDATE endpoints SET listen = 'eth0' WHERE name = 'api'"}, []string{"api"}, "interface"},
 		"a scheme":                     {[]string{"UPDATE endpoints SET scheme = 'gopher' WHERE name = 'api'"}, []string{"api"}, "scheme"},
 		"no authority left":            {[]string{"DELETE FROM endpoint_authorities WHERE endpoint_id = (SELECT id FROM endpoints WHERE name = 'api')"}, []string{"api"}, "nobody could enter"},

@@ -13,6 +13,7 @@ type Declared struct {
 	Endpoints    []termination.Endpoint
 	Defaults     *termination.Defaults // nil: the file says nothing, and the dashboard's hold
 	Limits       *termination.Limits   // likewise
+	Agents       *termination.Agents   // likewise
 	History      *HistorySettings      // likewise
 }
 
@@ -141,6 +142,14 @@ func (tx *Tx) replaceDeclaredSettings(d Declared) error {
 		err = tx.SetLimits(*d.Limits)
 	} else {
 		err = tx.removeSetting(SettingLimits, termination.OriginFile)
+	}
+	if err != nil {
+		return err
+	}
+	if d.Agents != nil {
+		err = tx.SetAgents(*d.Agents)
+	} else {
+		err = tx.removeSetting(SettingAgents, termination.OriginFile)
 	}
 	if err != nil {
 		return err

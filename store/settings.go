@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"countersign/termination"
@@ -16,6 +17,7 @@ import (
 const (
 	SettingLimits   = "limits"
 	SettingHistory  = "history"
+	SettingAgents   = "agents"
 	SettingDefaults = "default pins" // its presence means that an origin says something about the defaults
 )
 
@@ -53,6 +55,7 @@ type storedLimits struct {
 	CertificateChain      int    `json:"certificateChain"`
 	Certificates          int    `json:"certificates"`
 	Header                int    `json:"header"`
+	Body                  int64  `json:"body,omitempty"`
 	IdleTimeout           string `json:"idleTimeout"`
 	Connections           int    `json:"connections"`
 	ConnectionsPerAddress int    `json:"connectionsPerAddress"`
@@ -74,13 +77,16 @@ func (tx *Tx) SetLimits(l termination.Limits) error {
 	}
 	return tx.PutSetting(SettingLimits, storedLimits{
 		HandshakeTimeout: l.HandshakeTimeout.String(), ClientHello: l.ClientHello, CertificateChain: l.CertificateChain,
-		Certificates: l.Certificates, Header: l.Header, IdleTimeout: l.IdleTimeout.String(), Connections: l.Connections,
+		Certificates: l.Certificates, Header: l.Header, Body: l.Body, IdleTimeout: l.IdleTimeout.String(), Connections: l.Connections,
 		ConnectionsPerAddress: l.ConnectionsPerAddress, HalfOpen: l.HalfOpen, HalfOpenPerAddress: l.HalfOpenPerAddress,
 		RefusalLinger: l.RefusalLinger.String(),
 	})
 }
 
 func checkLimits(l termination.Limits) error {
+	if l.Body < 0 {
+		return fieldError("limits", "", "body", "must not be below zero", "leave it out for no limit")
+	}
 	for _, f := range []struct {
 		name  string
 		value int64
@@ -262,7 +268,7 @@ func readLimits(ctx context.Context, q *sql.Tx) (termination.Limits, error) {
 		return termination.DefaultLimits(), err
 	}
 	l := termination.Limits{
-		ClientHello: s.ClientHello, CertificateChain: s.CertificateChain, Certificates: s.Certificates, Header: s.Header,
+		ClientHello: s.ClientHello, CertificateChain: s.CertificateChain, Certificates: s.Certificates, Header: s.Header, Body: s.Body,
 		Connections: s.Connections, ConnectionsPerAddress: s.ConnectionsPerAddress,
 		HalfOpen: s.HalfOpen, HalfOpenPerAddress: s.HalfOpenPerAddress,
 	}
@@ -278,4 +284,46 @@ func readLimits(ctx context.Context, q *sql.Tx) (termination.Limits, error) {
 		return termination.DefaultLimits(), err
 	}
 	return l, nil
+}
+
+// storedAgents is the JSON document of how agents reach the gateway.
+type storedAgents struct {
+	Listen      string   `json:"listen,omitempty"` // empty: no agent can connect
+	StalePolicy string   `json:"stalePolicy"`
+	Hosts       []string `json:"hosts,omitempty"`
+}
+
+// SetAgents replaces how agents reach the gateway.
+func (tx *Tx) SetAgents(a termination.Agents) error {
+	if a.StalePolicy <= 0 {
+		return fieldError("agents", "", "stale_policy", "must be above zero", "leave it out for the default")
+	}
+	s := storedAgents{StalePolicy: a.StalePolicy.String(), Hosts: a.Hosts}
+	if a.Listen.IsValid() {
+		s.Listen = a.Listen.String()
+	}
+	return tx.PutSetting(SettingAgents, s)
+}
+
+// readAgents returns how agents reach the gateway. With an error they do not.
+func readAgents(ctx context.Context, q *sql.Tx) (termination.Agents, error) {
+	var s storedAgents
+	found, err := readSetting(ctx, q, SettingAgents, &s)
+	if err != nil {
+		return termination.Agents{}, err
+	}
+	if !found {
+		return termination.DefaultAgents(), nil
+	}
+	a := termination.Agents{Hosts: s.Hosts}
+	if a.StalePolicy, err = time.ParseDuration(s.StalePolicy); err != nil {
+		return termination.Agents{}, fmt.Errorf("read how agents connect: %w", err)
+	}
+	if s.Listen == "" {
+		return a, nil
+	}
+	if a.Listen, err = netip.ParseAddrPort(s.Listen); err != nil {
+		return termination.Agents{}, fmt.Errorf("read how agents connect: %w", err)
+	}
+	return a, nil
 }

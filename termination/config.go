@@ -23,10 +23,15 @@ type Config struct {
 
 // Agents says how agents reach the gateway, and how long one may serve without hearing from it.
 type Agents struct {
-	Listen      netip.AddrPort // zero: no agent can connect
+	Listen      netip.AddrPort // opened only while an endpoint terminates at an agent; zero: no agent can connect
 	StalePolicy time.Duration  // an agent whose policy is older closes; 0: DefaultStalePolicy
 	// Hosts are more names and addresses of the listener that an invitation may carry.
 	Hosts []string
+}
+
+// DefaultAgents returns the settings of a gateway without an agents section.
+func DefaultAgents() Agents {
+	return Agents{Listen: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 7444), StalePolicy: DefaultStalePolicy}
 }
 
 // DefaultStalePolicy is how long an agent trusts the policy that it heard last.

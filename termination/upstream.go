@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,7 +85,10 @@ type UpstreamPolicy struct {
 type UpstreamTLSConfig struct {
 	Roots      []*x509.Certificate // empty: the system's
 	ServerName string              // sent as SNI and verified; empty: the address's host
-	Client     *KeyPair            // our own client certificate towards it; nil: none
+	// Certificate is the name of the certificate with which we show ourselves to it, and Client that certificate with its
+	// key. Whoever puts a Config together sets both, or Client alone.
+	Certificate string
+	Client      *KeyPair // nil: none
 }
 
 // KeyPair is a certificate chain with its private key.
@@ -92,7 +97,57 @@ type KeyPair struct {
 	Key   crypto.Signer
 }
 
-// ParseUpstream reads http://host:port, https://, h2c://, tcp://, tls:// or the name of a built-in.
+// maxUnixPath is how long the path of a Unix socket may be, in bytes: sun_path of Linux without its final NUL. Some
+// systems take fewer.
+const maxUnixPath = 107
+
+// parseUnix reads the path after unix:, with or without two slashes before it.
+func parseUnix(rest string) (Upstream, error) {
+	p := strings.TrimPrefix(rest, "//")
+	switch {
+	case !strings.HasPrefix(p, "/") || path.Clean(p) != p || p == "/":
+		return Upstream{}, fmt.Errorf("upstream %q needs the absolute path of a socket, as in unix:/run/app.sock", "unix:"+rest)
+	case len(p) > maxUnixPath:
+		return Upstream{}, fmt.Errorf("upstream %q: the path of a Unix socket has %d bytes at most", "unix:"+rest, maxUnixPath)
+	case strings.ContainsRune(p, 0):
+		return Upstream{}, fmt.Errorf("upstream %q: a path holds no NUL", "unix:"+rest)
+	}
+	return Upstream{Scheme: UpstreamUnix, Address: p}, nil
+}
+
+// maxTargets bounds the targets of one upstream.
+const maxTargets = 100
+
+// ParseUpstreams reads one upstream or several targets, which must be of one scheme. A built-in stands alone.
+func ParseUpstreams(texts []string) (Upstream, error) {
+	if len(texts) > maxTargets {
+		return Upstream{}, fmt.Errorf("an upstream has %d targets at most, these are %d", maxTargets, len(texts))
+	}
+	if len(texts) == 0 {
+		return ParseUpstream("")
+	}
+	first, err := ParseUpstream(texts[0])
+	if err != nil {
+		return first, err
+	}
+	for _, s := range texts[1:] {
+		u, err := ParseUpstream(s)
+		switch {
+		case err != nil:
+			return first, err
+		case u.Scheme == UpstreamBuiltin || first.Scheme == UpstreamBuiltin:
+			return first, fmt.Errorf("a built-in upstream stands alone")
+		case u.Scheme != first.Scheme:
+			return first, fmt.Errorf("the targets %s and %s differ in their scheme; all of an endpoint are spoken to alike", first.target(first.Address), s)
+		case slices.Contains(first.Targets(), u.Address):
+			return first, fmt.Errorf("the target %s stands there twice", s)
+		}
+		first.More = append(first.More, u.Address)
+	}
+	return first, nil
+}
+
+// ParseUpstream reads http://host:port, https://, h2c://, tcp://, tls://, unix:/path or the name of a built-in.
 func ParseUpstream(s string) (Upstream, error) {
 	s = strings.TrimSpace(s)
 	switch s {
@@ -103,8 +158,8 @@ func ParseUpstream(s string) (Upstream, error) {
 	case "":
 		return Upstream{}, fmt.Errorf("an upstream is needed, as in http://127.0.0.1:8080")
 	}
-	if strings.HasPrefix(s, "unix:") {
-		return Upstream{}, fmt.Errorf("unix socket upstreams are not in this version")
+	if rest, ok := strings.CutPrefix(s, "unix:"); ok {
+		return parseUnix(rest)
 	}
 	if !strings.Contains(s, "://") {
 		return Upstream{}, fmt.Errorf("upstream %q needs a scheme, as in http://127.0.0.1:8080", s)
@@ -125,7 +180,7 @@ func ParseUpstream(s string) (Upstream, error) {
 			return Upstream{}, fmt.Errorf("upstream %q needs a port", s)
 		}
 	default:
-		return Upstream{}, fmt.Errorf("upstream %q: the scheme must be http, https, h2c, tcp or tls", s)
+		return Upstream{}, fmt.Errorf("upstream %q: the scheme must be http, https, h2c, tcp, tls or unix", s)
 	}
 	if u.User != nil || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
 		return Upstream{}, fmt.Errorf("upstream %q must hold only scheme, host and port", s)
@@ -139,22 +194,36 @@ func ParseUpstream(s string) (Upstream, error) {
 	return Upstream{Scheme: scheme, Address: net.JoinHostPort(u.Hostname(), port)}, nil
 }
 
-// HTTP reports whether HTTP is spoken to the upstream.
+// HTTP reports whether HTTP can be spoken to the upstream.
 func (u Upstream) HTTP() bool {
 	switch u.Scheme {
-	case UpstreamHTTP, UpstreamHTTPS, UpstreamH2C, UpstreamBuiltin:
+	case UpstreamHTTP, UpstreamHTTPS, UpstreamH2C, UpstreamUnix, UpstreamBuiltin:
 		return true
 	default:
 		return false
 	}
 }
 
-// String is the form that [ParseUpstream] reads.
-func (u Upstream) String() string {
-	if u.Scheme == UpstreamBuiltin {
-		return u.Address
+// String is the form that [ParseUpstream] reads; of several targets the first.
+func (u Upstream) String() string { return u.target(u.Address) }
+
+// Texts are the forms of all targets that [ParseUpstreams] reads.
+func (u Upstream) Texts() []string {
+	out := make([]string, 0, 1+len(u.More))
+	for _, t := range u.Targets() {
+		out = append(out, u.target(t))
 	}
-	return string(u.Scheme) + "://" + u.Address
+	return out
+}
+
+func (u Upstream) target(address string) string {
+	switch u.Scheme {
+	case UpstreamBuiltin:
+		return address
+	case UpstreamUnix:
+		return "unix:" + address
+	}
+	return string(u.Scheme) + "://" + address
 }
 
 func orDefault(s, d string) string {

@@ -140,10 +140,10 @@ func (v *validation) endpoints() {
 			v.edge(e)
 		case AtUpstream:
 			v.passthrough(e)
-		case "agent":
-			v.add("endpoint", e.Name, "terminate_at", "agent is not in this version", "use edge or upstream")
+		case AtAgent:
+			v.agent(e)
 		default:
-			v.add("endpoint", e.Name, "terminate_at", fmt.Sprintf("%q is unknown", e.TerminateAt), "use edge or upstream")
+			v.add("endpoint", e.Name, "terminate_at", fmt.Sprintf("%q is unknown", e.TerminateAt), "use edge, agent or upstream")
 		}
 	}
 }
@@ -214,8 +214,10 @@ func (v *validation) edge(e *Endpoint) {
 			if len(v.config.LocalCAs) == 0 {
 				v.add("endpoint", e.Name, "certificates", "there is no local CA", "make one, or name an uploaded certificate")
 			}
-		case name == "acme":
-			v.add("endpoint", e.Name, "certificates", "acme is not in this version", "use local, or upload a certificate")
+		case name == CertificateACME:
+			if v.config.ACME.Directory == "" {
+				v.add("endpoint", e.Name, "certificates", "no ACME directory is set", "give acme: {directory: https://…}, or use local")
+			}
 		case v.config.Certificate(name) == nil:
 			v.add("endpoint", e.Name, "certificates", fmt.Sprintf("there is no certificate %q", name), "declare it under certificates, or use local")
 		}
@@ -223,6 +225,28 @@ func (v *validation) edge(e *Endpoint) {
 	if len(e.Certificates) == 0 && len(v.config.LocalCAs) == 0 {
 		v.add("endpoint", e.Name, "certificates", "it has no server certificate, and there is no local CA to issue one", "name a certificate")
 	}
+	v.opened(e)
+}
+
+// agent checks an endpoint whose TLS ends in an agent.
+func (v *validation) agent(e *Endpoint) {
+	if len(e.Certificates) > 0 {
+		v.add("endpoint", e.Name, "certificates", "the agent holds the certificate and key; they have no business here", "remove them; give them to the agent with --crt and --key, or leave it to make its own")
+	}
+	if e.Fallback() {
+		v.add("endpoint", e.Name, "url", "an agent answers for names", "give the url a name")
+	}
+	if !v.config.Agents.Listen.IsValid() {
+		v.add("endpoint", e.Name, "terminate_at", "there is no address for agents to connect to", "set agents: {listen: 127.0.0.1:7444}")
+	}
+	if e.Upstream.Scheme == UpstreamBuiltin {
+		v.add("endpoint", e.Name, "upstream", fmt.Sprintf("the built-in %s runs in the gateway, not beside the agent", e.Upstream), "name the service as the agent reaches it, as in http://127.0.0.1:8080")
+	}
+	v.opened(e)
+}
+
+// opened checks what decides once TLS is opened by a Countersign, here or in an agent.
+func (v *validation) opened(e *Endpoint) {
 	v.versions(e)
 	v.upstream(e, "upstream", e.Upstream)
 	v.clientAuth(e, "client_auth", e.ClientAuth)

@@ -70,12 +70,21 @@ func TestValidate(t *testing.T) {
 		}, "aliases", "every name"},
 		{"name not normalised", func(c *termination.Config) { c.Endpoints[0].Aliases = []string{"API.localhost"} }, "aliases", "normalised"},
 		{"no port", func(c *termination.Config) { c.Endpoints[0].Port = 0 }, "listen", "port"},
-		{"agent", func(c *termination.Config) { c.Endpoints[0].TerminateAt = "agent" }, "terminate_at", "not in this version"},
+		{"agent with a certificate", func(c *termination.Config) {
+			c.Agents, c.Endpoints[0].TerminateAt = termination.DefaultAgents(), termination.AtAgent
+		}, "certificates", "no business here"},
+		{"agent without a listener", func(c *termination.Config) {
+			c.Endpoints[0].TerminateAt, c.Endpoints[0].Certificates = termination.AtAgent, nil
+		}, "terminate_at", "no address for agents"},
+		{"agent with a built-in", func(c *termination.Config) {
+			c.Agents, c.Endpoints[0].TerminateAt, c.Endpoints[0].Certificates = termination.DefaultAgents(), termination.AtAgent, nil
+			c.Endpoints[0].Upstream = termination.Upstream{Scheme: termination.UpstreamBuiltin, Address: termination.BuiltinWhoami}
+		}, "upstream", "beside the agent"},
 		{"unknown place", func(c *termination.Config) { c.Endpoints[0].TerminateAt = "moon" }, "terminate_at", "unknown"},
 		{"unknown certificate", func(c *termination.Config) { c.Endpoints[0].Certificates = []string{"gone"} }, "certificates", "no certificate"},
 		{"no certificate and no local CA", func(c *termination.Config) { c.Endpoints[0].Certificates = nil }, "certificates", "no local CA"},
 		{"local without local CA", func(c *termination.Config) { c.Endpoints[0].Certificates = []string{"local"} }, "certificates", "no local CA"},
-		{"acme", func(c *termination.Config) { c.Endpoints[0].Certificates = []string{"acme"} }, "certificates", "not in this version"},
+		{"acme", func(c *termination.Config) { c.Endpoints[0].Certificates = []string{"acme"} }, "certificates", "no ACME directory"},
 		{"TLS 1.1", func(c *termination.Config) { c.Endpoints[0].MinVersion = tls.VersionTLS11 }, "tls", "1.2 and 1.3"},
 		{"versions crossed", func(c *termination.Config) {
 			c.Endpoints[0].MinVersion, c.Endpoints[0].MaxVersion = tls.VersionTLS13, tls.VersionTLS12

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"countersign/store"
 	"countersign/termination"
@@ -34,31 +35,55 @@ type EndpointStatus struct {
 
 // EndpointBody is what creating and replacing an endpoint takes.
 type EndpointBody struct {
-	Name            string       `json:"name" maxLength:"64"`
-	Enabled         *bool        `json:"enabled,omitempty" doc:"Absent: true."`
-	URL             string       `json:"url" example:"https://api.example.com:8443" doc:"https: HTTP inside TLS. tls: any bytes inside TLS. Without a host: the fallback of its address."`
-	Aliases         []string     `json:"aliases,omitempty" doc:"More server names; *. stands for one label."`
-	Listen          string       `json:"listen,omitempty" doc:"Address of an interface; absent: 127.0.0.1."`
-	TerminateAt     string       `json:"terminate_at,omitempty" enum:"edge,upstream" default:"edge"`
-	Certificates    []string     `json:"certificates,omitempty" doc:"Names of server certificates, or local."`
-	TLS             *TLSVersions `json:"tls,omitempty"`
-	Upstream        string       `json:"upstream" example:"http://127.0.0.1:8080" doc:"http, https, h2c, tcp, tls, or whoami."`
-	UpstreamTLS     *UpstreamTLS `json:"upstream_tls,omitempty"`
-	ClientAuth      *ClientAuth  `json:"client_auth,omitempty" doc:"Absent: off."`
-	ForwardIdentity []string     `json:"forward_identity,omitempty" enum:"nginx"`
-	Routes          []Route      `json:"routes,omitempty"`
+	Name          string     `json:"name" maxLength:"64"`
+	Enabled       *bool      `json:"enabled,omitempty" doc:"Absent: true."`
+	URL           string     `json:"url" example:"https://api.example.com:8443" doc:"https: HTTP inside TLS. tls: any bytes inside TLS. Without a host: the fallback of its address."`
+	Aliases       []string   `json:"aliases,omitempty" doc:"More server names; *. stands for one label."`
+	Listen        string     `json:"listen,omitempty" doc:"Address of an interface; absent: 127.0.0.1."`
+	TerminateAt   string     `json:"terminate_at,omitempty" enum:"edge,agent,upstream" default:"edge"`
+	Certificates  []string   `json:"certificates,omitempty" doc:"Names of server certificates, local, or acme."`
+	TLS           *TLSPolicy `json:"tls,omitempty"`
+	StartTLS      string     `json:"starttls,omitempty" enum:"none,postgres" doc:"A protocol in which the client asks for TLS first."`
+	ProxyProtocol []string   `json:"proxy_protocol,omitempty" doc:"Networks that must send a PROXY header, and the only ones that may."`
+	UpstreamBody
+	ClientAuth      *ClientAuth `json:"client_auth,omitempty" doc:"Absent: off."`
+	ForwardIdentity []string    `json:"forward_identity,omitempty" enum:"nginx"`
+	Routes          []Route     `json:"routes,omitempty"`
 }
 
-// TLSVersions bound the versions of an endpoint.
-type TLSVersions struct {
-	MinVersion string `json:"min_version,omitempty" enum:"1.2,1.3"`
-	MaxVersion string `json:"max_version,omitempty" enum:"1.2,1.3"`
+// TLSPolicy says what an endpoint offers and accepts in TLS.
+type TLSPolicy struct {
+	MinVersion string   `json:"min_version,omitempty" enum:"1.2,1.3"`
+	MaxVersion string   `json:"max_version,omitempty" enum:"1.2,1.3"`
+	Preset     string   `json:"preset,omitempty" enum:"intermediate,modern"`
+	Suites     []string `json:"suites,omitempty" example:"ECDHE-ECDSA-AES128-GCM-SHA256" doc:"Suites of TLS 1.2, as IANA or OpenSSL spells them; absent: those of the preset."`
+	ALPN       []string `json:"alpn,omitempty" doc:"Absent: h2 and http/1.1 for https, none for tls."`
 }
 
-// UpstreamTLS says how an https or tls upstream is verified.
+// UpstreamBody is the service behind an endpoint or a route.
+type UpstreamBody struct {
+	Upstream       string          `json:"upstream,omitempty" example:"http://127.0.0.1:8080" doc:"http, https, h2c, tcp, tls, unix, or whoami."`
+	MoreUpstreams  []string        `json:"more_upstreams,omitempty" doc:"Further targets, of the same scheme."`
+	UpstreamTLS    *UpstreamTLS    `json:"upstream_tls,omitempty"`
+	UpstreamPolicy *UpstreamPolicy `json:"upstream_policy,omitempty"`
+}
+
+// UpstreamTLS says how an https or tls upstream is verified, and who we are to it.
 type UpstreamTLS struct {
-	CA         string `json:"ca,omitempty" doc:"PEM; absent: the system's roots."`
-	ServerName string `json:"server_name,omitempty"`
+	CA          string `json:"ca,omitempty" doc:"PEM; absent: the system's roots."`
+	ServerName  string `json:"server_name,omitempty" doc:"Sent as SNI and verified; absent: the upstream's host."`
+	Certificate string `json:"certificate,omitempty" doc:"Name of the certificate that we show to it."`
+}
+
+// UpstreamPolicy says how targets are chosen, watched and spoken to.
+type UpstreamPolicy struct {
+	Balance         string `json:"balance,omitempty" enum:"round_robin,least_connections"`
+	Health          string `json:"health,omitempty" doc:"Path of a health check, or tcp; absent: none."`
+	HealthInterval  string `json:"health_interval,omitempty" example:"10s"`
+	ConnectTimeout  string `json:"connect_timeout,omitempty" example:"5s"`
+	ResponseTimeout string `json:"response_timeout,omitempty" example:"30s" doc:"Until an HTTP response begins; absent: none."`
+	Host            string `json:"host,omitempty" enum:"client,upstream" doc:"Whose Host an HTTP upstream sees; absent: the client's."`
+	ProxyProtocol   string `json:"proxy_protocol,omitempty" enum:"none,v1,v2"`
 }
 
 // ClientAuth is the client policy.
@@ -74,10 +99,10 @@ type ClientAuth struct {
 
 // Route is a path with its own policy or upstream.
 type Route struct {
-	Path        string       `json:"path"`
-	ClientAuth  *ClientAuth  `json:"client_auth,omitempty"`
-	Upstream    string       `json:"upstream,omitempty"`
-	UpstreamTLS *UpstreamTLS `json:"upstream_tls,omitempty"`
+	Path        string      `json:"path"`
+	ClientAuth  *ClientAuth `json:"client_auth,omitempty"`
+	StripPrefix bool        `json:"strip_prefix,omitempty" doc:"The upstream sees the target without the path."`
+	UpstreamBody
 }
 
 func (a *API) endpoints() {
@@ -204,21 +229,31 @@ func (b EndpointBody) endpoint() (termination.Endpoint, error) {
 		e.Aliases = append(e.Aliases, name)
 	}
 	if b.TLS != nil {
-		e.MinVersion, e.MaxVersion = versionOf(b.TLS.MinVersion), versionOf(b.TLS.MaxVersion)
+		r.tls(b.TLS, &e)
 	}
-	e.Upstream = r.upstream("upstream", b.Upstream, b.UpstreamTLS)
+	if b.StartTLS != "none" {
+		e.StartTLS = termination.StartTLS(b.StartTLS)
+	}
+	for _, s := range b.ProxyProtocol {
+		p, err := termination.ParsePrefix(s)
+		if err != nil {
+			r.fail("proxy_protocol", err)
+		}
+		e.ProxyProtocol = append(e.ProxyProtocol, p)
+	}
+	e.Upstream = r.upstream("upstream", b.UpstreamBody)
 	e.ClientAuth = r.clientAuth("client_auth", b.ClientAuth)
 	for _, f := range b.ForwardIdentity {
 		e.ForwardIdentity = append(e.ForwardIdentity, termination.IdentityFormat(f))
 	}
 	for _, route := range b.Routes {
-		out := termination.Route{Path: route.Path}
+		out := termination.Route{Path: route.Path, StripPrefix: route.StripPrefix}
 		if route.ClientAuth != nil {
 			policy := r.clientAuth("routes.client_auth", route.ClientAuth)
 			out.ClientAuth = &policy
 		}
 		if route.Upstream != "" {
-			u := r.upstream("routes.upstream", route.Upstream, route.UpstreamTLS)
+			u := r.upstream("routes.upstream", route.UpstreamBody)
 			out.Upstream = &u
 		}
 		e.Routes = append(e.Routes, out)
@@ -239,16 +274,32 @@ func (r *bodyReader) fail(field string, err error) {
 	r.wrong = append(r.wrong, termination.FieldError{Kind: "endpoint", Name: r.name, Field: field, Problem: err.Error()})
 }
 
-func (r *bodyReader) upstream(field, s string, t *UpstreamTLS) termination.Upstream {
-	u, err := termination.ParseUpstream(s)
+func (r *bodyReader) tls(b *TLSPolicy, e *termination.Endpoint) {
+	e.MinVersion, e.MaxVersion = versionOf(b.MinVersion), versionOf(b.MaxVersion)
+	e.Preset, e.ALPN = termination.TLSPreset(b.Preset), b.ALPN
+	for _, s := range b.Suites {
+		id, err := termination.ParseSuite(s)
+		if err != nil {
+			r.fail("tls.suites", err)
+		}
+		e.Suites = append(e.Suites, id)
+	}
+}
+
+func (r *bodyReader) upstream(field string, b UpstreamBody) termination.Upstream {
+	u, err := termination.ParseUpstreams(append([]string{b.Upstream}, b.MoreUpstreams...))
 	if err != nil {
 		r.fail(field, err)
 		return u
 	}
+	if b.UpstreamPolicy != nil {
+		u.Policy = r.upstreamPolicy(field+"_policy", b.UpstreamPolicy)
+	}
+	t := b.UpstreamTLS
 	if t == nil {
 		return u
 	}
-	u.TLS.ServerName = t.ServerName
+	u.TLS.ServerName, u.TLS.Certificate = t.ServerName, t.Certificate
 	if t.CA != "" {
 		upload, err := termination.ReadUpload([]byte(t.CA))
 		if err != nil {
@@ -261,6 +312,31 @@ func (r *bodyReader) upstream(field, s string, t *UpstreamTLS) termination.Upstr
 		}
 	}
 	return u
+}
+
+func (r *bodyReader) upstreamPolicy(field string, b *UpstreamPolicy) termination.UpstreamPolicy {
+	p := termination.UpstreamPolicy{Balance: termination.Balance(b.Balance), Health: b.Health, Host: termination.HostHeader(b.Host)}
+	if b.ProxyProtocol != "none" {
+		p.ProxyProtocol = termination.ProxyProtocol(b.ProxyProtocol)
+	}
+	for _, d := range []struct {
+		key, text string
+		into      *time.Duration
+	}{{"health_interval", b.HealthInterval, &p.HealthInterval}, {"connect_timeout", b.ConnectTimeout, &p.ConnectTimeout}, {"response_timeout", b.ResponseTimeout, &p.ResponseTimeout}} {
+		if d.text == "" {
+			continue
+		}
+		v, err := time.ParseDuration(d.text)
+		if err == nil && v <= 0 {
+			err = fmt.Errorf("%s is not above zero", d.text)
+		}
+		if err != nil {
+			r.fail(field+"."+d.key, fmt.Errorf("%w; write it as in 10s", err))
+			continue
+		}
+		*d.into = v
+	}
+	return p
 }
 
 func (r *bodyReader) clientAuth(field string, b *ClientAuth) termination.ClientAuth {
@@ -321,23 +397,23 @@ func endpointOf(e *termination.Endpoint, statuses map[string]gateway.EndpointSta
 		EndpointBody: EndpointBody{
 			Name: e.Name, Enabled: &enabled, URL: e.URL(), Aliases: e.Aliases, Listen: e.Listen.String(),
 			TerminateAt: string(e.TerminateAt), Certificates: e.Certificates,
-			Upstream: e.Upstream.String(), UpstreamTLS: upstreamTLSOf(e.Upstream), ClientAuth: &policy,
+			TLS: tlsPolicyOf(e), StartTLS: string(e.StartTLS), UpstreamBody: upstreamOf(e.Upstream), ClientAuth: &policy,
 		},
 	}
-	if e.MinVersion != 0 || e.MaxVersion != 0 {
-		out.TLS = &TLSVersions{MinVersion: versionText(e.MinVersion), MaxVersion: versionText(e.MaxVersion)}
+	for _, p := range e.ProxyProtocol {
+		out.ProxyProtocol = append(out.ProxyProtocol, p.String())
 	}
 	for _, f := range e.ForwardIdentity {
 		out.ForwardIdentity = append(out.ForwardIdentity, string(f))
 	}
 	for _, r := range e.Routes {
-		route := Route{Path: r.Path}
+		route := Route{Path: r.Path, StripPrefix: r.StripPrefix}
 		if r.ClientAuth != nil {
 			p := clientAuthOf(*r.ClientAuth)
 			route.ClientAuth = &p
 		}
 		if r.Upstream != nil {
-			route.Upstream, route.UpstreamTLS = r.Upstream.String(), upstreamTLSOf(*r.Upstream)
+			route.UpstreamBody = upstreamOf(*r.Upstream)
 		}
 		out.Routes = append(out.Routes, route)
 	}
@@ -364,11 +440,39 @@ func clientAuthOf(a termination.ClientAuth) ClientAuth {
 	return out
 }
 
-func upstreamTLSOf(u termination.Upstream) *UpstreamTLS {
-	if len(u.TLS.Roots) == 0 && u.TLS.ServerName == "" {
+func tlsPolicyOf(e *termination.Endpoint) *TLSPolicy {
+	p := TLSPolicy{MinVersion: versionText(e.MinVersion), MaxVersion: versionText(e.MaxVersion), Preset: string(e.Preset), ALPN: e.ALPN}
+	for _, id := range e.Suites {
+		p.Suites = append(p.Suites, termination.SuiteName(id))
+	}
+	if p.MinVersion == "" && p.MaxVersion == "" && p.Preset == "" && len(p.ALPN) == 0 && len(p.Suites) == 0 {
 		return nil
 	}
-	return &UpstreamTLS{ServerName: u.TLS.ServerName, CA: chainPEM(u.TLS.Roots)}
+	return &p
+}
+
+func upstreamOf(u termination.Upstream) UpstreamBody {
+	texts := u.Texts()
+	out := UpstreamBody{Upstream: texts[0], MoreUpstreams: texts[1:]}
+	if len(u.TLS.Roots) > 0 || u.TLS.ServerName != "" || u.TLS.Certificate != "" {
+		out.UpstreamTLS = &UpstreamTLS{ServerName: u.TLS.ServerName, CA: chainPEM(u.TLS.Roots), Certificate: u.TLS.Certificate}
+	}
+	if p := u.Policy; p != (termination.UpstreamPolicy{}) {
+		out.UpstreamPolicy = &UpstreamPolicy{
+			Balance: string(p.Balance), Health: p.Health, HealthInterval: durationText(p.HealthInterval),
+			ConnectTimeout: durationText(p.ConnectTimeout), ResponseTimeout: durationText(p.ResponseTimeout),
+			Host: string(p.Host), ProxyProtocol: string(p.ProxyProtocol),
+		}
+	}
+	return out
+}
+
+// durationText is a duration as text; none for the default.
+func durationText(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
 }
 
 func chainPEM(certs []*x509.Certificate) string {

@@ -201,6 +201,11 @@ func (r *reader) certificate(n ast.Node) (termination.Certificate, bool) {
 	if r.failed > before {
 		return termination.Certificate{}, false
 	}
+	return r.keyPair(name, cert, key)
+}
+
+// keyPair puts a certificate and its key together. key is nil when it stands in the same file.
+func (r *reader) keyPair(name string, cert, key *namedFile) (termination.Certificate, bool) {
 	var keyData []byte
 	if key != nil {
 		keyData = key.data

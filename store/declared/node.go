@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"countersign/termination"
 )
 
 // place is where something stands in the file.
@@ -45,6 +47,7 @@ type reader struct {
 	failed   int      // errors found; more than there are in errors when they are many
 	files    []string // every file that was read
 	places   map[string]place
+	own      []termination.Certificate // given by their files beside the upstream that is to see them
 }
 
 const (

@@ -87,9 +87,10 @@ func (r *reader) document(n ast.Node, d *Declaration) {
 		"limits":       func(n ast.Node) { r.limits(n, &d.Declared) },
 		"authorities":  func(n ast.Node) { r.authorities(n, &d.Declared) },
 		"certificates": func(n ast.Node) { r.certificates(n, &d.Declared) },
+		"agents":       func(n ast.Node) { r.agents(n, &d.Declared) },
 		"defaults":     func(n ast.Node) { r.defaults(n, &d.Declared) },
 		"endpoints":    func(n ast.Node) { r.endpoints(n, &d.Declared) },
-	}, later{"agents", "acme", "identities", "blocked", "credentials"})
+	}, later{"acme", "identities", "blocked", "credentials"})
 }
 
 var errNotRegular = errors.New("it is no regular file")

@@ -195,6 +195,78 @@ func TestEveryKey(t *testing.T) {
 	}
 }
 
+func TestEveryKeyOfTLSAndUpstreams(t *testing.T) {
+	d := read(t, `
+agents: {listen: "0.0.0.0:7444", stale_policy: 30s, hosts: [gw.example.com, "10.0.0.1:7444"]}
+limits: {body: 10MiB}
+endpoints:
+  - name: api
+    url: https://api.example.com
+    proxy_protocol: {from: [10.0.0.0/8, 192.0.2.1]}
+    starttls: none
+    tls: {preset: intermediate, suites: [ECDHE-RSA-AES128-GCM-SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384], alpn: [http/1.1]}
+    upstream: [https://10.0.0.1, "https://10.0.0.2:8443"]
+    upstream_tls: {cert_file: server.pem, key_file: server.key}
+    upstream_policy: {balance: least_connections, health: /healthz, health_interval: 5s, connect_timeout: 1s, response_timeout: 30s, host: upstream, proxy_protocol: v2}
+    routes:
+      - path: /a
+        strip_prefix: true
+        upstream: https://10.0.0.3
+        upstream_tls: {certificate: to-service}
+        upstream_policy: {health: tcp, proxy_protocol: none}
+  - name: db
+    url: tls://db.example.com:5432
+    terminate_at: agent
+    starttls: postgres
+    tls: {preset: modern}
+    upstream: unix:///run/postgresql/.s.PGSQL.5432
+`)
+	if a := d.Agents; a == nil || a.Listen != netip.MustParseAddrPort("0.0.0.0:7444") || a.StalePolicy != 30*time.Second || !slices.Equal(a.Hosts, []string{"gw.example.com", "10.0.0.1:7444"}) {
+		t.Errorf("agents %+v", a)
+	}
+	if d.Limits.Body != 10<<20 {
+		t.Errorf("body %d", d.Limits.Body)
+	}
+	if len(d.Certificates) != 1 || d.Certificates[0].Name != "upstream of api" || !d.Certificates[0].Leaf().Equal(made().server.X509) || d.Certificates[0].Key == nil {
+		t.Errorf("our own certificate %+v", d.Certificates)
+	}
+	want := []termination.Endpoint{
+		{
+			Name: "api", Origin: termination.OriginFile, Enabled: true, Scheme: termination.SchemeHTTPS, Host: "api.example.com", Port: 443,
+			Listen: netip.MustParseAddr("127.0.0.1"), TerminateAt: termination.AtEdge, ClientAuth: noClientAuth(),
+			ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
+			Preset:        termination.PresetIntermediate, ALPN: []string{"http/1.1"},
+			Suites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384},
+			Upstream: termination.Upstream{
+				Scheme: termination.UpstreamHTTPS, Address: "10.0.0.1:443", More: []string{"10.0.0.2:8443"},
+				TLS: termination.UpstreamTLSConfig{Certificate: "upstream of api"},
+				Policy: termination.UpstreamPolicy{
+					Balance: termination.BalanceLeastConnections, Health: "/healthz", HealthInterval: 5 * time.Second, ConnectTimeout: time.Second,
+					ResponseTimeout: 30 * time.Second, Host: termination.HostUpstream, ProxyProtocol: termination.ProxyProtocolV2,
+				},
+			},
+			Routes: []termination.Route{{
+				Path: "/a", StripPrefix: true,
+				Upstream: &termination.Upstream{
+					Scheme: termination.UpstreamHTTPS, Address: "10.0.0.3:443", Policy: termination.UpstreamPolicy{Health: "tcp"},
+					TLS: termination.UpstreamTLSConfig{Certificate: "to-service"},
+				},
+			}},
+		},
+		{
+			Name: "db", Origin: termination.OriginFile, Enabled: true, Scheme: termination.SchemeTLS, Host: "db.example.com", Port: 5432,
+			Listen: netip.MustParseAddr("127.0.0.1"), TerminateAt: termination.AtAgent, ClientAuth: noClientAuth(),
+			StartTLS: termination.StartTLSPostgres, Preset: termination.PresetModern,
+			Upstream: termination.Upstream{Scheme: termination.UpstreamUnix, Address: "/run/postgresql/.s.PGSQL.5432"},
+		},
+	}
+	for i := range want {
+		if i >= len(d.Endpoints) || !reflect.DeepEqual(d.Endpoints[i], want[i]) {
+			t.Errorf("endpoint %d:\n got %+v\nwant %+v", i, d.Endpoints[i], want[i])
+		}
+	}
+}
+
 func TestNothingSaidMeansTheDefaults(t *testing.T) {
 	d := read(t, "endpoints:\n  - {name: a, url: https://a.example.com, upstream: whoami}\n")
 	if d.Defaults != nil || d.Limits != nil || d.History != nil {

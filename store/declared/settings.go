@@ -107,6 +107,7 @@ func (r *reader) limits(n ast.Node, d *store.Declared) {
 		"client_hello":            bytes(1<<10, 64<<10, &l.ClientHello),
 		"certificate_chain":       bytes(1<<10, 256<<10, &l.CertificateChain),
 		"header":                  bytes(1<<10, 1<<20, &l.Header),
+		"body":                    func(n ast.Node) { r.size(n, 1, 1<<42, &l.Body) },
 		"idle_timeout":            func(n ast.Node) { r.duration(n, time.Second, day, &l.IdleTimeout) },
 		"connections":             count(&l.Connections),
 		"connections_per_address": count(&l.ConnectionsPerAddress),
@@ -114,6 +115,32 @@ func (r *reader) limits(n ast.Node, d *store.Declared) {
 		"half_open_per_address":   count(&l.HalfOpenPerAddress),
 	}, nil)
 	d.Limits = &l
+}
+
+// agents reads how agents reach the gateway.
+func (r *reader) agents(n ast.Node, d *store.Declared) {
+	a := termination.DefaultAgents()
+	r.places[placeKey("agents", "", "")] = placeOf(n)
+	r.mapping(n, "agents", map[string]field{
+		"listen":       func(n ast.Node) { r.addressAndPort(n, "127.0.0.1:7444", &a.Listen) },
+		"stale_policy": func(n ast.Node) { r.duration(n, time.Second, day, &a.StalePolicy) },
+		"hosts":        func(n ast.Node) { r.dashboardHosts(n, &a.Hosts) },
+	}, nil)
+	d.Agents = &a
+}
+
+// addressAndPort reads where a listener is opened.
+func (r *reader) addressAndPort(n ast.Node, example string, into *netip.AddrPort) {
+	var s string
+	if !r.text(n, &s) {
+		return
+	}
+	a, err := netip.ParseAddrPort(s)
+	if err != nil || a.Port() == 0 || a.Addr().Zone() != "" {
+		r.fail(n, fmt.Sprintf("%q is no address and port of this machine", s), "write it as in "+example)
+		return
+	}
+	*into = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 func (r *reader) defaults(n ast.Node, d *store.Declared) {
