@@ -27,6 +27,9 @@ type Agents struct {
 	StalePolicy time.Duration  // an agent whose policy is older closes; 0: DefaultStalePolicy
 	// Hosts are more names and addresses of the listener that an invitation may carry.
 	Hosts []string
+	// CA signs the certificates of agents, and of the listener; where there is none, no agent can connect. Its pin is
+	// in every invitation, so it is made once and kept: see localca.CreateAgentCA.
+	CA *AgentCA
 }
 
 // DefaultAgents returns the settings of a gateway without an agents section.

@@ -47,10 +47,11 @@ func rules() []rule {
 		{path: "termination/live", ours: words},
 		{path: "termination/live/livetest", ours: []string{"termination", "termination/live"}},
 		{path: "termination/proxy", ours: []string{"termination", "termination/verify"}, other: []string{"golang.org/x/net/http/httpguts"}},
+		{path: "termination/tunnel", ours: []string{"termination", "termination/localca"}, other: []string{"github.com/libp2p/go-yamux/v5"}},
 		{path: "termination/localca", ours: words, other: []string{"software.sslmate.com/src/go-pkcs12"}},
 		{
 			path: "termination/gateway",
-			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/live", "termination/proxy", "termination/localca"},
+			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/live", "termination/proxy", "termination/localca", "termination/tunnel"},
 		},
 		{path: "termination/tlstest", ours: words, other: []string{"golang.org/x/", "google.golang.org/grpc", "github.com/gorilla/websocket"}},
 	}
@@ -192,7 +193,7 @@ func TestTheGatewayStandsAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		n++
-		allowed := slices.ContainsFunc([]string{module + "/termination", "golang.org/x/", "software.sslmate.com/src/go-pkcs12"}, func(prefix string) bool {
+		allowed := slices.ContainsFunc([]string{module + "/termination", "golang.org/x/", "software.sslmate.com/src/go-pkcs12", "github.com/libp2p/"}, func(prefix string) bool {
 			return strings.HasPrefix(p.ImportPath, prefix)
 		})
 		if !p.Standard && !allowed || p.ImportPath == "database/sql" {

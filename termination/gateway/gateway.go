@@ -14,6 +14,7 @@ import (
 	"countersign/termination"
 	"countersign/termination/live"
 	"countersign/termination/proxy"
+	"countersign/termination/tunnel"
 )
 
 // Options are what a gateway needs besides its configuration.
@@ -22,6 +23,8 @@ type Options struct {
 	Log  *slog.Logger     // nil: discards
 	Now  func() time.Time // nil: time.Now
 	Dial proxyDial        // nil: net.Dialer; for tests
+	// Registry knows the agents. Nil: none can connect.
+	Registry tunnel.Registry
 }
 
 // proxyDial opens connections to upstreams.

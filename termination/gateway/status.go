@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"countersign/termination"
+	"countersign/termination/tunnel"
 )
 
 // EndpointState says whether an endpoint can be reached.
@@ -36,7 +37,10 @@ type Status struct {
 	Endpoints   []EndpointStatus // in the order of the configuration
 	Connections int64
 	HalfOpen    int64
-	TurnedAway  map[Limit]int64 // since the start
+	TurnedAway  map[Limit]int64      // since the start
+	Agents      []tunnel.AgentStatus // that are online, in the order in which they came
+	// AgentListener says why no agent can connect, and what to do; empty when all is well or no address is configured.
+	AgentListener string
 }
 
 // Status tells how each endpoint is doing.

@@ -38,9 +38,21 @@ func (i *Issued) Leaf() *x509.Certificate { return i.Chain[0] }
 // key. It never outlives the CA: a longer life is cut to the CA's. The error is a [ConstraintError] where the CA may
 // not sign a name, and wraps [ErrEnded] where the CA has ended.
 func IssueServer(ca *termination.LocalCA, names []string, now time.Time, days int) (*Issued, error) {
-	read, err := readNames(ca, names)
+	template, err := serverTemplate(ca, names)
 	if err != nil {
 		return nil, fmt.Errorf("issue a server certificate: %w", err)
+	}
+	issued, err := issue(ca, template, now, days, MaxServerDays)
+	if err != nil {
+		return nil, fmt.Errorf("issue a server certificate: %w", err)
+	}
+	return issued, nil
+}
+
+func serverTemplate(ca *termination.LocalCA, names []string) (*x509.Certificate, error) {
+	read, err := readNames(ca, names)
+	if err != nil {
+		return nil, err
 	}
 	template := &x509.Certificate{
 		DNSNames:    read.dns,
@@ -51,11 +63,7 @@ func IssueServer(ca *termination.LocalCA, names []string, now time.Time, days in
 	}
 	// The common name is for people; clients look at the subject alternative names alone (RFC 9525, section 2).
 	template.Subject = pkix.Name{CommonName: serverCommonName(read.dns, read.ips)}
-	issued, err := issue(ca, template, now, days, MaxServerDays)
-	if err != nil {
-		return nil, fmt.Errorf("issue a server certificate: %w", err)
-	}
-	return issued, nil
+	return template, nil
 }
 
 // serverCommonName returns the first name that fits a common name, or none.
@@ -134,13 +142,26 @@ func (r ClientRequest) template(ca *termination.LocalCA) (*x509.Certificate, err
 	return template, nil
 }
 
-// issue fills in what all leaves share, and signs.
+// issue fills in what all leaves share, and signs, for a fresh key.
 func issue(ca *termination.LocalCA, template *x509.Certificate, now time.Time, days, maxDays int) (*Issued, error) {
-	if now.IsZero() {
-		return nil, errors.New("the time is missing")
-	}
 	if days < 1 || days > maxDays {
 		return nil, fmt.Errorf("%d days is out of range: use 1 to %d", days, maxDays)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
+	cert, err := signLeaf(ca, template, key.Public(), now, time.Duration(days)*day)
+	if err != nil {
+		return nil, err
+	}
+	return &Issued{Chain: []*x509.Certificate{cert}, Key: key, CA: ca.Certificate}, nil
+}
+
+// signLeaf fills in what all leaves share, and signs a key that may be somebody else's.
+func signLeaf(ca *termination.LocalCA, template *x509.Certificate, public crypto.PublicKey, now time.Time, life time.Duration) (*x509.Certificate, error) {
+	if now.IsZero() {
+		return nil, errors.New("the time is missing")
 	}
 	parent := ca.Certificate
 	if !now.Before(parent.NotAfter) {
@@ -149,26 +170,23 @@ func issue(ca *termination.LocalCA, template *x509.Certificate, now time.Time, d
 	if now.Before(parent.NotBefore) {
 		return nil, fmt.Errorf("%s is not valid before %s: correct the clock of this machine", ca.Name, parent.NotBefore.UTC().Format("2 Jan 2006 15:04"))
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("make a key: %w", err)
-	}
 	template.SerialNumber = newSerial()
 	template.NotBefore = later(now.Add(-skew), parent.NotBefore)
-	template.NotAfter = earlier(now.Add(time.Duration(days)*day), parent.NotAfter)
+	template.NotAfter = earlier(now.Add(life), parent.NotAfter)
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.BasicConstraintsValid = true // and IsCA is false
-	if template.SubjectKeyId, err = keyID(key.Public()); err != nil {
+	var err error
+	if template.SubjectKeyId, err = keyID(public); err != nil {
 		return nil, err
 	}
-	cert, err := sign(template, parent, key.Public(), ca.Key)
+	cert, err := sign(template, parent, public, ca.Key)
 	if err != nil {
 		return nil, err
 	}
 	if err := checkUsable(cert, parent, now); err != nil {
 		return nil, err
 	}
-	return &Issued{Chain: []*x509.Certificate{cert}, Key: key, CA: parent}, nil
+	return cert, nil
 }
 
 // checkUsable verifies a fresh leaf as its peers will. A CA that was brought from elsewhere may have limits that this
