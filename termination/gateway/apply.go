@@ -62,6 +62,9 @@ func (g *Gateway) publish(next *table) {
 // openListeners opens what is wanted and not open yet, and notes the error of each address that could not be.
 func (g *Gateway) openListeners(ctx context.Context, next *table) (opened []*listener) {
 	next.listening = map[netip.AddrPort]error{}
+	if g.detached {
+		return nil
+	}
 	wanted := next.sockets()
 	// A listener on all interfaces must go before one on a single interface of the same port can come, and the other
 	// way round; the rest stays open until the new table is in force.

@@ -16,11 +16,11 @@ import (
 const lingerBytes = 64 << 10
 
 // serve is the story of one connection, from accept to the hand-over to HTTP or to the end of the splice.
-func (g *Gateway) serve(l *listener, raw *net.TCPConn, accepted time.Time, slot *slot) {
+func (g *Gateway) serve(raw Conn, a Arrival, slot *slot) {
 	t := g.table.Load()
-	rec := g.newRecord(t, raw, accepted)
+	rec := g.newRecord(t, raw, a)
 	// Sockets keep real time, whatever clock the gateway has.
-	c := &client{gateway: g, table: t, listener: l, raw: raw, slot: slot, record: rec, deadline: time.Now().Add(t.config.Limits.HandshakeTimeout)}
+	c := &client{gateway: g, table: t, raw: raw, slot: slot, record: rec, deadline: time.Now().Add(t.config.Limits.HandshakeTimeout)}
 	// Close finds live connections by themselves; those that are on their way in, or on their way out, it ends here.
 	forget := context.AfterFunc(g.stopped, func() { _ = raw.Close() })
 	defer forget()
@@ -28,14 +28,14 @@ func (g *Gateway) serve(l *listener, raw *net.TCPConn, accepted time.Time, slot 
 	_ = raw.SetDeadline(c.deadline) // fails only on a closed connection, and then so does the read
 
 	hello, seen, err := wire.ReadClientHello(raw, t.config.Limits.ClientHello)
-	rec.Stages.Hello = g.now().Sub(accepted)
+	rec.Stages.Hello = g.now().Sub(a.Accepted)
 	if err != nil {
 		c.refuseHello(err)
 		return
 	}
 	rec.Hello = offered(hello)
 
-	e := t.route(l.address, rec.Local, hello.ServerName)
+	e := t.route(a.Listener, rec.Local, hello.ServerName)
 	if e == nil {
 		c.refuseName()
 		return
@@ -58,8 +58,7 @@ type client struct {
 	gateway  *Gateway
 	table    *table
 	endpoint *endpoint
-	listener *listener
-	raw      *net.TCPConn
+	raw      Conn
 	slot     *slot
 	record   *termination.Handshake
 	hello    []byte // the bytes in which the ClientHello was found
@@ -96,12 +95,15 @@ func (c *client) afterPanic() {
 	}
 }
 
-func (g *Gateway) newRecord(t *table, raw net.Conn, accepted time.Time) *termination.Handshake {
+func (g *Gateway) newRecord(t *table, raw net.Conn, a Arrival) *termination.Handshake {
+	if a.ID == "" {
+		a.ID = termination.NewID(termination.PrefixHandshake, a.Accepted)
+	}
 	return &termination.Handshake{
-		ID:       termination.NewID(termination.PrefixHandshake, accepted),
+		ID:       a.ID,
 		Node:     t.config.Node,
 		Revision: t.config.Revision,
-		Time:     accepted,
+		Time:     a.Accepted,
 		Stages:   termination.Stages{Reply: -1, Wait: -1, Check: -1},
 		Peer:     addrPort(raw.RemoteAddr()),
 		Local:    addrPort(raw.LocalAddr()),
@@ -150,16 +152,15 @@ func stopped(e *endpoint) termination.Explanation {
 // explain finds the cause of a refusal, off the path of the client, which has its alert by now.
 func (g *Gateway) explain(rec *termination.Handshake) { g.table.Load().search.Explain(rec, g.now()) }
 
-func linger(raw *net.TCPConn, patience time.Duration) {
+func linger(raw net.Conn, patience time.Duration) {
 	_ = raw.SetReadDeadline(time.Now().Add(patience))
 	_, _ = io.CopyN(io.Discard, raw, lingerBytes) // whatever it says, it is refused
 }
 
 // turnAway refuses a connection above a limit. It costs no goroutine, no reading and no search.
-func (g *Gateway) turnAway(raw *net.TCPConn, accepted time.Time, limit Limit) {
-	rec := g.newRecord(g.table.Load(), raw, accepted)
-	_ = raw.SetLinger(0) // no state is kept for a client that is one too many
-	_ = raw.Close()
+func (g *Gateway) turnAway(raw Conn, a Arrival, limit Limit) {
+	rec := g.newRecord(g.table.Load(), raw, a)
+	abandon(raw) // no state is kept for a client that is one too many
 	rec.Verdict = termination.Verdict{
 		Outcome: termination.OutcomeRefused, Reason: termination.ReasonOverloaded, Beat: termination.BeatHello,
 		Explanation: termination.Explanation{

@@ -12,17 +12,18 @@ import (
 	"time"
 
 	"countersign/termination"
-	"countersign/termination/live"
 	"countersign/termination/proxy"
 	"countersign/termination/tunnel"
 )
 
 // Options are what a gateway needs besides its configuration.
 type Options struct {
-	Hub  *live.Hub        // takes the records of handshakes
+	Hub  Recorder         // takes the records of handshakes
 	Log  *slog.Logger     // nil: discards
 	Now  func() time.Time // nil: time.Now
 	Dial proxyDial        // nil: net.Dialer; for tests
+	// Detached: no listener is opened, and connections come by Take alone.
+	Detached bool
 	// Registry knows the agents. Nil: none can connect.
 	Registry tunnel.Registry
 }
@@ -32,14 +33,15 @@ type proxyDial func(ctx context.Context, network, address string) (net.Conn, err
 
 // Gateway runs the listeners and the connections behind them.
 type Gateway struct {
-	hub   *live.Hub
-	log   *slog.Logger
-	now   func() time.Time
-	dial  proxyDial
-	table atomic.Pointer[table]
-	slots slots
-	live  sessions
-	local localCerts
+	hub      Recorder
+	log      *slog.Logger
+	now      func() time.Time
+	dial     proxyDial
+	detached bool
+	table    atomic.Pointer[table]
+	slots    slots
+	live     sessions
+	local    localCerts
 
 	proxy *proxy.Proxy
 	front atomic.Pointer[front]
@@ -61,7 +63,7 @@ var ErrClosed = errors.New("the gateway is closed")
 
 // New returns a gateway that serves nothing until Apply.
 func New(o Options) *Gateway {
-	g := &Gateway{hub: o.Hub, log: o.Log, now: o.Now, dial: o.Dial, listeners: map[netip.AddrPort]*listener{}, ended: make(chan struct{})}
+	g := &Gateway{hub: o.Hub, log: o.Log, now: o.Now, dial: o.Dial, detached: o.Detached, listeners: map[netip.AddrPort]*listener{}, ended: make(chan struct{})}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}

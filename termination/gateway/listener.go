@@ -75,15 +75,9 @@ func (g *Gateway) accept(l *listener) {
 	}
 }
 
-// admit gives a connection its slot and its goroutine.
+// admit takes a connection that a listener accepted.
 func (g *Gateway) admit(l *listener, conn *net.TCPConn) {
-	accepted := g.now()
-	slot, limit := g.slots.take(addrPort(conn.RemoteAddr()).Addr())
-	if slot == nil {
-		g.turnAway(conn, accepted, limit)
-		return
-	}
-	g.conns.Go(func() { g.serve(l, conn, accepted, slot) })
+	g.Take(conn, Arrival{Listener: l.address, Accepted: g.now()})
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

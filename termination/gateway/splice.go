@@ -29,10 +29,7 @@ const (
 )
 
 // end is one end of a splice: a connection whose write side can be closed alone.
-type end interface {
-	net.Conn
-	CloseWrite() error
-}
+type end = Conn
 
 // spliced tells what passed.
 type spliced struct {
@@ -118,6 +115,8 @@ func abandon(c net.Conn) {
 		return
 	case *net.TCPConn:
 		_ = c.SetLinger(0)
+	case interface{ Reset() error }:
+		_ = c.Reset()
 	}
 	_ = c.Close()
 }
