@@ -53,6 +53,7 @@ func rules() []rule {
 			path: "termination/gateway",
 			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/live", "termination/proxy", "termination/localca", "termination/tunnel"},
 		},
+		{path: "termination/proof", ours: []string{"termination", "termination/wire", "termination/localca"}},
 		{path: "termination/tlstest", ours: words, other: []string{"golang.org/x/", "google.golang.org/grpc", "github.com/gorilla/websocket"}},
 	}
 }
@@ -156,6 +157,7 @@ func TestRulesCanFail(t *testing.T) {
 		{"termination/gateway", "conn.go", "countersign/server"},
 		{"termination/gateway", "conn.go", "github.com/labstack/echo/v4"},
 		{"termination/verify", "judge.go", "countersign/termination/gateway"},
+		{"termination/proof", "expect.go", "countersign/termination/verify"},
 		{"store", "store.go", "github.com/labstack/echo/v4"},
 		{"store", "store.go", "github.com/goccy/go-yaml"},
 		{"store", "store.go", "countersign/server"},

@@ -29,6 +29,8 @@ func (g *Gateway) serve(raw Conn, a Arrival, slot *slot) {
 
 	hello, seen, err := wire.ReadClientHello(raw, t.config.Limits.ClientHello)
 	rec.Stages.Hello = g.now().Sub(a.Accepted)
+	c.probe = g.probeOf(raw)
+	rec.Proof = c.probe != nil
 	if err != nil {
 		c.refuseHello(err)
 		return
@@ -63,6 +65,7 @@ type client struct {
 	record   *termination.Handshake
 	hello    []byte // the bytes in which the ClientHello was found
 	deadline time.Time
+	probe    *Probe // of ours that is at the other end; nil: a client
 
 	session   *session // once it was let in
 	published bool     // the record is out, and no longer ours to change
@@ -120,6 +123,7 @@ func (g *Gateway) publishRecord(rec *termination.Handshake) {
 func (c *client) publish() {
 	c.published = true
 	c.gateway.publishRecord(c.record)
+	c.probe.recorded(c.record)
 }
 
 // refuse sends what is left to say to a client that stays outside, explains, records, and then waits until the client
@@ -137,6 +141,7 @@ func (c *client) refuse(last []byte) {
 	}
 	c.record.Duration, c.published = took, true
 	c.gateway.hub.Publish(c.record)
+	c.probe.recorded(c.record)
 	linger(c.raw, c.table.config.Limits.RefusalLinger)
 }
 
@@ -160,6 +165,8 @@ func linger(raw net.Conn, patience time.Duration) {
 // turnAway refuses a connection above a limit. It costs no goroutine, no reading and no search.
 func (g *Gateway) turnAway(raw Conn, a Arrival, limit Limit) {
 	rec := g.newRecord(g.table.Load(), raw, a)
+	probe := g.probeOf(raw)
+	rec.Proof = probe != nil
 	abandon(raw) // no state is kept for a client that is one too many
 	rec.Verdict = termination.Verdict{
 		Outcome: termination.OutcomeRefused, Reason: termination.ReasonOverloaded, Beat: termination.BeatHello,
@@ -170,4 +177,5 @@ func (g *Gateway) turnAway(raw Conn, a Arrival, limit Limit) {
 		},
 	}
 	g.publishRecord(rec)
+	probe.recorded(rec)
 }

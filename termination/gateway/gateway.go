@@ -42,6 +42,7 @@ type Gateway struct {
 	slots    slots
 	live     sessions
 	local    localCerts
+	probes   probes
 
 	proxy *proxy.Proxy
 	front atomic.Pointer[front]
