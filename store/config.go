@@ -102,6 +102,12 @@ func (l *loader) state() error {
 		}
 		l.problem("agents", "", "", err.Error()+"; no agent can connect")
 	}
+	if l.config.ACME, err = l.store.readACME(l.ctx, l.sql); err != nil {
+		if resultCode(err) != 0 {
+			return err
+		}
+		l.problem("acme", "", "", err.Error()+"; no certificate can be obtained")
+	}
 	return nil
 }
 

@@ -52,6 +52,7 @@ func (c *Config) Validate() error {
 	v.certificates()
 	v.references("defaults", "", "client_auth", c.Defaults.Authorities)
 	v.endpoints()
+	v.acme()
 	if len(v.errors) == 0 {
 		return nil
 	}
@@ -115,7 +116,7 @@ func (v *validation) certificates() {
 	for i := range v.config.Certificates {
 		c := &v.config.Certificates[i]
 		v.name("certificate", c.Name, seen)
-		if c.Name == CertificateLocal || c.Name == "acme" {
+		if c.Name == CertificateLocal || c.Name == CertificateACME {
 			v.add("certificate", c.Name, "name", "is reserved", "choose another name")
 		}
 		if len(c.Chain) == 0 || c.Key == nil {
@@ -215,9 +216,7 @@ func (v *validation) edge(e *Endpoint) {
 				v.add("endpoint", e.Name, "certificates", "there is no local CA", "make one, or name an uploaded certificate")
 			}
 		case name == CertificateACME:
-			if v.config.ACME.Directory == "" {
-				v.add("endpoint", e.Name, "certificates", "no ACME directory is set", "give acme: {directory: https://…}, or use local")
-			}
+			v.byACME(e)
 		case v.config.Certificate(name) == nil:
 			v.add("endpoint", e.Name, "certificates", fmt.Sprintf("there is no certificate %q", name), "declare it under certificates, or use local")
 		}

@@ -240,7 +240,7 @@ func (g *Gateway) chooseCertificates(config *termination.Config, e *endpoint, be
 		names = []string{termination.CertificateLocal}
 	}
 	for _, name := range names {
-		if name == termination.CertificateLocal {
+		if name == termination.CertificateLocal || name == termination.CertificateACME {
 			chain, err := g.local.chain(config.LocalCAs, e.Endpoint, g.now())
 			if err != nil {
 				e.problem = err.Error()
