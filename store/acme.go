@@ -122,14 +122,16 @@ func (s *Store) readACME(ctx context.Context, q *sql.Tx) (termination.ACME, erro
 	return a, nil
 }
 
+// addSecrets adds the secrets of whoever has the say, the file or the dashboard; never those of the other.
 func (s *Store) addSecrets(ctx context.Context, q *sql.Tx, dns *termination.ACMEDNS) error {
 	var sealed []byte
-	err := q.QueryRowContext(ctx, "SELECT sealed FROM setting_secrets WHERE key = ? ORDER BY origin = ? DESC LIMIT 1", SettingACME, string(termination.OriginFile)).Scan(&sealed)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
+	err := q.QueryRowContext(ctx, `SELECT secret.sealed FROM settings LEFT JOIN setting_secrets secret USING (key, origin)
+		WHERE key = ? ORDER BY origin = ? DESC LIMIT 1`, SettingACME, string(termination.OriginFile)).Scan(&sealed)
 	if err != nil {
 		return fmt.Errorf("read the secrets of ACME: %w", err)
+	}
+	if sealed == nil {
+		return nil
 	}
 	text, err := s.sealer.openBytes(sealed)
 	if err != nil {
