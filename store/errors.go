@@ -23,6 +23,9 @@ const (
 	KindToken       = "token"
 	KindIssued      = "issued certificate"
 	KindHandshake   = "handshake"
+	KindAgent       = "agent"
+	KindInvitation  = "invitation"
+	KindAgentCA     = "agents' CA"
 )
 
 // NotFoundError says that there is no such object.
