@@ -613,7 +613,7 @@ func whereTLSEnds(p Page, v EndpointDetail) templ.Component {
 		if !v.Head.ReadOnly {
 			for _, m := range v.Ends {
 				if !m.Current {
-					var templ_7745c5c3_Var26 = []any{"apply notice warn to-" + m.Value}
+					var templ_7745c5c3_Var26 = []any{"apply notice warn at-" + m.Value}
 					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var26...)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err

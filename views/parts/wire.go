@@ -54,7 +54,7 @@ func PathOf(e *termination.Endpoint) Path {
 	if e.TerminateAt == termination.AtUpstream {
 		p.Stations = []Station{StationClient, StationGate, StationOpener}
 		p.Labels = []string{"", "reads the name only", ""}
-		p.Stretches = []Stretch{{Sealed: true, Label: "TLS, yours"}, {Sealed: true}}
+		p.Stretches = []Stretch{{Sealed: true}, {Sealed: true, Label: "TLS, yours"}}
 		p.Words = "Sealed from the client to the upstream; only the server name is read here"
 		return p
 	}
