@@ -261,7 +261,7 @@ func (s *Server) warnings(clock format.Clock, e *termination.Endpoint, status ga
 		for _, text := range laxer(e) {
 			warn(parts.Warn, text)
 		}
-		if e.MinVersion < tls.VersionTLS13 {
+		if e.TLSPolicy().MinVersion < tls.VersionTLS13 {
 			warn(parts.Plain, "TLS 1.2 allowed")
 		}
 	}

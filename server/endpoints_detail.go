@@ -161,6 +161,9 @@ func seal(e, moved *termination.Endpoint, say func(string)) {
 	if len(e.Certificates) > 0 || e.MinVersion != 0 || e.MaxVersion != 0 || e.Preset != "" || len(e.Suites) > 0 || len(e.ALPN) > 0 {
 		say("Our certificates and TLS settings have no say any more.")
 	}
+	if e.StartTLS != termination.StartTLSNone {
+		say("Clients have to begin with TLS at once: the service's request for TLS would come before the server name.")
+	}
 	say("Live shows the server name and what the hello offers, not who the client is.")
 	moved.Routes, moved.ForwardIdentity, moved.Certificates, moved.MinVersion, moved.MaxVersion = nil, nil, nil, 0, 0
 	moved.Preset, moved.Suites, moved.ALPN, moved.StartTLS = "", nil, nil, termination.StartTLSNone

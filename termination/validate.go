@@ -1,7 +1,6 @@
 package termination
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"path"
@@ -246,7 +245,7 @@ func (v *validation) agent(e *Endpoint) {
 
 // opened checks what decides once TLS is opened by a Countersign, here or in an agent.
 func (v *validation) opened(e *Endpoint) {
-	v.versions(e)
+	v.tlsPolicy(e)
 	v.upstream(e, "upstream", e.Upstream)
 	v.clientAuth(e, "client_auth", e.ClientAuth)
 	for _, f := range e.ForwardIdentity {
@@ -258,17 +257,6 @@ func (v *validation) opened(e *Endpoint) {
 		v.add("endpoint", e.Name, "forward_identity", "headers need an https endpoint", "remove it, or use an https:// url")
 	}
 	v.routes(e)
-}
-
-func (v *validation) versions(e *Endpoint) {
-	for _, ver := range []uint16{e.MinVersion, e.MaxVersion} {
-		if ver != 0 && ver != tls.VersionTLS12 && ver != tls.VersionTLS13 {
-			v.add("endpoint", e.Name, "tls", "only 1.2 and 1.3 exist", `use "1.2" or "1.3"`)
-		}
-	}
-	if e.MinVersion != 0 && e.MaxVersion != 0 && e.MinVersion > e.MaxVersion {
-		v.add("endpoint", e.Name, "tls", "min_version is above max_version", "lower min_version")
-	}
 }
 
 func (v *validation) upstream(e *Endpoint, field string, u Upstream) {
@@ -373,9 +361,7 @@ func (v *validation) passthrough(e *Endpoint) {
 	if len(e.Routes) > 0 || len(e.ForwardIdentity) > 0 {
 		v.add("endpoint", e.Name, "routes", "paths and headers cannot be seen in sealed traffic", "remove routes and forward_identity")
 	}
-	if e.MinVersion != 0 || e.MaxVersion != 0 {
-		v.add("endpoint", e.Name, "tls", "the service decides on versions", "remove the tls section")
-	}
+	v.passthroughTLS(e)
 	if e.Upstream.Scheme != UpstreamTCP && e.Upstream.Scheme != UpstreamTLS {
 		v.add("endpoint", e.Name, "upstream", "sealed bytes go to an address as they are", "use tcp://host:port")
 	}

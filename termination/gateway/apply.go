@@ -167,7 +167,7 @@ func (g *Gateway) judge(t *table, s *session) {
 	}
 }
 
-// admits reports whether an endpoint would let a live connection in today: by its port, name, TLS version and policy.
+// admits reports whether an endpoint would let a live connection in today: by its port, name, what TLS agreed on, and policy.
 func (t *table) admits(e *endpoint, s *session) bool {
 	if e.TerminateAt == termination.AtUpstream {
 		return true
@@ -177,7 +177,7 @@ func (t *table) admits(e *endpoint, s *session) bool {
 	switch {
 	case e.problem != "", e.Port != rec.Local.Port(), owner != e:
 		return false
-	case rec.Chosen.Version < e.MinVersion, e.MaxVersion != 0 && rec.Chosen.Version > e.MaxVersion:
+	case e.TLSPolicy().Objection(rec.Chosen) != "":
 		return false
 	}
 	return e.terminator.Judge(s.presented).In

@@ -220,12 +220,12 @@ func routePolicies(config *termination.Config, e *termination.Endpoint) ([]*veri
 
 // tlsKey names everything that decides what TLS asks for and who may enter. When it changes, so do the ticket keys.
 func tlsKey(e *termination.Endpoint, own *verify.Policy, routes []*verify.Policy) string {
-	parts := []string{e.ID, string(e.Scheme), fmt.Sprint(e.MinVersion, e.MaxVersion), own.Hash()}
+	var others []string
 	for _, r := range routes {
-		parts = append(parts, r.Hash())
+		others = append(others, r.Hash())
 	}
-	slices.Sort(parts[4:])
-	return strings.Join(parts, " ")
+	slices.Sort(others)
+	return strings.Join(append([]string{e.ID, string(e.Scheme), e.TLSPolicy().Key(), own.Hash()}, others...), " ")
 }
 
 // chooseCertificates fills in the chooser and what it will hold. Where only the certificates change, the same chooser
