@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/labstack/echo/v4"
@@ -208,7 +209,7 @@ func (s *Server) showEndpointForm(c echo.Context, status int, e *termination.End
 	if e == nil {
 		return s.render(c, status, views.EndpointNewPage(p, f))
 	}
-	f.Edit, f.Action, f.ReadOnly = true, endpointPath(e)+"/settings", e.Origin == termination.OriginFile
+	f.Edit, f.Action, f.ReadOnly = true, endpointPath(e)+"/settings", e.Origin.Fixed()
 	head, err := s.headOf(c.Request().Context(), p, e)
 	if err != nil {
 		return err
@@ -320,6 +321,9 @@ func (s *Server) policyForm(p views.Page, in *policyInput, config *termination.C
 	}
 	for i := range config.Authorities {
 		a := &config.Authorities[i]
+		if a.Origin == termination.OriginCommand && !slices.Contains(in.authorities, a.Name) {
+			continue // nothing else may lean on it
+		}
 		t := tick(a.Name, s.authorityNote(p, config, a), in.authorities)
 		if clients != nil {
 			t.Clients = format.Count(int(clients[a.Name]), "client", "clients") + " in 24 h"

@@ -52,6 +52,7 @@ func (c *Config) Validate() error {
 	v.references("defaults", "", "client_auth", c.Defaults.Authorities)
 	v.endpoints()
 	v.acme()
+	v.commands()
 	if len(v.errors) == 0 {
 		return nil
 	}

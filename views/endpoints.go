@@ -33,8 +33,9 @@ type EndpointHead struct {
 	Stopped     bool
 	StoppedBy   string
 	StoppedAt   string
-	ReadOnly    bool // the configuration file declares it
+	ReadOnly    bool // the configuration file declares it, or a command made it
 	Demo        bool // made at the first start
+	Command     bool // made by a command, ends with it
 	Rate        string
 	Spark       Spark
 	Failed      uint64 // in the last 15 minutes
