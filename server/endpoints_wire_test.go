@@ -1,12 +1,15 @@
 package server
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,4 +120,52 @@ func (f *fixture) withCertificate(name string, c *tlstest.Cert) {
 		_, err := tx.CreateCertificate(termination.Certificate{Name: name, Chain: c.Chain(), Key: c.Key}, store.SourceUpload)
 		return err
 	})
+}
+
+func TestTryingUpstreamsOfEveryKind(t *testing.T) {
+	service := tlstest.HTTP(t)
+	socket := filepath.Join(t.TempDir(), "app.sock")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Minute}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close(); <-done })
+	dead := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(freeTCPPort(t))))
+	for name, test := range map[string]struct {
+		at      termination.TerminateAt
+		scheme  termination.Scheme
+		targets []string
+		says    string
+	}{
+		"a socket":              {termination.AtEdge, termination.SchemeHTTPS, []string{"unix:" + socket}, "with status 404"},
+		"a socket of raw bytes": {termination.AtEdge, termination.SchemeTLS, []string{"unix:" + socket}, "takes connections"},
+		"no socket":             {termination.AtEdge, termination.SchemeHTTPS, []string{"unix:" + socket + "x"}, "There is no socket"},
+		"two targets":           {termination.AtEdge, termination.SchemeHTTPS, []string{"http://" + service.Addr, "http://" + strings.Replace(service.Addr, "127.0.0.1", "localhost", 1)}, "So do the other targets"},
+		"one of two is dead":    {termination.AtEdge, termination.SchemeHTTPS, []string{"http://" + service.Addr, "http://" + dead}, "refused the connection"},
+		"behind an agent":       {termination.AtAgent, termination.SchemeHTTPS, []string{"http://" + service.Addr}, "The agent reaches the upstream"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u, err := termination.ParseUpstreams(test.targets)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tried := tryUpstream(t.Context(), &termination.Endpoint{Scheme: test.scheme, TerminateAt: test.at, Upstream: u}); !strings.Contains(tried.Text, test.says) {
+				t.Errorf("got %q, want %q", tried.Text, test.says)
+			}
+		})
+	}
+}
+
+func TestWaysToTryAnEndpoint(t *testing.T) {
+	f := signedIn(t, nil)
+	f.withLocalCA(true)
+	f.withAuthority("clients", tlstest.NewCA(tlstest.CN("Clients")))
+	port := freeTCPPort(t)
+	wantAll(t, f.post("/endpoints", endpointFields(port)), http.StatusSeeOther)
+	wantAll(t, f.get("/endpoints/shop"), 200, "Import shop-ca.pem where the browser keeps certificate authorities", "Import client.p12")
+	wantAll(t, f.post("/endpoints", endpointFields(port, "name", "db", "host", "db.localhost", "scheme", "tls", "starttls", "postgres", "upstream", "tcp://127.0.0.1:9")), http.StatusSeeOther)
+	wantAll(t, f.get("/endpoints/db"), 200, "psql &#34;host=db.localhost hostaddr=127.0.0.1", "sslmode=verify-full sslrootcert=db-ca.pem sslcert=client.pem", "-starttls postgres")
 }

@@ -72,8 +72,11 @@ type TryIt struct {
 	NeedsClient bool // somebody has to bring a certificate
 }
 
-// TryPanel is one command.
-type TryPanel struct{ ID, Name, Command string }
+// TryPanel is one way to try: a command, or steps for a person.
+type TryPanel struct {
+	ID, Name, Command string
+	Steps             []string
+}
 
 // Presented is a server certificate.
 type Presented struct {
