@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -147,6 +148,7 @@ func (v *validation) endpoints() {
 			v.add("endpoint", e.Name, "terminate_at", fmt.Sprintf("%q is unknown", e.TerminateAt), "use edge, agent or upstream")
 		}
 	}
+	v.agentListener()
 }
 
 // address refuses two endpoints that claim one server name on one address; the laxer would win by chance.
@@ -238,10 +240,34 @@ func (v *validation) agent(e *Endpoint) {
 	if !v.config.Agents.Listen.IsValid() {
 		v.add("endpoint", e.Name, "terminate_at", "there is no address for agents to connect to", "set agents: {listen: 127.0.0.1:7444}")
 	}
+	// The agent has its own upstream; one that stands here is for people, and for the command that invites an agent.
 	if e.Upstream.Scheme == UpstreamBuiltin {
-		v.add("endpoint", e.Name, "upstream", fmt.Sprintf("the built-in %s runs in the gateway, not beside the agent", e.Upstream), "name the service as the agent reaches it, as in http://127.0.0.1:8080")
+		v.add("endpoint", e.Name, "upstream", fmt.Sprintf("the built-in %s runs in the gateway, not beside the agent", e.Upstream), "name the service as the agent reaches it, as in http://127.0.0.1:8080, or leave it to the agent's --upstream")
+	}
+	if e.Upstream.TLS.Client != nil {
+		v.add("endpoint", e.Name, "upstream.client_certificate", "its key has no business here: the agent connects to the service", "remove it")
+	}
+	for _, r := range e.Routes {
+		if r.Upstream != nil {
+			v.add("endpoint", e.Name, "routes.upstream", "an agent connects to the one service that it was started with, and nowhere else", "remove the route's upstream, or terminate at the edge")
+		}
 	}
 	v.opened(e)
+}
+
+// agentListener refuses endpoints on the address that agents connect to, which is open while an endpoint needs it.
+func (v *validation) agentListener() {
+	a := v.config.Agents.Listen
+	needed := slices.ContainsFunc(v.config.Endpoints, func(e Endpoint) bool { return e.TerminateAt == AtAgent })
+	if !needed || !a.IsValid() {
+		return
+	}
+	for i := range v.config.Endpoints {
+		e := &v.config.Endpoints[i]
+		if e.Port == a.Port() && (e.Listen == a.Addr() || e.Listen.IsUnspecified() || a.Addr().IsUnspecified()) {
+			v.add("endpoint", e.Name, "url", fmt.Sprintf("port %d is where agents connect", e.Port), "use another port here, or for agents: {listen: …}")
+		}
+	}
 }
 
 // opened checks what decides once TLS is opened by a Countersign, here or in an agent.
@@ -262,6 +288,7 @@ func (v *validation) opened(e *Endpoint) {
 
 func (v *validation) upstream(e *Endpoint, field string, u Upstream) {
 	switch {
+	case u.Scheme == "" && e.TerminateAt == AtAgent:
 	case u.Scheme == "" || u.Address == "":
 		v.add("endpoint", e.Name, field, "is missing", "name the service behind, as in http://127.0.0.1:8080")
 	case e.Scheme == SchemeHTTPS && !u.HTTP():

@@ -47,6 +47,8 @@ func rules() []rule {
 		{path: "termination/live", ours: words},
 		{path: "termination/live/livetest", ours: []string{"termination", "termination/live"}},
 		{path: "termination/proxy", ours: []string{"termination", "termination/verify"}, other: []string{"golang.org/x/net/http/httpguts"}},
+		{path: "termination/tunnel/tunneltest", ours: []string{"termination", "termination/tunnel"}},
+		{path: "termination/agent", ours: []string{"termination", "termination/gateway", "termination/localca", "termination/tunnel"}, other: []string{"golang.org/x/sys"}},
 		{path: "termination/tunnel", ours: []string{"termination", "termination/localca"}, other: []string{"github.com/libp2p/go-yamux/v5"}},
 		{path: "termination/localca", ours: words, other: []string{"software.sslmate.com/src/go-pkcs12"}},
 		{

@@ -57,6 +57,9 @@ func (g *Gateway) publish(next *table) {
 	// First HTTP, then the handshakes: a connection never meets an HTTP side that does not know its endpoint yet.
 	g.proxy.Swap(next.sites)
 	g.table.Store(next)
+	if g.agents != nil {
+		g.agents.Apply(next.config)
+	}
 }
 
 // openListeners opens what is wanted and not open yet, and notes the error of each address that could not be.
@@ -94,6 +97,9 @@ func (g *Gateway) openListeners(ctx context.Context, next *table) (opened []*lis
 func (g *Gateway) cannotListen(next *table, address netip.AddrPort, err error) {
 	if known := g.table.Load().listening[address]; known == nil || known.Error() != err.Error() {
 		g.log.Error("cannot listen", "address", address.String(), "error", err)
+	}
+	if next.agentsAt(address) {
+		next.listening[address] = err
 	}
 	for a := range next.routes {
 		if a == address || covers(address, a) {
@@ -174,6 +180,9 @@ func (t *table) admits(e *endpoint, s *session) bool {
 	}
 	rec := s.record
 	owner, _ := t.routes[e.Address()].Lookup(rec.Hello.ServerName)
+	if e.TerminateAt == termination.AtAgent {
+		return e.Port == rec.Local.Port() && owner == e // the agent judges the rest
+	}
 	switch {
 	case e.problem != "", e.Port != rec.Local.Port(), owner != e:
 		return false

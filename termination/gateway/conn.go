@@ -52,6 +52,10 @@ func (g *Gateway) serve(raw Conn, a Arrival, slot *slot) {
 		c.passThrough()
 		return
 	}
+	if e.TerminateAt == termination.AtAgent {
+		c.viaAgent()
+		return
+	}
 	c.terminate()
 }
 

@@ -44,8 +44,9 @@ type Gateway struct {
 	local    localCerts
 	probes   probes
 
-	proxy *proxy.Proxy
-	front atomic.Pointer[front]
+	agents *tunnel.Server // nil: detached
+	proxy  *proxy.Proxy
+	front  atomic.Pointer[front]
 
 	mu        sync.Mutex // serialises Apply and Close
 	fronts    []*front   // all that may still have connections
@@ -82,6 +83,9 @@ func New(o Options) *Gateway {
 	g.proxy = proxy.New(proxy.Options{Log: g.log, Now: g.now, Dial: proxy.DialFunc(g.dial)})
 	g.useFront(limits)
 	g.workers.Go(g.renewLocalCertificates)
+	if !g.detached {
+		g.agents = tunnel.NewServer(tunnel.ServerOptions{Registry: o.Registry, Sign: g.signForAgent, Log: g.log, Now: g.now})
+	}
 	return g
 }
 
@@ -131,6 +135,9 @@ func (g *Gateway) Close(ctx context.Context) error {
 		_ = f.server.Close() // it has nothing left to say
 	}
 	<-drained
+	if g.agents != nil {
+		g.agents.Close() // not before: it carried connections
+	}
 	g.proxy.Close()
 	g.workers.Wait()
 	return err

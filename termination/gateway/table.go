@@ -139,6 +139,9 @@ func covers(all, address netip.AddrPort) bool {
 // system lets both be opened.
 func (t *table) sockets() map[netip.AddrPort]bool {
 	out := map[netip.AddrPort]bool{}
+	if t.agentsWanted() {
+		out[t.config.Agents.Listen] = true
+	}
 	for address := range t.routes {
 		covered := false
 		for other := range t.routes {
@@ -179,7 +182,7 @@ func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.End
 	if before != nil {
 		out.visits = before.visits
 	}
-	if e.TerminateAt == termination.AtUpstream {
+	if e.TerminateAt != termination.AtEdge {
 		return out, nil
 	}
 	var err error
