@@ -24,7 +24,6 @@ type Tx struct {
 	now       time.Time
 	revision  uint64
 	declared  bool // the configuration file is being applied: what it declares may be written
-	command   bool // a command begins or ends: what is its own may be written
 	changes   int  // audit rows written
 	retention bool // how long the history is kept was set
 }
@@ -184,14 +183,10 @@ func (a Actor) check() error {
 	return checkText("the way of a change", a.Via)
 }
 
-// writable refuses to touch what the configuration file declares, except while the file itself is applied, and what a
-// command made, except when that begins or ends.
+// writable refuses to touch what the configuration file declares, except while the file itself is applied.
 func (tx *Tx) writable(kind, name string, o termination.Origin) error {
-	if !o.Fixed() || o == termination.OriginFile && tx.declared || o == termination.OriginCommand && tx.command {
+	if tx.declared || o == termination.OriginDashboard || o == termination.OriginDemo {
 		return nil
 	}
-	if o == termination.OriginFile {
-		o = ""
-	}
-	return ReadOnlyError{Kind: kind, Name: name, Origin: o}
+	return ReadOnlyError{Kind: kind, Name: name}
 }

@@ -35,7 +35,6 @@ type Store struct {
 	config  *database
 	records *history
 	sealer  *sealer
-	seen    agentsSeen
 	node    string
 
 	writing chan struct{}   // holds one token; whoever takes it may write to the configuration
@@ -82,10 +81,6 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s.writing <- struct{}{}
-	if err := s.forgetCommands(ctx); err != nil {
-		_ = s.Close()
-		return nil, err
-	}
 	return s, nil
 }
 
@@ -155,10 +150,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	err := s.writeSeen(context.Background())
-	if cerr := s.records.close(); err == nil {
-		err = cerr
-	}
+	err := s.records.close()
 	if cerr := s.config.close(); err == nil {
 		err = cerr
 	}

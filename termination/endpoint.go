@@ -35,7 +35,6 @@ const (
 	OriginDashboard Origin = "dashboard" // made in the dashboard or through the API
 	OriginFile      Origin = "file"      // declared in the configuration file: read-only elsewhere
 	OriginDemo      Origin = "demo"      // made at first start
-	OriginCommand   Origin = "command"   // made by a command for as long as that runs: read-only elsewhere
 )
 
 // Words in Endpoint.Certificates that are no names of certificates.
@@ -88,9 +87,6 @@ type Endpoint struct {
 	Routes          []Route
 }
 
-// Fixed reports whether objects of this origin can be changed only where they come from.
-func (o Origin) Fixed() bool { return o == OriginFile || o == OriginCommand }
-
 // IdentityFormat names a set of headers that tell the upstream who the client is.
 type IdentityFormat string
 
@@ -110,6 +106,12 @@ func (e *Endpoint) Fallback() bool { return e.Host == "" }
 
 // Address is where the endpoint listens.
 func (e *Endpoint) Address() netip.AddrPort { return netip.AddrPortFrom(e.Listen, e.Port) }
+
+// ListensAt reports whether clients that connect to a local address reach the endpoint's listener.
+func (e *Endpoint) ListensAt(local netip.AddrPort) bool {
+	at := local.Addr().Unmap()
+	return e.Port == local.Port() && (e.Listen == at || e.Listen.IsUnspecified() && (e.Listen.Is6() || at.Is4()))
+}
 
 // URL returns the endpoint's public URL; the port is left out where it is the scheme's default.
 func (e *Endpoint) URL() string {

@@ -82,7 +82,6 @@ type Authority struct {
 	Title        string
 	Tags         []TagItem
 	ReadOnly     bool
-	Command      bool // made by a command, ends with it
 	Certificates []AuthorityCertificate
 	UsedBy       []Link
 	Clients      string

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -32,10 +31,6 @@ type Options struct {
 	// Change stores, applies and audits as one; who asks is in the context.
 	Change func(context.Context, func(*store.Tx) error) (*termination.Config, error)
 	Status func() gateway.Status // nil: nothing is served
-	// Invite makes an invitation of an agent on behalf of who stands in the context.
-	Invite func(context.Context, InviteRequest) (NewInvitation, error)
-	Actor  func(context.Context) store.Actor // who stands in the context
-	Now    func() time.Time
 	// Problem turns an error into the problem document that answers it (RFC 9457), and logs what is internal.
 	Problem func(context.Context, error) Problem
 	Version string
@@ -82,7 +77,6 @@ func New(o Options) *API {
 	a.certificates()
 	a.endpoints()
 	a.handshakes()
-	a.agents()
 	a.about()
 	return a
 }

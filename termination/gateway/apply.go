@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"syscall"
 
 	"countersign/termination"
 )
@@ -26,7 +28,7 @@ func (g *Gateway) Apply(ctx context.Context, config *termination.Config) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed {
+	if g.closed || g.left {
 		return ErrClosed
 	}
 	next, err := g.compile(config, g.table.Load())
@@ -44,9 +46,6 @@ func (g *Gateway) Apply(ctx context.Context, config *termination.Config) error {
 // publish makes a table the current one.
 func (g *Gateway) publish(next *table) {
 	for _, e := range next.byID {
-		if e.chooser != nil {
-			e.chooser.Replace(e.chains)
-		}
 		if e.terminator != nil {
 			e.terminator.Rename(e.policy, e.routes)
 		}
@@ -57,9 +56,6 @@ func (g *Gateway) publish(next *table) {
 	// First HTTP, then the handshakes: a connection never meets an HTTP side that does not know its endpoint yet.
 	g.proxy.Swap(next.sites)
 	g.table.Store(next)
-	if g.agents != nil {
-		g.agents.Apply(next.config)
-	}
 }
 
 // openListeners opens what is wanted and not open yet, and notes the error of each address that could not be.
@@ -68,20 +64,28 @@ func (g *Gateway) openListeners(ctx context.Context, next *table) (opened []*lis
 	if g.detached {
 		return nil
 	}
-	wanted := next.sockets()
-	// A listener on all interfaces must go before one on a single interface of the same port can come, and the other
-	// way round; the rest stays open until the new table is in force.
-	for address, l := range g.listeners {
-		if !wanted[address] && samePort(address, wanted) {
-			l.close()
-			delete(g.listeners, address)
+	opened = g.inherit(ctx)
+	for address, l := range g.retiring {
+		if next.covers(address) && l.revive() { // else it would keep its clients from the one that covers it
+			delete(g.retiring, address)
+			g.listeners[address] = l
+			g.revived = append(g.revived, l)
 		}
 	}
-	for address := range wanted {
+	for address := range next.sockets() {
 		if _, open := g.listeners[address]; open {
 			continue
 		}
-		l, err := listen(ctx, address)
+		if l := g.retiring[address]; l != nil && l.revive() {
+			delete(g.retiring, address)
+			g.listeners[address] = l
+			g.revived = append(g.revived, l)
+			continue
+		}
+		l, err := g.listen(ctx, address)
+		if errors.Is(err, syscall.EADDRINUSE) && g.makeWay(address, next) {
+			l, err = g.listen(ctx, address)
+		}
 		if err != nil {
 			g.cannotListen(next, address, err)
 			continue
@@ -92,14 +96,45 @@ func (g *Gateway) openListeners(ctx context.Context, next *table) (opened []*lis
 	return opened
 }
 
+// inherit takes the sockets of the process before, wanted or not: somebody may wait there.
+func (g *Gateway) inherit(ctx context.Context) (opened []*listener) {
+	for _, name := range g.sockets.Inherited(SocketUse) {
+		address, err := netip.ParseAddrPort(name)
+		if err != nil || g.listeners[address] != nil {
+			continue
+		}
+		l, err := g.listen(ctx, address)
+		if err != nil {
+			g.log.Error("a listener of the process before is lost", "address", name, "error", err)
+			continue
+		}
+		g.listeners[address] = l
+		opened = append(opened, l)
+	}
+	return opened
+}
+
+// makeWay closes at once what is in the way of an address and not wanted any more: a listener on all interfaces and one
+// on a single interface of the same port, on systems that do not let both be open. It reports whether there was any.
+func (g *Gateway) makeWay(address netip.AddrPort, next *table) (made bool) {
+	wanted := next.sockets()
+	for _, listeners := range []map[netip.AddrPort]*listener{g.listeners, g.retiring} {
+		for other, l := range listeners {
+			if other.Port() == address.Port() && !wanted[other] {
+				l.leave()
+				delete(listeners, other)
+				made = true
+			}
+		}
+	}
+	return made
+}
+
 // cannotListen notes the error for every address that depends on the socket. It is logged once, however often it is
 // tried again.
 func (g *Gateway) cannotListen(next *table, address netip.AddrPort, err error) {
 	if known := g.table.Load().listening[address]; known == nil || known.Error() != err.Error() {
 		g.log.Error("cannot listen", "address", address.String(), "error", err)
-	}
-	if next.agentsAt(address) {
-		next.listening[address] = err
 	}
 	for a := range next.routes {
 		if a == address || covers(address, a) {
@@ -108,23 +143,21 @@ func (g *Gateway) cannotListen(next *table, address netip.AddrPort, err error) {
 	}
 }
 
-func samePort(address netip.AddrPort, wanted map[netip.AddrPort]bool) bool {
-	for other := range wanted {
-		if other != address && other.Port() == address.Port() {
-			return true
+// closeListeners retires what is no longer wanted. What another one covers by now may stay: it has the clients already.
+func (g *Gateway) closeListeners(next *table) {
+	for address, l := range g.retiring {
+		if l.isClosed() {
+			delete(g.retiring, address)
 		}
 	}
-	return false
-}
-
-// closeListeners closes what is no longer wanted.
-func (g *Gateway) closeListeners(next *table) {
 	wanted := next.sockets()
 	for address, l := range g.listeners {
-		if !wanted[address] {
-			l.close()
-			delete(g.listeners, address)
+		if wanted[address] || next.covers(address) {
+			continue
 		}
+		l.retire()
+		delete(g.listeners, address)
+		g.retiring[address] = l
 	}
 }
 
@@ -134,7 +167,7 @@ func (g *Gateway) Retry(ctx context.Context) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	current := g.table.Load()
-	if g.closed || len(current.listening) == 0 {
+	if g.closed || g.left || len(current.listening) == 0 {
 		return
 	}
 	next := *current
@@ -173,20 +206,17 @@ func (g *Gateway) judge(t *table, s *session) {
 	}
 }
 
-// admits reports whether an endpoint would let a live connection in today: by its port, name, what TLS agreed on, and policy.
+// admits reports whether an endpoint would let a live connection in today: by its port, name, TLS version and policy.
 func (t *table) admits(e *endpoint, s *session) bool {
 	if e.TerminateAt == termination.AtUpstream {
 		return true
 	}
 	rec := s.record
 	owner, _ := t.routes[e.Address()].Lookup(rec.Hello.ServerName)
-	if e.TerminateAt == termination.AtAgent {
-		return e.Port == rec.Local.Port() && owner == e // the agent judges the rest
-	}
 	switch {
-	case e.problem != "", e.Port != rec.Local.Port(), owner != e:
+	case e.problem != "", !e.ListensAt(rec.Local), owner != e:
 		return false
-	case e.TLSPolicy().Objection(rec.Chosen) != "":
+	case rec.Chosen.Version < e.MinVersion, e.MaxVersion != 0 && rec.Chosen.Version > e.MaxVersion:
 		return false
 	}
 	return e.terminator.Judge(s.presented).In

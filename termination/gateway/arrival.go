@@ -30,6 +30,7 @@ func (g *Gateway) Take(conn Conn, a Arrival) {
 		g.turnAway(conn, a, limit)
 		return
 	}
+	g.arriving.Add(1)
 	g.conns.Go(func() { g.serve(conn, a, slot) })
 }
 

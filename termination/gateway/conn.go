@@ -22,6 +22,7 @@ func (g *Gateway) serve(raw Conn, a Arrival, slot *slot) {
 	// Sockets keep real time, whatever clock the gateway has.
 	c := &client{gateway: g, table: t, raw: raw, slot: slot, record: rec, deadline: time.Now().Add(t.config.Limits.HandshakeTimeout)}
 	// Close finds live connections by themselves; those that are on their way in, or on their way out, it ends here.
+	defer c.arrived()
 	forget := context.AfterFunc(g.stopped, func() { _ = raw.Close() })
 	defer forget()
 	defer c.leave()
@@ -29,8 +30,6 @@ func (g *Gateway) serve(raw Conn, a Arrival, slot *slot) {
 
 	hello, seen, err := wire.ReadClientHello(raw, t.config.Limits.ClientHello)
 	rec.Stages.Hello = g.now().Sub(a.Accepted)
-	c.probe = g.probeOf(raw)
-	rec.Proof = c.probe != nil
 	if err != nil {
 		c.refuseHello(err)
 		return
@@ -52,10 +51,6 @@ func (g *Gateway) serve(raw Conn, a Arrival, slot *slot) {
 		c.passThrough()
 		return
 	}
-	if e.TerminateAt == termination.AtAgent {
-		c.viaAgent()
-		return
-	}
 	c.terminate()
 }
 
@@ -69,11 +64,19 @@ type client struct {
 	record   *termination.Handshake
 	hello    []byte // the bytes in which the ClientHello was found
 	deadline time.Time
-	probe    *Probe // of ours that is at the other end; nil: a client
 
+	isIn      bool     // or out: it does not count as arriving any more
 	session   *session // once it was let in
 	published bool     // the record is out, and no longer ours to change
 	handed    bool     // raw and slot belong to the session, and with it to HTTP
+}
+
+// arrived tells that the connection was handed on or refused, or that its bytes begin to pass.
+func (c *client) arrived() {
+	if !c.isIn {
+		c.isIn = true
+		c.gateway.arriving.Add(-1)
+	}
 }
 
 // leave is deferred: it ends what is still ours. A hostile certificate must not end the process: a connection on which
@@ -127,7 +130,6 @@ func (g *Gateway) publishRecord(rec *termination.Handshake) {
 func (c *client) publish() {
 	c.published = true
 	c.gateway.publishRecord(c.record)
-	c.probe.recorded(c.record)
 }
 
 // refuse sends what is left to say to a client that stays outside, explains, records, and then waits until the client
@@ -139,13 +141,12 @@ func (c *client) refuse(last []byte) {
 	}
 	_ = c.raw.CloseWrite()
 	took := c.gateway.now().Sub(c.record.Time) // the search for the cause is not the client's time
-	c.gateway.explain(c.record)
+	c.explain()
 	if c.endpoint != nil && !c.endpoint.Enabled {
 		c.record.Verdict.Explanation = stopped(c.endpoint)
 	}
 	c.record.Duration, c.published = took, true
 	c.gateway.hub.Publish(c.record)
-	c.probe.recorded(c.record)
 	linger(c.raw, c.table.config.Limits.RefusalLinger)
 }
 
@@ -158,8 +159,9 @@ func stopped(e *endpoint) termination.Explanation {
 	}
 }
 
-// explain finds the cause of a refusal, off the path of the client, which has its alert by now.
-func (g *Gateway) explain(rec *termination.Handshake) { g.table.Load().search.Explain(rec, g.now()) }
+// explain finds the cause of a refusal, off the path of the client, which has its alert by now. It goes by the
+// configuration that refused.
+func (c *client) explain() { c.table.search.Explain(c.record, c.gateway.now()) }
 
 func linger(raw net.Conn, patience time.Duration) {
 	_ = raw.SetReadDeadline(time.Now().Add(patience))
@@ -169,8 +171,6 @@ func linger(raw net.Conn, patience time.Duration) {
 // turnAway refuses a connection above a limit. It costs no goroutine, no reading and no search.
 func (g *Gateway) turnAway(raw Conn, a Arrival, limit Limit) {
 	rec := g.newRecord(g.table.Load(), raw, a)
-	probe := g.probeOf(raw)
-	rec.Proof = probe != nil
 	abandon(raw) // no state is kept for a client that is one too many
 	rec.Verdict = termination.Verdict{
 		Outcome: termination.OutcomeRefused, Reason: termination.ReasonOverloaded, Beat: termination.BeatHello,
@@ -181,5 +181,4 @@ func (g *Gateway) turnAway(raw Conn, a Arrival, limit Limit) {
 		},
 	}
 	g.publishRecord(rec)
-	probe.recorded(rec)
 }

@@ -24,6 +24,7 @@ func (c *client) terminate() {
 	}
 	rec.PolicyHash = c.endpoint.policy.Hash()
 	conn := terminate.NewConn(c.raw, c.hello, g.now)
+	conn.Certificates = c.endpoint.certificates()
 	c.hello = nil
 	result := c.endpoint.terminator.Handshake(conn, rec)
 	if result.Conn == nil {
@@ -50,6 +51,7 @@ func (c *client) terminate() {
 	g.live.add(s)
 	c.publish()
 	c.judgeLate(s)
+	c.arrived()
 	c.spliceTLS(s, result.Conn)
 }
 
@@ -105,6 +107,9 @@ func (g *Gateway) finish(s *session, end termination.ConnectionEnd) {
 	end.ClosedBy = termination.ClosedByGateway
 	if who := s.closedBy.Load(); who != nil {
 		end.ClosedBy = *who
+	}
+	if end.ClosedBy == termination.ClosedByGateway && end.Reason == "" && g.stopped.Err() != nil {
+		end.Reason, end.Detail = termination.ReasonShutdown, "The gateway stopped, and its grace time was over."
 	}
 	g.hub.Complete(end)
 }

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -13,6 +12,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/proxy"
+	"countersign/termination/sockets"
 	"countersign/termination/tunnel"
 )
 
@@ -22,6 +22,10 @@ type Options struct {
 	Log  *slog.Logger     // nil: discards
 	Now  func() time.Time // nil: time.Now
 	Dial proxyDial        // nil: net.Dialer; for tests
+	// Sockets opens the listeners, and knows those of the process before. Nil: a set of its own.
+	Sockets *sockets.Set
+	// Hold, until it is closed, lets clients wait instead of accepting them. Nil: they are accepted at once.
+	Hold <-chan struct{}
 	// Detached: no listener is opened, and connections come by Take alone.
 	Detached bool
 	// Registry knows the agents. Nil: none can connect.
@@ -38,21 +42,26 @@ type Gateway struct {
 	now      func() time.Time
 	dial     proxyDial
 	detached bool
+	sockets  *sockets.Set
+	hold     <-chan struct{}
 	table    atomic.Pointer[table]
 	slots    slots
 	live     sessions
 	local    localCerts
-	probes   probes
 
-	agents *tunnel.Server // nil: detached
-	proxy  *proxy.Proxy
-	front  atomic.Pointer[front]
+	proxy *proxy.Proxy
+	front atomic.Pointer[front]
 
 	mu        sync.Mutex // serialises Apply and Close
 	fronts    []*front   // all that may still have connections
 	listeners map[netip.AddrPort]*listener
+	retiring  map[netip.AddrPort]*listener // not wanted any more; some still accept who had begun to connect
+	revived   []*listener                  // wanted again, and about to accept new clients
+	left      bool                         // by Leave
 	closed    bool
 	ended     chan struct{} // closed when Close has ended everything
+
+	arriving atomic.Int64 // connections that are neither in nor out yet
 
 	conns   sync.WaitGroup // goroutines of connections
 	workers sync.WaitGroup // goroutines of the gateway itself
@@ -65,7 +74,13 @@ var ErrClosed = errors.New("the gateway is closed")
 
 // New returns a gateway that serves nothing until Apply.
 func New(o Options) *Gateway {
-	g := &Gateway{hub: o.Hub, log: o.Log, now: o.Now, dial: o.Dial, detached: o.Detached, listeners: map[netip.AddrPort]*listener{}, ended: make(chan struct{})}
+	g := &Gateway{
+		hub: o.Hub, log: o.Log, now: o.Now, dial: o.Dial, detached: o.Detached, sockets: o.Sockets, hold: o.Hold,
+		listeners: map[netip.AddrPort]*listener{}, retiring: map[netip.AddrPort]*listener{}, ended: make(chan struct{}),
+	}
+	if g.sockets == nil {
+		g.sockets = sockets.New()
+	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -83,62 +98,5 @@ func New(o Options) *Gateway {
 	g.proxy = proxy.New(proxy.Options{Log: g.log, Now: g.now, Dial: proxy.DialFunc(g.dial)})
 	g.useFront(limits)
 	g.workers.Go(g.renewLocalCertificates)
-	if !g.detached {
-		g.agents = tunnel.NewServer(tunnel.ServerOptions{Registry: o.Registry, Sign: g.signForAgent, Log: g.log, Now: g.now})
-	}
 	return g
-}
-
-// Close stops listening, lets connections end by themselves until ctx is done, then ends them. It returns when every
-// goroutine of the gateway has ended. The error is ctx's when connections had to be cut.
-func (g *Gateway) Close(ctx context.Context) error {
-	g.mu.Lock()
-	if g.closed {
-		g.mu.Unlock()
-		select {
-		case <-g.ended:
-			return nil
-		default:
-		}
-		select {
-		case <-g.ended:
-			return nil
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the gateway to close: %w", context.Cause(ctx))
-		}
-	}
-	defer close(g.ended)
-	g.closed = true
-	for _, l := range g.listeners {
-		l.close()
-	}
-	fronts := g.fronts
-	g.mu.Unlock()
-
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		for _, f := range fronts {
-			_ = f.server.Shutdown(ctx) // its error is ctx's, which is looked at below
-		}
-		g.conns.Wait()
-	}()
-	var err error
-	select {
-	case <-drained:
-	case <-ctx.Done():
-		err = fmt.Errorf("close the gateway: connections were cut: %w", context.Cause(ctx))
-	}
-	g.stop()
-	g.live.closeAll(termination.ClosedByGateway)
-	for _, f := range fronts {
-		_ = f.server.Close() // it has nothing left to say
-	}
-	<-drained
-	if g.agents != nil {
-		g.agents.Close() // not before: it carried connections
-	}
-	g.proxy.Close()
-	g.workers.Wait()
-	return err
 }

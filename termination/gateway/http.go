@@ -31,15 +31,28 @@ func (g *Gateway) useFront(limits termination.Limits) {
 			return
 		}
 	}
+	g.fronts = append(g.fronts, g.newFront(limits))
+}
+
+// lastFront takes over from all others when the gateway closes: of each connection that still comes it serves what the
+// client has asked for first.
+func (g *Gateway) lastFront() *front {
+	f := g.newFront(g.front.Load().limits)
+	f.server.SetKeepAlivesEnabled(false)
+	return f
+}
+
+// newFront starts a server and gives it the connections from now on.
+func (g *Gateway) newFront(limits termination.Limits) *front {
 	f := &front{limits: limits, ready: newReadyConns()}
 	f.server = proxy.NewServer(g.proxy, proxy.ServerOptions{
 		Limits: limits,
 		Log:    g.log,
 		Conn:   func(c net.Conn) *proxy.Conn { return sessionOf(c).http },
 	})
-	g.fronts = append(g.fronts, f)
-	g.front.Store(f)
 	g.workers.Go(func() { _ = f.server.Serve(f.ready) }) // its only error is that it was closed
+	g.front.Store(f)
+	return f
 }
 
 func sameHTTPLimits(a, b termination.Limits) bool {
@@ -75,7 +88,14 @@ func (c *client) handToHTTP(s *session, result terminate.Result) {
 	g.live.add(s)
 	c.publish()
 	c.judgeLate(s)
-	g.front.Load().ready.offer(result.Conn)
+	for f := g.front.Load(); !f.ready.offer(result.Conn); {
+		next := g.front.Load()
+		if next == f { // nobody serves any more
+			_ = result.Conn.Close()
+			return
+		}
+		f = next
+	}
 }
 
 // saidGoodbye reports whether the client's close_notify was read on a connection that is closed below TLS: only
@@ -85,9 +105,9 @@ func saidGoodbye(c *tls.Conn) bool {
 	return err == io.EOF //nolint:errorlint // as crypto/tls returns it
 }
 
-// countVisit counts the clients that were verified at an endpoint; others, and our own proofs, are not counted.
+// countVisit counts the clients that were verified at an endpoint; others are not counted.
 func (e *endpoint) countVisit(rec *termination.Handshake) int64 {
-	if rec.Proof || rec.Verdict.Outcome != termination.OutcomeVerified {
+	if rec.Verdict.Outcome != termination.OutcomeVerified {
 		return 0
 	}
 	return e.visits.Add(1)
@@ -125,12 +145,13 @@ func newReadyConns() *readyConns {
 	return &readyConns{conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
-// offer hands a connection over, or closes it when nobody serves any more.
-func (r *readyConns) offer(c net.Conn) {
+// offer hands a connection over, unless nobody serves here any more.
+func (r *readyConns) offer(c net.Conn) bool {
 	select {
 	case r.conns <- c:
+		return true
 	case <-r.closed:
-		_ = c.Close()
+		return false
 	}
 }
 

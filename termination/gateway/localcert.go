@@ -113,15 +113,13 @@ func (g *Gateway) renewDue() {
 		if e.chooser == nil {
 			continue
 		}
-		var fresh endpoint
-		fresh.Endpoint = e.Endpoint
-		g.chooseCertificates(t.config, &fresh, nil)
-		if fresh.problem != "" {
-			g.log.Error("cannot renew a certificate", "endpoint", e.Name, "error", fresh.problem)
+		chains, problem := g.chains(t.config, e.Endpoint)
+		if problem != "" {
+			g.log.Error("cannot renew a certificate", "endpoint", e.Name, "error", problem)
 			continue
 		}
-		e.chooser.Replace(fresh.chains)
-		for _, c := range fresh.chains {
+		e.chooser.Replace(chains)
+		for _, c := range chains {
 			used[termination.FingerprintOf(c.Certificates[0])] = true
 		}
 	}

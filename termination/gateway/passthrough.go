@@ -32,6 +32,7 @@ func (c *client) passThrough() {
 	s.reach(upstream)
 	c.session = s
 	g.live.add(s)
+	c.arrived()
 	passed := c.spliceWatching(s, upstream)
 	_ = upstream.Close()
 	s.endedBy(passed.first)
@@ -162,7 +163,7 @@ func (c *client) observedEnd(first termination.ClosedBy, err error) {
 		rec.Verdict.Reason = termination.ReasonUpstreamDown
 		rec.Upstream.Error = "the upstream closed before it answered: " + err.Error()
 	}
-	c.gateway.explain(rec)
+	c.explain()
 }
 
 // noteServer records the choice of the server, or its alert.

@@ -33,10 +33,9 @@ type endpoint struct {
 	routes     []*verify.Policy      // of routes that have their own
 	terminator *terminate.Terminator // nil where TLS ends in the upstream
 	tlsKey     string                // what the terminator depends on
-	chooser    *servercert.Chooser
-	chains     []servercert.Chain // what chooser will hold once this table is the current one
-	visits     *atomic.Int64      // verified clients since the start
-	problem    string             // why nobody can enter; empty: all is well
+	chooser    *servercert.Chooser   // this table's own: a handshake keeps to the certificates that it began with
+	visits     *atomic.Int64         // verified clients since the start
+	problem    string                // why nobody can enter; empty: all is well
 }
 
 func emptyTable() *table {
@@ -135,23 +134,25 @@ func covers(all, address netip.AddrPort) bool {
 		(all.Addr().Is6() || address.Addr().Is4())
 }
 
-// sockets are the addresses to listen on: those of the endpoints, without the ones that another covers, since no
-// system lets both be opened.
+// sockets are the addresses to listen on: those of the endpoints, without the ones that another covers.
 func (t *table) sockets() map[netip.AddrPort]bool {
 	out := map[netip.AddrPort]bool{}
-	if t.agentsWanted() {
-		out[t.config.Agents.Listen] = true
-	}
 	for address := range t.routes {
-		covered := false
-		for other := range t.routes {
-			covered = covered || covers(other, address)
-		}
-		if !covered {
+		if !t.covers(address) {
 			out[address] = true
 		}
 	}
 	return out
+}
+
+// covers reports whether an endpoint listens on all interfaces, an address among them.
+func (t *table) covers(address netip.AddrPort) bool {
+	for other := range t.routes {
+		if covers(other, address) {
+			return true
+		}
+	}
+	return false
 }
 
 // add enters an endpoint under all its names, or as the fallback of its address.
@@ -182,7 +183,7 @@ func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.End
 	if before != nil {
 		out.visits = before.visits
 	}
-	if e.TerminateAt != termination.AtEdge {
+	if e.TerminateAt == termination.AtUpstream {
 		return out, nil
 	}
 	var err error
@@ -192,18 +193,21 @@ func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.End
 	if out.routes, err = routePolicies(config, e); err != nil {
 		return nil, err
 	}
-	g.chooseCertificates(config, out, before)
+	chains, problem := g.chains(config, e)
+	out.chooser, out.problem = servercert.NewChooser(chains), problem
 	out.tlsKey = tlsKey(e, out.policy, out.routes)
-	if before != nil && before.tlsKey == out.tlsKey && before.chooser == out.chooser {
+	if before != nil && before.tlsKey == out.tlsKey {
 		out.terminator = before.terminator
 		return out, nil
 	}
-	chooser := out.chooser
 	out.terminator, err = terminate.New(terminate.Options{
-		Endpoint: e, Policy: out.policy, Routes: out.routes,
-		GetCertificate: chooser.GetCertificate, Leaves: chooser.Leaves, Now: g.now,
+		Endpoint: e, Policy: out.policy, Routes: out.routes, Certificates: *out.certificates(), Now: g.now,
 	})
 	return out, err
+}
+
+func (e *endpoint) certificates() *terminate.Certificates {
+	return &terminate.Certificates{GetCertificate: e.chooser.GetCertificate, Leaves: e.chooser.Leaves}
 }
 
 func routePolicies(config *termination.Config, e *termination.Endpoint) ([]*verify.Policy, error) {
@@ -223,39 +227,36 @@ func routePolicies(config *termination.Config, e *termination.Endpoint) ([]*veri
 
 // tlsKey names everything that decides what TLS asks for and who may enter. When it changes, so do the ticket keys.
 func tlsKey(e *termination.Endpoint, own *verify.Policy, routes []*verify.Policy) string {
-	var others []string
+	parts := []string{e.ID, string(e.Scheme), fmt.Sprint(e.MinVersion, e.MaxVersion), own.Hash()}
 	for _, r := range routes {
-		others = append(others, r.Hash())
+		parts = append(parts, r.Hash())
 	}
-	slices.Sort(others)
-	return strings.Join(append([]string{e.ID, string(e.Scheme), e.TLSPolicy().Key(), own.Hash()}, others...), " ")
+	slices.Sort(parts[4:])
+	return strings.Join(parts, " ")
 }
 
-// chooseCertificates fills in the chooser and what it will hold. Where only the certificates change, the same chooser
-// goes on with new ones. A certificate that cannot be had closes the endpoint, not the gateway.
-func (g *Gateway) chooseCertificates(config *termination.Config, e *endpoint, before *endpoint) {
-	e.chooser = servercert.NewChooser(nil)
-	if before != nil && before.chooser != nil {
-		e.chooser = before.chooser
-	}
+// chains returns what an endpoint can present. A certificate that cannot be had closes the endpoint, not the gateway: the
+// problem is why there is none at all.
+func (g *Gateway) chains(config *termination.Config, e *termination.Endpoint) (chains []servercert.Chain, problem string) {
 	names := e.Certificates
 	if len(names) == 0 {
 		names = []string{termination.CertificateLocal}
 	}
 	for _, name := range names {
-		if name == termination.CertificateLocal || name == termination.CertificateACME {
-			chain, err := g.local.chain(config.LocalCAs, e.Endpoint, g.now())
+		if name == termination.CertificateLocal {
+			chain, err := g.local.chain(config.LocalCAs, e, g.now())
 			if err != nil {
-				e.problem = err.Error()
+				problem = err.Error()
 				continue
 			}
-			e.chains = append(e.chains, chain)
+			chains = append(chains, chain)
 			continue
 		}
 		c := config.Certificate(name)
-		e.chains = append(e.chains, servercert.Chain{Certificates: c.Chain, Key: c.Key})
+		chains = append(chains, servercert.Chain{Certificates: c.Chain, Key: c.Key})
 	}
-	if len(e.chains) > 0 {
-		e.problem = "" // another certificate answers
+	if len(chains) > 0 {
+		problem = "" // another certificate answers
 	}
+	return chains, problem
 }

@@ -109,6 +109,11 @@ func (c *Conn) note(n Note) {
 	}
 }
 
+// cameTo reports whether the connection was made to where an endpoint listens today.
+func (c *Conn) cameTo(e *termination.Endpoint) bool {
+	return e.Address() == c.Listen || e.ListensAt(c.Handshake.Local)
+}
+
 // hadName reports whether the client named a server in its ClientHello.
 func (c *Conn) hadName() bool { return c.Handshake.Hello != nil && c.Handshake.Hello.ServerName != "" }
 

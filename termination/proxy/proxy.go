@@ -176,9 +176,16 @@ func (x *exchange) findHost(r *http.Request) *refusal {
 	if err != nil {
 		return &refusal{status: http.StatusBadRequest, detail: err.Error()}
 	}
-	x.site, _ = x.state.table.Lookup(x.conn.Listen, host)
+	at := x.conn.Listen
+	if own := x.own(); own != nil && x.conn.cameTo(own.Endpoint) {
+		at = own.Endpoint.Address() // the listener may have grown or shrunk around the connection
+	}
+	x.site, _ = x.state.table.Lookup(at, host)
 	return nil
 }
+
+// own is the site of the connection's endpoint; nil: there is none any more.
+func (x *exchange) own() *Site { return x.state.table.Site(x.conn.Handshake.EndpointID) }
 
 // badRequest is what is wrong with a request, in a sentence for the client.
 type badRequest string
@@ -207,9 +214,9 @@ func notASCII(r rune) bool { return r >= utf8.RuneSelf }
 
 // findSite compares the site of the host with that of the connection.
 func (x *exchange) findSite(r *http.Request) *refusal {
-	own := x.state.table.Site(x.conn.Handshake.EndpointID)
+	own := x.own()
 	switch {
-	case own == nil || !own.http() || own.Endpoint.Address() != x.conn.Listen:
+	case own == nil || !own.http() || !x.conn.cameTo(own.Endpoint):
 		// The endpoint of the connection is gone, or is no longer what the client was let in to.
 	case x.site == nil || !x.site.http():
 	case x.site == own:
@@ -235,11 +242,11 @@ func madeTo(c *Conn) string {
 }
 
 // enterOther lets a connection without SNI, which came in by a fallback, into another endpoint when it meets that
-// endpoint's policy: client certificate, and what TLS agreed on.
+// endpoint's policy: client certificate and TLS version.
 func (x *exchange) enterOther() *refusal {
 	e := x.site.Endpoint
-	if reason := x.site.tls.Objection(x.conn.Handshake.Chosen); reason != "" {
-		return x.forbid(verify.Judgement{Reason: reason}, "the endpoint "+e.Name)
+	if v := x.conn.version(); v < e.MinVersion || e.MaxVersion != 0 && v > e.MaxVersion {
+		return x.forbid(verify.Judgement{Reason: termination.ReasonVersionLow}, "the endpoint "+e.Name)
 	}
 	if !x.site.admits(x.conn, x.proxy.options.Now()) {
 		return x.forbid(x.conn.judge(x.site.Policy, x.proxy.options.Now()), "the endpoint "+e.Name)
@@ -251,14 +258,10 @@ func (x *exchange) enterOther() *refusal {
 func (x *exchange) admit(*http.Request) *refusal {
 	own := x.state.table.Site(x.conn.Handshake.EndpointID)
 	now := x.proxy.options.Now()
-	judgement := verify.Judgement{Reason: own.tls.Objection(x.conn.Handshake.Chosen)}
-	if judgement.Reason == "" {
-		if own.admits(x.conn, now) {
-			return nil
-		}
-		judgement = x.conn.judge(own.Policy, now)
+	if own.admits(x.conn, now) {
+		return nil
 	}
-	no := x.forbid(judgement, "the endpoint "+own.Endpoint.Name)
+	no := x.forbid(x.conn.judge(own.Policy, now), "the endpoint "+own.Endpoint.Name)
 	no.close = own.Policy.OnLoss() != termination.OnLossLeave
 	return no
 }

@@ -23,6 +23,9 @@ const (
 type Conn struct {
 	net.Conn
 	Value any // the caller's own, found again through tls.Conn.NetConn
+	// Certificates are those of the configuration under which the connection began, so that its handshake does not meet
+	// others half way. Nil: those of the Terminator.
+	Certificates *Certificates
 
 	replay     []byte
 	in         atomic.Int64

@@ -102,18 +102,19 @@ func (t *Terminator) alertReceived(conn *Conn, rec *termination.Handshake, err e
 	default:
 		f.reason = termination.ReasonClientRefusedUs
 	}
-	if (number == alertBadCertificate || number == alertCertificateUnknown) && !t.covers(rec.Hello) {
+	if (number == alertBadCertificate || number == alertCertificateUnknown) && !t.covers(conn, rec.Hello) {
 		f.reason = termination.ReasonClientRefusedUsName
 	}
 	return f, true
 }
 
 // covers reports whether one of our certificates bears the name that the client asked for.
-func (t *Terminator) covers(hello *termination.ClientHello) bool {
-	if hello == nil || hello.ServerName == "" || t.leaves == nil {
+func (t *Terminator) covers(conn *Conn, hello *termination.ClientHello) bool {
+	leaves := t.certificates(conn).Leaves
+	if hello == nil || hello.ServerName == "" || leaves == nil {
 		return true // nothing to compare
 	}
-	for _, leaf := range t.leaves() {
+	for _, leaf := range leaves() {
 		if leaf.VerifyHostname(hello.ServerName) == nil {
 			return true
 		}

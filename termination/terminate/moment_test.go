@@ -33,7 +33,7 @@ func TestExpiryAtTheLastMoment(t *testing.T) {
 		looks.Store(0)
 		terminator, err := terminate.New(terminate.Options{
 			Endpoint: &termination.Endpoint{Name: "api", Scheme: termination.SchemeTLS}, Policy: policy,
-			GetCertificate: chooser.GetCertificate, Leaves: chooser.Leaves,
+			Certificates: terminate.Certificates{GetCertificate: chooser.GetCertificate, Leaves: chooser.Leaves},
 			Now: func() time.Time {
 				if looks.Add(1) >= expiresAt {
 					return alice.X509.NotAfter.Add(time.Second)

@@ -26,12 +26,6 @@ type setup struct {
 
 func newSetup(t *testing.T, auth termination.ClientAuth, cas ...*tlstest.Cert) setup {
 	t.Helper()
-	return newSetupAt(t, nil, auth, cas...)
-}
-
-// newSetupAt is newSetup with a clock.
-func newSetupAt(t *testing.T, now func() time.Time, auth termination.ClientAuth, cas ...*tlstest.Cert) setup {
-	t.Helper()
 	config := &termination.Config{Limits: termination.DefaultLimits()}
 	for _, ca := range cas {
 		name := ca.X509.Subject.CommonName
@@ -49,11 +43,9 @@ func newSetupAt(t *testing.T, now func() time.Time, auth termination.ClientAuth,
 	server := serverCA.Server(serverName)
 	chooser := servercert.NewChooser([]servercert.Chain{{Certificates: []*x509.Certificate{server.X509}, Key: server.Key}})
 	terminator, err := terminate.New(terminate.Options{
-		Endpoint:       &termination.Endpoint{Name: "api", Scheme: termination.SchemeHTTPS},
-		Policy:         policy,
-		GetCertificate: chooser.GetCertificate,
-		Leaves:         chooser.Leaves,
-		Now:            now,
+		Endpoint:     &termination.Endpoint{Name: "api", Scheme: termination.SchemeHTTPS},
+		Policy:       policy,
+		Certificates: terminate.Certificates{GetCertificate: chooser.GetCertificate, Leaves: chooser.Leaves},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -261,25 +253,19 @@ func (s setup) meetProgram(t *testing.T, run func(address string)) *termination.
 			return
 		}
 		defer relay.Close()
-		done, said := make(chan struct{}), make(chan struct{})
+		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			c, err := relay.Accept()
 			if err != nil {
-				close(said)
 				return
 			}
 			defer c.Close()
-			go func() {
-				defer close(said)
-				_, _ = io.Copy(conn, c)
-				_ = conn.(*net.TCPConn).CloseWrite()
-			}()
+			go func() { _, _ = io.Copy(conn, c); _ = conn.(*net.TCPConn).CloseWrite() }()
 			_, _ = io.Copy(c, conn)
 		}()
 		run(relay.Addr().String())
 		_ = relay.Close()
-		<-said // its last words are on their way, too
 		_ = conn.Close()
 		<-done
 	})

@@ -3,6 +3,7 @@ package terminate
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -17,10 +18,15 @@ type Options struct {
 	Endpoint *termination.Endpoint
 	Policy   *verify.Policy   // the endpoint's own
 	Routes   []*verify.Policy // those of routes that have their own; TLS asks for what the laxest needs
-	// GetCertificate chooses the server certificate, as in tls.Config.
+	Certificates
+	Now func() time.Time // nil: time.Now
+}
+
+// Certificates are those that a server can present.
+type Certificates struct {
+	// GetCertificate chooses one, as in tls.Config.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	Leaves         func() []*x509.Certificate // what GetCertificate chooses from; nil: unknown
-	Now            func() time.Time           // nil: time.Now
 }
 
 // Terminator ends TLS for one endpoint under one policy. It is safe for concurrent use.
@@ -28,7 +34,7 @@ type Terminator struct {
 	policies atomic.Pointer[[]*verify.Policy] // the endpoint's own first
 	config   *tls.Config
 	exact    bool
-	leaves   func() []*x509.Certificate
+	own      Certificates
 	now      func() time.Time
 }
 
@@ -37,26 +43,42 @@ func New(o Options) (*Terminator, error) {
 	if o.Policy == nil || o.GetCertificate == nil {
 		return nil, fmt.Errorf("build TLS for endpoint %q: policy or certificate is missing", o.Endpoint.Name)
 	}
-	t := &Terminator{leaves: o.Leaves, now: o.Now}
+	t := &Terminator{own: o.Certificates, now: o.Now}
 	policies := distinct(o.Policy, o.Routes)
 	t.policies.Store(&policies)
 	if t.now == nil {
 		t.now = time.Now
 	}
 	clientAuth, pool := t.demand(policies)
-	policy := o.Endpoint.TLSPolicy()
 	t.config = &tls.Config{
 		Time:             t.now,
-		GetCertificate:   o.GetCertificate,
-		MinVersion:       policy.MinVersion,
-		MaxVersion:       policy.MaxVersion,
-		CipherSuites:     policy.Suites, // nil only where TLS 1.2 is not spoken
-		NextProtos:       policy.ALPN,
+		GetCertificate:   t.getCertificate,
+		MinVersion:       orDefault(o.Endpoint.MinVersion, tls.VersionTLS12),
+		MaxVersion:       orDefault(o.Endpoint.MaxVersion, tls.VersionTLS13),
 		ClientAuth:       clientAuth,
 		ClientCAs:        pool,
 		VerifyConnection: t.verifyConnection,
 	}
+	if o.Endpoint.Scheme == termination.SchemeHTTPS {
+		t.config.NextProtos = []string{"h2", "http/1.1"}
+	}
 	return t, nil
+}
+
+// certificates are those that a connection may be shown.
+func (t *Terminator) certificates(conn *Conn) Certificates {
+	if conn.Certificates != nil {
+		return *conn.Certificates
+	}
+	return t.own
+}
+
+func (t *Terminator) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	conn, ok := hello.Conn.(*Conn)
+	if !ok {
+		return nil, errors.New("no connection of a handshake") // there is no other: see Handshake
+	}
+	return t.certificates(conn).GetCertificate(hello)
 }
 
 // Rename takes policies that decide exactly as those before, and differ in the names that they give alone, as after an
@@ -155,4 +177,11 @@ func (t *Terminator) Judge(presented []*x509.Certificate) verify.Judgement {
 		}
 	}
 	return own
+}
+
+func orDefault(v, d uint16) uint16 {
+	if v == 0 {
+		return d
+	}
+	return v
 }

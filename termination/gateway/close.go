@@ -1,0 +1,143 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"countersign/termination"
+)
+
+// arrivalLooks is how often Close looks whether everyone who came in time has finished the handshake.
+const arrivalLooks = 20 * time.Millisecond
+
+// Leave stops accepting at once and for good; connections go on until Close. It is for a gateway whose listeners another
+// process has taken over: who waits there waits for that one.
+func (g *Gateway) Leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.left = true
+	for _, l := range g.allListeners() {
+		l.leave()
+	}
+}
+
+func (g *Gateway) allListeners() (all []*listener) {
+	for _, l := range g.listeners {
+		all = append(all, l)
+	}
+	for _, l := range g.retiring {
+		all = append(all, l)
+	}
+	return all
+}
+
+// Close stops accepting, lets connections end by themselves until ctx is done, then ends them. Whoever had begun to
+// connect is still served: one request of HTTP/1, what HTTP/2 has under way, and raw bytes until they end. It returns
+// when every goroutine of the gateway has ended. The error is ctx's when connections had to be cut.
+func (g *Gateway) Close(ctx context.Context) error {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return g.waitClosed(ctx)
+	}
+	defer close(g.ended)
+	g.closed = true
+	listeners := g.allListeners()
+	before := g.fronts
+	last := g.lastFront()
+	g.mu.Unlock()
+
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		g.drain(ctx, listeners, before, last)
+		g.conns.Wait()
+	}()
+	var err error
+	select {
+	case <-drained:
+	case <-ctx.Done():
+		err = fmt.Errorf("close the gateway: connections were cut: %w", context.Cause(ctx))
+	}
+	g.stop()
+	g.live.closeAll(termination.ClosedByGateway)
+	for _, f := range append(before, last) {
+		_ = f.server.Close() // it has nothing left to say
+	}
+	<-drained
+	g.proxy.Close()
+	g.workers.Wait()
+	return err
+}
+
+func (g *Gateway) waitClosed(ctx context.Context) error {
+	select {
+	case <-g.ended:
+		return nil
+	default:
+	}
+	select {
+	case <-g.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the gateway to close: %w", context.Cause(ctx))
+	}
+}
+
+// drain asks everyone to end. It returns once nobody arrives any more, or when ctx is done, and then nobody is accepted.
+func (g *Gateway) drain(ctx context.Context, listeners []*listener, before []*front, last *front) {
+	var asked sync.WaitGroup
+	defer asked.Wait()
+	for _, f := range before {
+		asked.Go(func() { _ = f.server.Shutdown(ctx) }) // its error is ctx's, which Close looks at
+	}
+	g.endListeners(ctx, listeners)
+	tick := time.NewTicker(arrivalLooks)
+	defer tick.Stop()
+	for g.arriving.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	_ = last.server.Shutdown(ctx) // likewise
+}
+
+// endListeners returns when nobody is accepted any more.
+func (g *Gateway) endListeners(ctx context.Context, listeners []*listener) {
+	if ctx.Err() == nil && !g.holding() {
+		for _, l := range listeners {
+			l.retire()
+		}
+		for _, l := range listeners {
+			select {
+			case <-l.done:
+			case <-ctx.Done():
+			}
+		}
+	}
+	for _, l := range listeners {
+		l.leave()
+	}
+	if !g.holding() { // else they wait for something else, and end without having accepted
+		for _, l := range listeners {
+			<-l.done
+		}
+	}
+}
+
+// holding reports whether clients still wait for the gateway to begin.
+func (g *Gateway) holding() bool {
+	if g.hold == nil {
+		return false
+	}
+	select {
+	case <-g.hold:
+		return false
+	default:
+		return true
+	}
+}
