@@ -18,6 +18,10 @@ import (
 func (s *Server) apiRoutes() []route {
 	options := api.Options{
 		Store: s.store, Current: s.current, Version: s.opts.Version, Change: s.changeBy,
+		Actor: actorIn, Now: s.now,
+		Invite: func(ctx context.Context, ask api.InviteRequest) (api.NewInvitation, error) {
+			return s.Invite(ctx, actorIn(ctx), ask)
+		},
 		Problem: func(_ context.Context, err error) api.Problem { return s.apiProblem(err) },
 	}
 	if s.opts.Gateway != nil {
@@ -52,8 +56,13 @@ type actorKey struct{}
 
 // changeBy is [Server.Change] for whoever stands in the context.
 func (s *Server) changeBy(ctx context.Context, mutate func(*store.Tx) error) (*termination.Config, error) {
+	return s.Change(ctx, actorIn(ctx), mutate)
+}
+
+// actorIn is whoever stands in the context.
+func actorIn(ctx context.Context) store.Actor {
 	actor, _ := ctx.Value(actorKey{}).(store.Actor)
-	return s.Change(ctx, actor, mutate)
+	return actor
 }
 
 // apiProblem turns an error of an operation into a problem document, and logs it under an id where it is internal.

@@ -74,7 +74,7 @@ func localAuthorities(config *termination.Config) map[string]bool {
 
 func (s *Server) authorityItem(p views.Page, config *termination.Config, a *termination.Authority, local bool, clients int64) views.AuthorityItem {
 	item := views.AuthorityItem{
-		Name: a.Name, Href: "/authorities/" + a.ID, ReadOnly: a.Origin == termination.OriginFile,
+		Name: a.Name, Href: "/authorities/" + a.ID, ReadOnly: a.Origin.Fixed(),
 		UsedBy: s.usersOf(config, a.Name), Tags: authorityTags(a, local),
 	}
 	first := firstEnding(a)
@@ -103,6 +103,8 @@ func authorityTags(a *termination.Authority, local bool) []views.TagItem {
 		tags = append(tags, views.TagItem{Text: "from the file"})
 	case termination.OriginDemo:
 		tags = append(tags, views.TagItem{Text: "from the first start"})
+	case termination.OriginCommand:
+		tags = append(tags, views.TagItem{Text: "made by a command, ends with it"})
 	case termination.OriginDashboard:
 	}
 	return tags
@@ -157,7 +159,7 @@ func (s *Server) showAuthority(c echo.Context, status int, add func(*views.Autho
 	config := s.current()
 	n := clients[a.Name]
 	v := views.Authority{
-		ID: a.ID, Title: a.Name, ReadOnly: a.Origin == termination.OriginFile,
+		ID: a.ID, Title: a.Name, ReadOnly: a.Origin.Fixed(), Command: a.Origin == termination.OriginCommand,
 		Tags: authorityTags(a, localAuthorities(config)[a.Name]), UsedBy: s.usersOf(config, a.Name),
 		Name:    parts.Input{Name: "name", Label: "Name", Value: a.Name, Words: true},
 		Clients: format.Count(int(n), "client", "clients") + " came in on it in the last 24 hours.",

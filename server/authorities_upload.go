@@ -84,7 +84,7 @@ func (s *Server) preview(c echo.Context, upload termination.Upload, into string,
 	chosen := c.Request().Form["endpoint"]
 	for i := range config.Endpoints {
 		e := &config.Endpoints[i]
-		if e.TerminateAt != termination.AtEdge || e.Origin == termination.OriginFile {
+		if e.TerminateAt != termination.AtEdge || e.Origin.Fixed() {
 			continue
 		}
 		v.Endpoints = append(v.Endpoints, views.PreviewEndpoint{Name: e.Name, Ticked: slices.Contains(chosen, e.Name), Hint: trustHint(e)})

@@ -208,6 +208,8 @@ func originTag(o termination.Origin) views.TagItem {
 		return views.TagItem{Text: "from the file"}
 	case termination.OriginDemo:
 		return views.TagItem{Text: "from the first start"}
+	case termination.OriginCommand:
+		return views.TagItem{Text: "made by a command, ends with it"}
 	case termination.OriginDashboard:
 	}
 	return views.TagItem{Text: "uploaded"}

@@ -221,7 +221,7 @@ func (s *Server) showKnown(c echo.Context, status int, known knownCertificates, 
 		v.Again = issueAgain(k.issued)
 	}
 	for _, kept := range k.kept {
-		item := views.KeptCertificate{ID: kept.ID, Name: kept.Name, ReadOnly: kept.Origin == termination.OriginFile, Upload: uploadForm(kept.ID, kept.Name)}
+		item := views.KeptCertificate{ID: kept.ID, Name: kept.Name, ReadOnly: kept.Origin.Fixed(), Command: kept.Origin == termination.OriginCommand, Upload: uploadForm(kept.ID, kept.Name)}
 		var names []string
 		for _, l := range presenters(s.current(), kept.Name) {
 			names = append(names, l.Label)

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"countersign/server/api"
 	"countersign/store"
 	"countersign/termination"
 )
@@ -24,7 +25,7 @@ import (
 const ControlFile = "control.sock"
 
 const (
-	controlBody    = 4 << 10          // largest request and answer, in bytes
+	controlBody    = 16 << 10         // largest request and answer, in bytes
 	controlTimeout = 10 * time.Second // of one request
 )
 
@@ -32,7 +33,8 @@ const (
 const viaCommand = "command"
 
 // Control answers the command line on a Unix socket in the data directory. Whoever can open the socket owns the data
-// directory already, so there is no other credential; it can make a sign-in link and an API token, and nothing else. It
+// directory already, so there is no other credential; it can make a sign-in link, an API token and an invitation of an
+// agent, and nothing else. It
 // shares no route with the dashboard, and no browser can reach it.
 type Control struct {
 	server *Server
@@ -58,6 +60,7 @@ func (s *Server) OpenControl(ctx context.Context) (*Control, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /sign-in-link", c.signInLink)
 	mux.HandleFunc("POST /tokens", c.createToken)
+	mux.HandleFunc("POST /invitations", c.invite)
 	c.http = &http.Server{
 		Handler: http.MaxBytesHandler(mux, controlBody), ErrorLog: s.http.ErrorLog,
 		ReadHeaderTimeout: controlTimeout, ReadTimeout: controlTimeout, WriteTimeout: controlTimeout, MaxHeaderBytes: controlBody,
@@ -190,6 +193,35 @@ func (c *Control) createToken(w http.ResponseWriter, r *http.Request) {
 	answerJSON(w, http.StatusCreated, token)
 }
 
+// controlInvitation asks for an invitation of an agent.
+type controlInvitation struct {
+	Endpoint string   `json:"endpoint"`
+	Expires  string   `json:"expires"` // as in 1h; empty: the default
+	Gateways []string `json:"gateways"`
+	By       string   `json:"by"` // who asks, for the audit log
+}
+
+func (c *Control) invite(w http.ResponseWriter, r *http.Request) {
+	var ask controlInvitation
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&ask); err != nil || d.More() {
+		answerJSON(w, http.StatusBadRequest, controlError{"the request is no single JSON object of an invitation"})
+		return
+	}
+	life, err := api.ParseLife(ask.Expires)
+	if err != nil {
+		c.fail(w, err)
+		return
+	}
+	made, err := c.server.Invite(r.Context(), store.Actor{Name: ask.By, Via: viaCommand}, api.InviteRequest{Endpoint: ask.Endpoint, Life: life, Gateways: ask.Gateways})
+	if err != nil {
+		c.fail(w, err)
+		return
+	}
+	answerJSON(w, http.StatusCreated, made)
+}
+
 // CreateToken makes an API token on behalf of somebody on the command line.
 func CreateToken(ctx context.Context, s *store.Store, name string, scope store.Scope, by string) (NewToken, error) {
 	token, secret, err := s.CreateToken(ctx, store.Actor{Name: by, Via: viaCommand}, name, scope)
@@ -205,7 +237,8 @@ func (c *Control) fail(w http.ResponseWriter, err error) {
 	_, invalid := errors.AsType[termination.ValidationError](err)
 	_, taken := errors.AsType[store.NameTakenError](err)
 	_, text := errors.AsType[store.TextError](err)
-	if invalid || taken || text {
+	_, missing := errors.AsType[store.NotFoundError](err)
+	if invalid || taken || text || missing {
 		status = http.StatusUnprocessableEntity
 	} else {
 		c.server.log.Error("the control socket could not answer", "error", err)
@@ -260,6 +293,13 @@ func (c *ControlClient) SignInLink(ctx context.Context) (string, error) {
 func (c *ControlClient) CreateToken(ctx context.Context, name string, scope store.Scope, by string) (NewToken, error) {
 	var answer NewToken
 	err := c.post(ctx, "/tokens", controlTokenRequest{Name: name, Scope: scope, By: by}, &answer)
+	return answer, err
+}
+
+// Invite asks for an invitation of an agent. When no gateway answers, the error wraps [ErrNoGateway].
+func (c *ControlClient) Invite(ctx context.Context, endpoint, expires string, gateways []string, by string) (api.NewInvitation, error) {
+	var answer api.NewInvitation
+	err := c.post(ctx, "/invitations", controlInvitation{Endpoint: endpoint, Expires: expires, Gateways: gateways, By: by}, &answer)
 	return answer, err
 }
 

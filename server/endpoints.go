@@ -157,7 +157,7 @@ func switchedOff(entry store.AuditEntry) bool {
 func (s *Server) endpointHead(p views.Page, e *termination.Endpoint, status gateway.EndpointStatus, stopped stop) views.EndpointHead {
 	h := views.EndpointHead{
 		Name: e.Name, Href: endpointPath(e), URL: e.URL(), Open: e.Scheme == termination.SchemeHTTPS && e.Host != "",
-		ReadOnly: e.Origin == termination.OriginFile, Demo: e.Origin == termination.OriginDemo,
+		ReadOnly: e.Origin.Fixed(), Demo: e.Origin == termination.OriginDemo, Command: e.Origin == termination.OriginCommand,
 		LiveHref: liveLink(endpointFilter(e.Name), "", ""), FailedHref: liveLink(endpointFilter(e.Name)+" outcome:failed", "", ""),
 		Connections: status.Connections,
 	}
@@ -261,7 +261,7 @@ func (s *Server) warnings(clock format.Clock, e *termination.Endpoint, status ga
 		for _, text := range laxer(e) {
 			warn(parts.Warn, text)
 		}
-		if e.MinVersion < tls.VersionTLS13 {
+		if e.TLSPolicy().MinVersion < tls.VersionTLS13 {
 			warn(parts.Plain, "TLS 1.2 allowed")
 		}
 	}

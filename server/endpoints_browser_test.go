@@ -95,16 +95,16 @@ func TestEndpointsInTheBrowser(t *testing.T) {
 	f.withEndpoints()
 	b.open(f.URL() + "/endpoints/payments")
 	// Choosing previews; Undo takes it back; nothing was changed.
-	if eval[bool](b, `document.querySelector('.apply').checkVisibility()`) {
+	if eval[bool](b, `document.querySelector('.apply.at-upstream').checkVisibility()`) {
 		t.Error("something waits to be applied before anything was chosen")
 	}
 	b.do(chromedp.Click(`input[name=at][value=upstream]`))
-	b.waitFor(`document.querySelector('.apply').checkVisibility() && document.querySelector('.at-upstream').checkVisibility() && !document.querySelector('.at-edge').checkVisibility()`)
+	b.waitFor(`document.querySelector('.apply.at-upstream').checkVisibility() && document.querySelector('.reads.at-upstream').checkVisibility() && !document.querySelector('.reads.at-edge').checkVisibility()`)
 	b.picture("endpoint-preview-light")
 	b.axe("preview of another mode")
-	b.do(chromedp.Click(`.apply [type=reset]`))
-	b.waitFor(`!document.querySelector('.apply').checkVisibility()`)
-	b.do(chromedp.Click(`input[name=at][value=upstream]`), chromedp.Click(`.apply [type=submit]`))
+	b.do(chromedp.Click(`.apply.at-upstream [type=reset]`))
+	b.waitFor(`!document.querySelector('.apply.at-upstream').checkVisibility()`)
+	b.do(chromedp.Click(`input[name=at][value=upstream]`), chromedp.Click(`.apply.at-upstream [type=submit]`))
 	b.waitFor(`document.querySelector('.said') !== null`)
 	if at := f.current().Endpoint("payments").TerminateAt; at != termination.AtUpstream {
 		t.Errorf("TLS ends at %s", at)

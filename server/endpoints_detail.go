@@ -59,7 +59,7 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 	}
 	v := views.EndpointDetail{
 		Head: head, Upstream: e.Upstream.String(), Sealed: e.TerminateAt == termination.AtUpstream,
-		Ends: s.modeRows(e), MoveError: shown.moveError, Readers: readers(e),
+		Ends: s.modeRows(e), MoveError: shown.moveError,
 		Policy: s.policyForm(p, shown.policy, config, clients, shown.wrong), Exact: exactWords(e, gate),
 		Judged: shown.judged, Pasted: shown.pasted, Presents: s.presents(p.Clock, e, gate), Try: s.tryIt(e, gate),
 		CanIssue: s.has("/certificates/issue"), CanTrust: s.has("/authorities"),
@@ -90,11 +90,13 @@ func routeLine(r termination.Route, config *termination.Config) views.RouteLine 
 // modeRows are the places where TLS can end, each drawn as this endpoint would look with it.
 func (s *Server) modeRows(e *termination.Endpoint) []views.ModeRow {
 	rows := []views.ModeRow{
-		{Value: string(termination.AtEdge), Label: "Edge", Small: "we open it"},
-		{Value: string(termination.AtUpstream), Label: "Upstream", Small: "never opened here"},
+		{Value: string(termination.AtEdge), Label: "Edge", Small: "we open it", Parties: []string{"Edge", "Upstream"}},
+		{Value: string(termination.AtAgent), Label: "Agent", Small: "beside your service", Parties: []string{"Edge", "Agent", "Upstream"}},
+		{Value: string(termination.AtUpstream), Label: "Upstream", Small: "never opened here", Parties: []string{"Edge", "Upstream"}},
 	}
 	for i := range rows {
 		at := termination.TerminateAt(rows[i].Value)
+		rows[i].Readers = readers(e, at)
 		if at == e.TerminateAt {
 			rows[i].Current, rows[i].Path = true, parts.PathOf(e)
 			continue
@@ -111,18 +113,39 @@ func movedTo(e *termination.Endpoint, at termination.TerminateAt) (termination.E
 	moved.TerminateAt = at
 	var changes []string
 	say := func(text string) { changes = append(changes, text) }
-	if at == termination.AtEdge {
-		if moved.Upstream.Scheme == termination.UpstreamTCP {
-			moved.Upstream.Scheme = termination.UpstreamTLS
-			say("TLS is opened here and sealed again to " + moved.Upstream.String() + ", which is verified against the system's CAs. Another CA, or plain bytes: in Settings.")
-		}
-		say("Clients see a certificate of ours in place of the service's own. The local CA makes one, unless another is chosen in Settings.")
-		say("Anyone may come in until a policy is chosen here. The service does not see client certificates any more.")
+	if at == termination.AtUpstream {
+		seal(e, &moved, say)
 		return moved, changes
 	}
+	where := "here"
+	if at == termination.AtAgent {
+		where = "in the agent"
+	}
+	if e.TerminateAt == termination.AtUpstream {
+		if moved.Upstream.Scheme == termination.UpstreamTCP {
+			moved.Upstream.Scheme = termination.UpstreamTLS
+			say("TLS is opened " + where + " and sealed again to " + moved.Upstream.String() + ", which is verified against the system's CAs. Another CA, or plain bytes: in Settings.")
+		}
+		say("Anyone may come in until a policy is chosen here. The service does not see client certificates any more.")
+	}
+	if at == termination.AtEdge {
+		say("Clients see a certificate of ours. The local CA makes one, unless another is chosen in Settings.")
+		return moved, changes
+	}
+	if len(e.Certificates) > 0 {
+		say("Our certificates have no say any more: the agent holds its own certificate and key.")
+	}
+	moved.Certificates = nil
+	say("Clients are refused with agent_offline until an agent is online. It needs an invitation, and dials out to us: no port has to be opened beside the service.")
+	say("We read the server name only. The agent checks clients by the policy here, and Live shows what it saw.")
+	return moved, changes
+}
+
+// seal takes from an endpoint what has no place where TLS ends in the service.
+func seal(e, moved *termination.Endpoint, say func(string)) {
 	moved.Scheme = termination.SchemeTLS
 	if moved.Upstream.Scheme != termination.UpstreamBuiltin {
-		moved.Upstream = termination.Upstream{Scheme: termination.UpstreamTCP, Address: e.Upstream.Address}
+		moved.Upstream = termination.Upstream{Scheme: termination.UpstreamTCP, Address: e.Upstream.Address, More: e.Upstream.More}
 		say("Sealed bytes go to " + moved.Upstream.String() + " as they are. It has to speak TLS there, with a certificate of its own.")
 	}
 	if e.ClientAuth.Mode != termination.ModeOff {
@@ -135,12 +158,15 @@ func movedTo(e *termination.Endpoint, at termination.TerminateAt) (termination.E
 	if len(e.ForwardIdentity) > 0 {
 		say("The headers X-Client-* are dropped: nothing can be added to sealed traffic.")
 	}
-	if len(e.Certificates) > 0 || e.MinVersion != 0 || e.MaxVersion != 0 {
-		say("Our certificates and TLS versions have no say any more.")
+	if len(e.Certificates) > 0 || e.MinVersion != 0 || e.MaxVersion != 0 || e.Preset != "" || len(e.Suites) > 0 || len(e.ALPN) > 0 {
+		say("Our certificates and TLS settings have no say any more.")
+	}
+	if e.StartTLS != termination.StartTLSNone {
+		say("Clients have to begin with TLS at once: the service's request for TLS would come before the server name.")
 	}
 	say("Live shows the server name and what the hello offers, not who the client is.")
 	moved.Routes, moved.ForwardIdentity, moved.Certificates, moved.MinVersion, moved.MaxVersion = nil, nil, nil, 0, 0
-	return moved, changes
+	moved.Preset, moved.Suites, moved.ALPN, moved.StartTLS = "", nil, nil, termination.StartTLSNone
 }
 
 // lowerFirst is a phrase as it stands within a sentence.
@@ -153,16 +179,16 @@ func (s *Server) moveEndpoint(c echo.Context) error {
 		return err
 	}
 	at := termination.TerminateAt(c.FormValue("at"))
-	if at != termination.AtEdge && at != termination.AtUpstream {
-		return s.showEndpoint(c, http.StatusUnprocessableEntity, e, endpointShown{moveError: "Choose edge or upstream."})
+	if at != termination.AtEdge && at != termination.AtAgent && at != termination.AtUpstream {
+		return s.showEndpoint(c, http.StatusUnprocessableEntity, e, endpointShown{moveError: "Choose edge, agent or upstream."})
 	}
 	if at == e.TerminateAt {
 		return s.redirect(c, endpointPath(e))
 	}
 	moved, _ := movedTo(e, at)
 	problem := ""
-	if moved.Upstream.Scheme == termination.UpstreamBuiltin {
-		problem = "The built-in " + moved.Upstream.Address + " runs inside this process and speaks no TLS. Name a service of your own in Settings first."
+	if moved.Upstream.Scheme == termination.UpstreamBuiltin && at != termination.AtEdge {
+		problem = "The built-in " + moved.Upstream.Address + " runs inside this process. Name a service of your own in Settings first."
 	} else if offer := s.localCAFor(&moved); offer != nil {
 		problem = "Our certificate cannot be made: " + offer.why + "."
 	}
@@ -183,8 +209,8 @@ func (s *Server) moveEndpoint(c echo.Context) error {
 	return s.redirect(c, endpointPath(e))
 }
 
-// readers says who can read what in each mode.
-func readers(e *termination.Endpoint) []views.Reader {
+// readers says who can read what where TLS ends at that place: the edge, the agent where there is one, and the upstream.
+func readers(e *termination.Endpoint, at termination.TerminateAt) []views.Reader {
 	checks := "yes, not asked for"
 	switch {
 	case e.ClientAuth.Mode.Verifies():
@@ -196,11 +222,17 @@ func readers(e *termination.Endpoint) []views.Reader {
 	if len(e.ForwardIdentity) > 0 {
 		told = "as headers"
 	}
-	return []views.Reader{
-		{What: "Server name, JA4, sizes", AtEdge: [2]string{"yes", "no"}, AtUpstream: [2]string{"yes", "yes"}},
-		{What: "Client certificate", AtEdge: [2]string{checks, told}, AtUpstream: [2]string{"no, with TLS 1.3", "yes"}},
-		{What: "Requests and bodies", AtEdge: [2]string{"yes", "yes"}, AtUpstream: [2]string{"no", "yes"}},
-		{What: "Server private key", AtEdge: [2]string{"held here", "no"}, AtUpstream: [2]string{"no", "held there"}},
+	row := func(what string, who ...string) views.Reader { return views.Reader{What: what, Who: who} }
+	const (
+		hello, certificate, bodies, key = "Server name, JA4, sizes", "Client certificate", "Requests and bodies", "Server private key"
+	)
+	switch at {
+	case termination.AtUpstream:
+		return []views.Reader{row(hello, "yes", "yes"), row(certificate, "no, with TLS 1.3", "yes"), row(bodies, "no", "yes"), row(key, "no", "held there")}
+	case termination.AtAgent:
+		return []views.Reader{row(hello, "yes", "yes", "no"), row(certificate, "as the agent reports", checks, told), row(bodies, "no", "yes", "yes"), row(key, "no", "held there", "no")}
+	default:
+		return []views.Reader{row(hello, "yes", "no"), row(certificate, checks, told), row(bodies, "yes", "yes"), row(key, "held here", "no")}
 	}
 }
 

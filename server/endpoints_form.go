@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/labstack/echo/v4"
@@ -78,7 +79,7 @@ func (s *Server) submitEndpoint(c echo.Context, e *termination.Endpoint, in *end
 		return s.showEndpointForm(c, http.StatusOK, e, in, fieldProblems{}, &tried)
 	}
 	wanted := in.endpoint(before, wrong)
-	if wanted.TerminateAt == termination.AtEdge {
+	if wanted.TerminateAt != termination.AtUpstream {
 		s.checkTrust(wanted.ClientAuth, wrong)
 	}
 	offer := s.localCAFor(&wanted)
@@ -208,7 +209,7 @@ func (s *Server) showEndpointForm(c echo.Context, status int, e *termination.End
 	if e == nil {
 		return s.render(c, status, views.EndpointNewPage(p, f))
 	}
-	f.Edit, f.Action, f.ReadOnly = true, endpointPath(e)+"/settings", e.Origin == termination.OriginFile
+	f.Edit, f.Action, f.ReadOnly = true, endpointPath(e)+"/settings", e.Origin.Fixed()
 	head, err := s.headOf(c.Request().Context(), p, e)
 	if err != nil {
 		return err
@@ -241,21 +242,14 @@ func (s *Server) endpointForm(p views.Page, in *endpointInput, wrong fieldProble
 		},
 		UpstreamName: parts.Input{Name: "upstream_name", Label: "Server name that the upstream has to prove", Hint: "Empty: the host of its address.", Value: in.upstreamName},
 		Scheme:       options(in.scheme, "https", "HTTP", "tls", "any bytes"),
-		At:           options(in.at, "edge", "the edge, here", "upstream", "the upstream, never here"),
+		At:           options(in.at, "edge", "the edge, here", "agent", "an agent beside the service", "upstream", "the upstream, never here"),
 		AtError:      wrong.of("at"),
-		MinVersion:   options(in.minVersion, "", "TLS 1.2", "1.3", "TLS 1.3"),
-		MaxVersion:   options(in.maxVersion, "1.2", "TLS 1.2", "", "TLS 1.3"),
-		VersionError: wrong.of("min_version"),
+		TLS:          tlsForm(&in.tls, wrong),
+		Behind:       s.behindForm(&in.behind, wrong),
 		Nginx:        in.nginx, NginxError: wrong.of("nginx"),
 		CertificatesError: wrong.of("certificates"), RoutesError: wrong.of("routes"),
 		OfferCA: wrong.of("make_ca"), MakeCA: in.makeCA,
 		Policy: s.policyForm(p, &in.policy, config, nil, wrong),
-	}
-	if in.minVersion == "1.2" { // the same as none
-		f.MinVersion[0].Selected = true
-	}
-	if in.maxVersion == "1.3" {
-		f.MaxVersion[1].Selected = true
 	}
 	if len(config.LocalCAs) > 0 || in.makeCA {
 		f.Certificates = append(f.Certificates, tick(termination.CertificateLocal, "made by the local CA", in.certificates))
@@ -264,7 +258,9 @@ func (s *Server) endpointForm(p views.Page, in *endpointInput, wrong fieldProble
 		cert := &config.Certificates[i]
 		f.Certificates = append(f.Certificates, tick(cert.Name, p.Left(cert.Leaf().NotBefore, cert.Leaf().NotAfter), in.certificates))
 	}
-	f.MoreOpen = wrong.anyOf("aliases", "listen", "certificates", "min_version", "upstream_ca", "nginx")
+	f.MoreOpen = wrong.anyOf("aliases", "listen", "certificates", "nginx")
+	f.TLS.Open = wrong.anyOf("min_version", "preset", "suites", "alpn", "starttls", "proxy_from")
+	f.Behind.Open = wrong.anyOf("upstream_ca", "upstream_policy", "health", "health_interval", "connect_timeout", "response_timeout", "upstream_proxy", "upstream_cert")
 	f.RoutesOpen = wrong.of("routes") != "" || len(in.routes) > 1 || len(in.routes) == 1 && !in.routes[0].empty()
 	rows := in.routes
 	if len(rows) == 0 {
@@ -325,6 +321,9 @@ func (s *Server) policyForm(p views.Page, in *policyInput, config *termination.C
 	}
 	for i := range config.Authorities {
 		a := &config.Authorities[i]
+		if a.Origin == termination.OriginCommand && !slices.Contains(in.authorities, a.Name) {
+			continue // nothing else may lean on it
+		}
 		t := tick(a.Name, s.authorityNote(p, config, a), in.authorities)
 		if clients != nil {
 			t.Clients = format.Count(int(clients[a.Name]), "client", "clients") + " in 24 h"
@@ -366,6 +365,6 @@ func routeForm(i int, in routeInput) views.RouteForm {
 		Upstream:     parts.Input{Name: key + "upstream", Label: "Upstream", Value: in.upstream, Placeholder: "the endpoint's"},
 		UpstreamName: parts.Input{Name: key + "upstream_name", Label: "Server name of its upstream", Value: in.upstreamName},
 		UpstreamCA:   parts.Input{Name: key + "upstream_ca", Label: "CA of its https upstream, PEM", Value: in.upstreamCA, Rows: 2},
-		Inherit:      key + "inherit", Inherits: in.inherit,
+		Inherit:      key + "inherit", Inherits: in.inherit, Strip: key + "strip", Strips: in.strip,
 	}
 }

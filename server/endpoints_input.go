@@ -1,7 +1,6 @@
 package server
 
 import (
-	"crypto/tls"
 	"errors"
 	"net/netip"
 	"net/url"
@@ -24,7 +23,7 @@ type policyInput struct {
 // routeInput is a route as it stands in a form.
 type routeInput struct {
 	path, mode, authorities, upstream, upstreamCA, upstreamName string
-	inherit                                                     bool
+	inherit, strip                                              bool
 }
 
 // empty reports whether nothing was typed into the row.
@@ -34,8 +33,9 @@ func (r routeInput) empty() bool { return r == routeInput{inherit: r.inherit} }
 type endpointInput struct {
 	name, scheme, host, port, at, upstream string
 	aliases, listen                        string
-	minVersion, maxVersion                 string
+	tls                                    tlsInput
 	upstreamCA, upstreamName               string
+	behind                                 behindInput
 	certificates                           []string
 	nginx, makeCA                          bool
 	policy                                 policyInput
@@ -57,18 +57,18 @@ func newInput() endpointInput {
 // inputOf is the form of an endpoint that is there.
 func inputOf(e *termination.Endpoint) endpointInput {
 	in := endpointInput{
-		name: e.Name, scheme: string(e.Scheme), host: e.Host, port: strconv.Itoa(int(e.Port)), at: string(e.TerminateAt), upstream: e.Upstream.String(),
-		aliases: strings.Join(e.Aliases, "\n"), listen: e.Listen.String(), minVersion: versionWord(e.MinVersion), maxVersion: versionWord(e.MaxVersion),
+		name: e.Name, scheme: string(e.Scheme), host: e.Host, port: strconv.Itoa(int(e.Port)), at: string(e.TerminateAt), upstream: strings.Join(e.Upstream.Texts(), ", "),
+		aliases: strings.Join(e.Aliases, "\n"), listen: e.Listen.String(), tls: tlsInputOf(e), behind: behindInputOf(e.Upstream),
 		upstreamCA: string(localca.EncodePEM(e.Upstream.TLS.Roots...)), upstreamName: e.Upstream.TLS.ServerName, certificates: e.Certificates,
 		nginx: slices.Contains(e.ForwardIdentity, termination.IdentityNginx), policy: policyInputOf(e.ClientAuth),
 	}
 	for _, r := range e.Routes {
-		row := routeInput{path: r.Path, inherit: true}
+		row := routeInput{path: r.Path, inherit: true, strip: r.StripPrefix}
 		if r.ClientAuth != nil {
 			row.mode, row.authorities, row.inherit = string(r.ClientAuth.Mode), strings.Join(r.ClientAuth.Authorities, ", "), r.ClientAuth.Inherit
 		}
 		if r.Upstream != nil {
-			row.upstream, row.upstreamName = r.Upstream.String(), r.Upstream.TLS.ServerName
+			row.upstream, row.upstreamName = strings.Join(r.Upstream.Texts(), ", "), r.Upstream.TLS.ServerName
 			row.upstreamCA = string(localca.EncodePEM(r.Upstream.TLS.Roots...))
 		}
 		in.routes = append(in.routes, row)
@@ -94,7 +94,7 @@ func readInput(form url.Values) endpointInput {
 	text := func(key string) string { return strings.TrimSpace(form.Get(key)) }
 	in := endpointInput{
 		name: text("name"), scheme: text("scheme"), host: text("host"), port: text("port"), at: text("at"), upstream: text("upstream"),
-		aliases: text("aliases"), listen: text("listen"), minVersion: text("min_version"), maxVersion: text("max_version"),
+		aliases: text("aliases"), listen: text("listen"), tls: readTLSInput(form), behind: readBehindInput(form),
 		upstreamCA: text("upstream_ca"), upstreamName: text("upstream_name"), certificates: form["certificates"],
 		nginx: form.Has("nginx"), makeCA: form.Has("make_ca"), policy: readPolicyInput(form),
 	}
@@ -106,6 +106,7 @@ func readInput(form url.Values) endpointInput {
 		in.routes = append(in.routes, routeInput{
 			path: text(key + "path"), mode: text(key + "mode"), authorities: text(key + "authorities"), upstream: text(key + "upstream"),
 			upstreamCA: text(key + "upstream_ca"), upstreamName: text(key + "upstream_name"), inherit: form.Has(key + "inherit"),
+			strip: form.Has(key + "strip"),
 		})
 	}
 	return in
@@ -128,7 +129,8 @@ func (p fieldProblems) of(field string) string { return strings.Join(p[field], "
 
 // formFields says at which field of the form an error of the validation stands.
 var formFields = map[string]string{ //nolint:gochecknoglobals // a constant table
-	"name": "name", "url": "host", "aliases": "aliases", "listen": "listen", "terminate_at": "at", "certificates": "certificates", "tls": "min_version",
+	"name": "name", "url": "host", "aliases": "aliases", "listen": "listen", "terminate_at": "at", "certificates": "certificates", "tls": "min_version", "tls.suites": "suites", "tls.alpn": "alpn", "tls.preset": "preset", "starttls": "starttls", "proxy_protocol": "proxy_from",
+	"upstream_policy": "upstream_policy", "upstream_policy.health": "health", "upstream_policy.proxy_protocol": "upstream_proxy", "upstream_tls": "upstream_cert",
 	"upstream": "upstream", "client_auth": "mode", "client_auth.mode": "mode", "client_auth.authorities": "authorities", "client_auth.pins": "pins",
 	"client_auth.max_depth": "max_depth", "client_auth.on_loss": "on_loss", "forward_identity": "nginx",
 }
@@ -182,7 +184,7 @@ func (in *endpointInput) endpoint(before termination.Endpoint, wrong fieldProble
 	if e.Name == "new" {
 		wrong.add("name", "this is the address of a page here; choose another name")
 	}
-	e.MinVersion, e.MaxVersion = versionNumber(in.minVersion), versionNumber(in.maxVersion)
+	in.tls.into(&e, wrong)
 	e.Certificates = kept(before.Certificates, in.certificates)
 	e.ForwardIdentity = nil
 	if in.nginx {
@@ -190,6 +192,7 @@ func (in *endpointInput) endpoint(before termination.Endpoint, wrong fieldProble
 	}
 	in.upstream = withScheme(in.upstream, &e)
 	e.Upstream = readUpstream(in.upstream, &in.upstreamCA, in.upstreamName, "upstream", wrong)
+	in.behind.into(&e.Upstream, wrong)
 	e.ClientAuth = in.policy.clientAuth(before.ClientAuth, wrong)
 	e.Routes = in.readRoutes(before.Routes, wrong)
 	return e
@@ -253,60 +256,6 @@ func kept(before, wanted []string) []string {
 	return out
 }
 
-// withScheme completes an address without a scheme, as people type it.
-func withScheme(upstream string, e *termination.Endpoint) string {
-	if upstream == "" || upstream == termination.BuiltinWhoami || strings.Contains(upstream, "://") || strings.HasPrefix(upstream, "unix:") || !strings.Contains(upstream, ":") {
-		return upstream
-	}
-	if e.Scheme == termination.SchemeTLS {
-		return "tcp://" + upstream
-	}
-	return "http://" + upstream
-}
-
-// readUpstream reads an upstream with what it is verified against. field is where its errors stand. A private key that
-// was pasted as the CA is taken out, so that no page shows it again.
-func readUpstream(address string, ca *string, name, field string, wrong fieldProblems) termination.Upstream {
-	if strings.Contains(*ca, "PRIVATE KEY") {
-		*ca = ""
-		wrong.add(field, "there was a private key beside the CA; only the CA's certificate is needed, and the key was not kept")
-		return termination.Upstream{}
-	}
-	u, err := termination.ParseUpstream(address)
-	if err != nil {
-		wrong.add(field, err.Error())
-		return u
-	}
-	if u.Scheme != termination.UpstreamHTTPS && u.Scheme != termination.UpstreamTLS {
-		if *ca != "" || name != "" {
-			wrong.add(field, "a CA or a server name of the upstream needs https:// or tls:// before its address")
-		}
-		return u
-	}
-	u.TLS.ServerName = name
-	if *ca == "" {
-		return u
-	}
-	place := field
-	if field == "upstream" {
-		place = "upstream_ca"
-	}
-	upload, err := termination.ReadUpload([]byte(*ca))
-	switch {
-	case err != nil:
-		wrong.add(place, err.Error())
-	case upload.Has(termination.UploadPrivateKey) || upload.Has(termination.UploadPKCS12):
-		*ca = ""
-		wrong.add(place, "there is a private key in it; only the CA's certificate is needed, and the key was not kept")
-	default:
-		// An empty pool would mean the system's roots, which nobody asked for.
-		if u.TLS.Roots = upload.Certificates(); len(u.TLS.Roots) == 0 {
-			wrong.add(place, "there is no certificate in it; paste the CA that signed the upstream's certificate")
-		}
-	}
-	return u
-}
-
 // clientAuth reads a policy over the one before it.
 func (in *policyInput) clientAuth(before termination.ClientAuth, wrong fieldProblems) termination.ClientAuth {
 	out := termination.ClientAuth{
@@ -342,7 +291,7 @@ func (in *endpointInput) readRoutes(before []termination.Route, wrong fieldProbl
 		if row.empty() {
 			continue
 		}
-		route := termination.Route{Path: row.path}
+		route := termination.Route{Path: row.path, StripPrefix: row.strip}
 		policy := termination.ClientAuth{Announce: true, OnLoss: termination.OnLossClose}
 		for _, b := range before {
 			if b.Path == row.path && b.ClientAuth != nil {
@@ -363,6 +312,11 @@ func (in *endpointInput) readRoutes(before []termination.Route, wrong fieldProbl
 		}
 		if row.upstream != "" {
 			u := readUpstream(withScheme(row.upstream, &termination.Endpoint{}), &row.upstreamCA, row.upstreamName, "routes", wrong)
+			for _, b := range before {
+				if b.Path == row.path && b.Upstream != nil {
+					u.Policy, u.TLS.Certificate = b.Upstream.Policy, b.Upstream.TLS.Certificate
+				}
+			}
 			route.Upstream = &u
 		} else if row.upstreamCA != "" || row.upstreamName != "" {
 			wrong.add("routes", row.path+": a CA or a server name needs an upstream of the route's own")
@@ -370,26 +324,4 @@ func (in *endpointInput) readRoutes(before []termination.Route, wrong fieldProbl
 		out = append(out, route)
 	}
 	return out
-}
-
-func versionNumber(s string) uint16 {
-	switch s {
-	case "":
-		return 0
-	case "1.2":
-		return tls.VersionTLS12
-	case "1.3":
-		return tls.VersionTLS13
-	}
-	return 1 // no version, so the validation refuses it
-}
-
-func versionWord(v uint16) string {
-	switch v {
-	case tls.VersionTLS12:
-		return "1.2"
-	case tls.VersionTLS13:
-		return "1.3"
-	}
-	return ""
 }

@@ -11,27 +11,49 @@ import (
 // left out.
 type (
 	yamlEndpoint struct {
-		Name            string           `yaml:"name"`
-		Enabled         *bool            `yaml:"enabled,omitempty"`
-		URL             string           `yaml:"url"`
-		Aliases         []string         `yaml:"aliases,omitempty"`
-		Listen          string           `yaml:"listen,omitempty"`
-		TerminateAt     string           `yaml:"terminate_at,omitempty"`
-		Certificates    []string         `yaml:"certificates,omitempty"`
-		TLS             *yamlVersions    `yaml:"tls,omitempty"`
-		Upstream        string           `yaml:"upstream"`
-		UpstreamTLS     *yamlUpstreamTLS `yaml:"upstream_tls,omitempty"`
-		ClientAuth      *yamlClientAuth  `yaml:"client_auth,omitempty"`
-		ForwardIdentity []string         `yaml:"forward_identity,omitempty"`
-		Routes          []yamlRoute      `yaml:"routes,omitempty"`
+		Name            string       `yaml:"name"`
+		Enabled         *bool        `yaml:"enabled,omitempty"`
+		URL             string       `yaml:"url"`
+		Aliases         []string     `yaml:"aliases,omitempty"`
+		Listen          string       `yaml:"listen,omitempty"`
+		TerminateAt     string       `yaml:"terminate_at,omitempty"`
+		Certificates    []string     `yaml:"certificates,omitempty"`
+		TLS             *yamlTLS     `yaml:"tls,omitempty"`
+		StartTLS        string       `yaml:"starttls,omitempty"`
+		ProxyProtocol   *yamlSources `yaml:"proxy_protocol,omitempty"`
+		yamlUpstream    `yaml:",inline"`
+		ClientAuth      *yamlClientAuth `yaml:"client_auth,omitempty"`
+		ForwardIdentity []string        `yaml:"forward_identity,omitempty"`
+		Routes          []yamlRoute     `yaml:"routes,omitempty"`
 	}
-	yamlVersions struct {
-		Min string `yaml:"min_version,omitempty"`
-		Max string `yaml:"max_version,omitempty"`
+	yamlTLS struct {
+		Min    string   `yaml:"min_version,omitempty"`
+		Max    string   `yaml:"max_version,omitempty"`
+		Preset string   `yaml:"preset,omitempty"`
+		Suites []string `yaml:"suites,omitempty"`
+		ALPN   []string `yaml:"alpn,omitempty"`
+	}
+	yamlSources struct {
+		From []string `yaml:"from"`
+	}
+	yamlUpstream struct {
+		Upstream any                 `yaml:"upstream,omitempty"` // a text, or a list of several
+		TLS      *yamlUpstreamTLS    `yaml:"upstream_tls,omitempty"`
+		Policy   *yamlUpstreamPolicy `yaml:"upstream_policy,omitempty"`
 	}
 	yamlUpstreamTLS struct {
-		CAFile     string `yaml:"ca_file,omitempty"`
-		ServerName string `yaml:"server_name,omitempty"`
+		CAFile      string `yaml:"ca_file,omitempty"`
+		ServerName  string `yaml:"server_name,omitempty"`
+		Certificate string `yaml:"certificate,omitempty"`
+	}
+	yamlUpstreamPolicy struct {
+		Balance         string `yaml:"balance,omitempty"`
+		Health          string `yaml:"health,omitempty"`
+		HealthInterval  string `yaml:"health_interval,omitempty"`
+		ConnectTimeout  string `yaml:"connect_timeout,omitempty"`
+		ResponseTimeout string `yaml:"response_timeout,omitempty"`
+		Host            string `yaml:"host,omitempty"`
+		ProxyProtocol   string `yaml:"proxy_protocol,omitempty"`
 	}
 	yamlClientAuth struct {
 		Mode        string   `yaml:"mode"`
@@ -43,10 +65,10 @@ type (
 		OnLoss      string   `yaml:"on_loss,omitempty"`
 	}
 	yamlRoute struct {
-		Path        string           `yaml:"path"`
-		ClientAuth  *yamlClientAuth  `yaml:"client_auth,omitempty"`
-		Upstream    string           `yaml:"upstream,omitempty"`
-		UpstreamTLS *yamlUpstreamTLS `yaml:"upstream_tls,omitempty"`
+		Path         string          `yaml:"path"`
+		ClientAuth   *yamlClientAuth `yaml:"client_auth,omitempty"`
+		StripPrefix  bool            `yaml:"strip_prefix,omitempty"`
+		yamlUpstream `yaml:",inline"`
 	}
 )
 
@@ -54,8 +76,8 @@ type (
 // other, which the store keeps inside; empty when it names none.
 func endpointYAML(e *termination.Endpoint) (text, files string, err error) {
 	out := yamlEndpoint{
-		Name: e.Name, URL: e.URL(), Aliases: e.Aliases, Certificates: e.Certificates, Upstream: e.Upstream.String(),
-		UpstreamTLS: yamlUpstreamTLSOf(e.Upstream, &files),
+		Name: e.Name, URL: e.URL(), Aliases: e.Aliases, Certificates: e.Certificates, yamlUpstream: yamlUpstreamOf(e.Upstream, &files),
+		TLS: yamlTLSOf(e), StartTLS: string(e.StartTLS),
 	}
 	off := false
 	if !e.Enabled {
@@ -67,22 +89,25 @@ func endpointYAML(e *termination.Endpoint) (text, files string, err error) {
 	if e.TerminateAt != termination.AtEdge {
 		out.TerminateAt = string(e.TerminateAt)
 	}
-	if e.MinVersion != 0 || e.MaxVersion != 0 {
-		out.TLS = &yamlVersions{Min: versionWord(e.MinVersion), Max: versionWord(e.MaxVersion)}
+	if len(e.ProxyProtocol) > 0 {
+		out.ProxyProtocol = &yamlSources{}
+		for _, p := range e.ProxyProtocol {
+			out.ProxyProtocol.From = append(out.ProxyProtocol.From, p.String())
+		}
 	}
-	if e.TerminateAt == termination.AtEdge {
+	if e.TerminateAt != termination.AtUpstream {
 		out.ClientAuth = yamlClientAuthOf(e.ClientAuth)
 	}
 	for _, f := range e.ForwardIdentity {
 		out.ForwardIdentity = append(out.ForwardIdentity, string(f))
 	}
 	for _, r := range e.Routes {
-		route := yamlRoute{Path: r.Path}
+		route := yamlRoute{Path: r.Path, StripPrefix: r.StripPrefix}
 		if r.ClientAuth != nil {
 			route.ClientAuth = yamlClientAuthOf(*r.ClientAuth)
 		}
 		if r.Upstream != nil {
-			route.Upstream, route.UpstreamTLS = r.Upstream.String(), yamlUpstreamTLSOf(*r.Upstream, &files)
+			route.yamlUpstream = yamlUpstreamOf(*r.Upstream, &files)
 		}
 		out.Routes = append(out.Routes, route)
 	}
@@ -91,6 +116,28 @@ func endpointYAML(e *termination.Endpoint) (text, files string, err error) {
 	}{[]yamlEndpoint{out}}
 	b, err := yaml.MarshalWithOptions(document, yaml.Indent(2), yaml.IndentSequence(true))
 	return string(b), files, err
+}
+
+func yamlTLSOf(e *termination.Endpoint) *yamlTLS {
+	in := tlsInputOf(e)
+	if in == (tlsInput{startTLS: in.startTLS, proxyFrom: in.proxyFrom}) {
+		return nil
+	}
+	return &yamlTLS{Min: in.minVersion, Max: in.maxVersion, Preset: in.preset, Suites: words(in.suites), ALPN: e.ALPN}
+}
+
+func yamlUpstreamOf(u termination.Upstream, files *string) yamlUpstream {
+	out := yamlUpstream{Upstream: u.String(), TLS: yamlUpstreamTLSOf(u, files)}
+	if len(u.More) > 0 {
+		out.Upstream = u.Texts()
+	}
+	if in := behindInputOf(u); u.Policy != (termination.UpstreamPolicy{}) {
+		out.Policy = &yamlUpstreamPolicy{
+			Balance: in.balance, Health: in.health, HealthInterval: in.healthInterval, ConnectTimeout: in.connectTimeout,
+			ResponseTimeout: in.responseTimeout, Host: in.host, ProxyProtocol: in.proxy,
+		}
+	}
+	return out
 }
 
 func yamlClientAuthOf(a termination.ClientAuth) *yamlClientAuth {
@@ -112,10 +159,10 @@ func yamlClientAuthOf(a termination.ClientAuth) *yamlClientAuth {
 }
 
 func yamlUpstreamTLSOf(u termination.Upstream, files *string) *yamlUpstreamTLS {
-	if len(u.TLS.Roots) == 0 && u.TLS.ServerName == "" {
+	if len(u.TLS.Roots) == 0 && u.TLS.ServerName == "" && u.TLS.Certificate == "" {
 		return nil
 	}
-	out := &yamlUpstreamTLS{ServerName: u.TLS.ServerName}
+	out := &yamlUpstreamTLS{ServerName: u.TLS.ServerName, Certificate: u.TLS.Certificate}
 	if len(u.TLS.Roots) > 0 {
 		out.CAFile = "upstream-ca.pem"
 		if *files != "" {

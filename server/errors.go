@@ -103,7 +103,7 @@ func storeProblem(err error) *Problem {
 	case errors.As(err, &used):
 		p.Status, p.Code, p.Title, p.Detail = http.StatusConflict, "in_use", "It is in use, so nothing was changed", used.Error()
 	case errors.As(err, &readOnly):
-		p.Status, p.Code, p.Title, p.Detail = http.StatusConflict, "read_only", "It can only be changed in the configuration file", readOnly.Error()
+		p.Status, p.Code, p.Title, p.Detail = http.StatusConflict, "read_only", "It can only be changed where it comes from", readOnly.Error()
 	case errors.As(err, &twice):
 		p.Status, p.Code, p.Title, p.Detail = http.StatusConflict, "declared_twice", "It is declared twice, so nothing was changed", twice.Error()
 	case errors.As(err, &text):

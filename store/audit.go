@@ -18,6 +18,7 @@ const (
 	ActionRevoke = "revoke"
 	ActionIssue  = "issue"
 	ActionSignIn = "sign in"
+	ActionJoin   = "join"
 )
 
 // AuditEntry says who did what. Before and After are JSON without secrets; empty where there was or is nothing.

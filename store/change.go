@@ -24,6 +24,7 @@ type Tx struct {
 	now       time.Time
 	revision  uint64
 	declared  bool // the configuration file is being applied: what it declares may be written
+	command   bool // a command begins or ends: what is its own may be written
 	changes   int  // audit rows written
 	retention bool // how long the history is kept was set
 }
@@ -183,10 +184,14 @@ func (a Actor) check() error {
 	return checkText("the way of a change", a.Via)
 }
 
-// writable refuses to touch what the configuration file declares, except while the file itself is applied.
+// writable refuses to touch what the configuration file declares, except while the file itself is applied, and what a
+// command made, except when that begins or ends.
 func (tx *Tx) writable(kind, name string, o termination.Origin) error {
-	if tx.declared || o == termination.OriginDashboard || o == termination.OriginDemo {
+	if !o.Fixed() || o == termination.OriginFile && tx.declared || o == termination.OriginCommand && tx.command {
 		return nil
 	}
-	return ReadOnlyError{Kind: kind, Name: name}
+	if o == termination.OriginFile {
+		o = ""
+	}
+	return ReadOnlyError{Kind: kind, Name: name, Origin: o}
 }

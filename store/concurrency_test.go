@@ -58,7 +58,12 @@ func TestEverybodyAtOnce(t *testing.T) {
 		"query":  func(int) error { _, err := s.Handshakes(ctx, HistoryQuery{Limit: 50}); return err },
 		"counts": func(int) error { _, err := s.Counts(ctx, CountQuery{}); return err },
 		"prune":  func(int) error { s.records.askRetention(); _, err := s.Status(ctx); return err },
-		"audit":  func(int) error { _, err := s.Audit(ctx, AuditQuery{Limit: 10}); return err },
+		"agents": func(int) error {
+			c.Add(agentsSeenEvery)
+			_, err := s.Agents(ctx, "")
+			return errors.Join(err, s.AgentSeen(ctx, termination.Agent{ID: "agt_x"}))
+		},
+		"audit": func(int) error { _, err := s.Audit(ctx, AuditQuery{Limit: 10}); return err },
 	}
 	const rounds = 40
 	var running sync.WaitGroup

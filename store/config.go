@@ -69,7 +69,7 @@ func (s *Store) load(ctx context.Context, q *sql.Tx, known map[string]bool) (*te
 		ctx: ctx, store: s, sql: q, known: known, config: &termination.Config{Node: s.node},
 		broken: map[string]string{}, closed: map[string]bool{}, keys: map[[sha256.Size]byte]crypto.Signer{},
 	}
-	for _, step := range []func() error{l.state, l.authorities, l.certificates, l.localCAs, l.endpoints, l.settle} {
+	for _, step := range []func() error{l.state, l.agentCA, l.authorities, l.certificates, l.localCAs, l.endpoints, l.settle} {
 		if err := step(); err != nil {
 			return nil, nil, err
 		}
@@ -101,6 +101,12 @@ func (l *loader) state() error {
 			return err
 		}
 		l.problem("agents", "", "", err.Error()+"; no agent can connect")
+	}
+	if l.config.ACME, err = l.store.readACME(l.ctx, l.sql); err != nil {
+		if resultCode(err) != 0 {
+			return err
+		}
+		l.problem("acme", "", "", err.Error()+"; no certificate can be obtained")
 	}
 	return nil
 }

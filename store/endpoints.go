@@ -104,7 +104,7 @@ func (tx *Tx) UpdateEndpoint(e termination.Endpoint) error {
 	return tx.audit(ActionUpdate, KindEndpoint, e.ID, e.Name, before, describeEndpoint(e))
 }
 
-// DeleteEndpoint removes the endpoint with that name or ID.
+// DeleteEndpoint removes the endpoint with that name or ID, and with it its agents and invitations.
 func (tx *Tx) DeleteEndpoint(ref string) error {
 	row, err := tx.endpointRow(ref)
 	if err != nil {
@@ -115,6 +115,9 @@ func (tx *Tx) DeleteEndpoint(ref string) error {
 	}
 	before, err := tx.describeRow(row)
 	if err != nil {
+		return err
+	}
+	if before.Agents, err = tx.countAgents(row.id); err != nil {
 		return err
 	}
 	if err := tx.exec("DELETE FROM endpoints WHERE id = ?", row.id); err != nil {
@@ -458,6 +461,7 @@ type describedEndpoint struct {
 	Authorities  map[string][]string `json:"authorities,omitempty"`          // by route, "" for the endpoint's own
 	Upstream     map[string]string   `json:"upstreamCertificates,omitempty"` // likewise
 	Settings     json.RawMessage     `json:"settings,omitempty"`
+	Agents       int                 `json:"agents,omitempty"` // that go with it
 	Unreadable   string              `json:"unreadable,omitempty"`
 }
 

@@ -23,6 +23,9 @@ const (
 	KindToken       = "token"
 	KindIssued      = "issued certificate"
 	KindHandshake   = "handshake"
+	KindAgent       = "agent"
+	KindInvitation  = "invitation"
+	KindAgentCA     = "agents' CA"
 )
 
 // NotFoundError says that there is no such object.
@@ -68,14 +71,18 @@ func (e InUseError) Error() string {
 
 // ReadOnlyError says that an object can be changed only where it is declared.
 type ReadOnlyError struct {
-	Kind string
-	Name string
+	Kind   string
+	Name   string
+	Origin termination.Origin // empty: the configuration file
 }
 
 func (e ReadOnlyError) Error() string {
 	what := e.Kind
 	if e.Name != "" {
 		what += fmt.Sprintf(" %q", e.Name)
+	}
+	if e.Origin == termination.OriginCommand {
+		return what + " was made by a command and ends with it; end that command, and run it as you want it"
 	}
 	return what + " is declared in the configuration file; change it there"
 }
@@ -87,7 +94,7 @@ type DeclaredTwiceError struct {
 }
 
 func (e DeclaredTwiceError) Error() string {
-	return fmt.Sprintf("%s %q is declared in the configuration file, but the dashboard has one of that name already; rename or delete one of the two", e.Kind, e.Name)
+	return fmt.Sprintf("%s %q is declared in the configuration file, but the dashboard, or a command that runs, has one of that name already; rename or remove one of the two", e.Kind, e.Name)
 }
 
 // TextError says that a text cannot be stored.

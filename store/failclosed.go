@@ -69,6 +69,13 @@ func (l *loader) settle() error {
 // tolerate takes an invalid object out of service and reports whether it may.
 func (l *loader) tolerate(f termination.FieldError) bool {
 	switch f.Kind {
+	case SettingACME:
+		if l.known != nil {
+			return false
+		}
+		l.problem(SettingACME, "", "", f.Error()+"; no certificate can be obtained")
+		l.config.ACME = termination.ACME{}
+		return true
 	case KindEndpoint:
 		return l.tolerateEndpoint(f)
 	case KindAuthority:

@@ -56,7 +56,7 @@ func checkObject(kind, name string, o *termination.Origin) error {
 		*o = termination.OriginDashboard
 	}
 	switch *o {
-	case termination.OriginDashboard, termination.OriginDemo, termination.OriginFile:
+	case termination.OriginDashboard, termination.OriginDemo, termination.OriginFile, termination.OriginCommand:
 	default:
 		return fmt.Errorf("%s %q has the unknown origin %q", kind, name, *o)
 	}

@@ -14,6 +14,7 @@ type Declared struct {
 	Defaults     *termination.Defaults // nil: the file says nothing, and the dashboard's hold
 	Limits       *termination.Limits   // likewise
 	Agents       *termination.Agents   // likewise
+	ACME         *termination.ACME     // likewise
 	History      *HistorySettings      // likewise
 }
 
@@ -150,6 +151,14 @@ func (tx *Tx) replaceDeclaredSettings(d Declared) error {
 		err = tx.SetAgents(*d.Agents)
 	} else {
 		err = tx.removeSetting(SettingAgents, termination.OriginFile)
+	}
+	if err != nil {
+		return err
+	}
+	if d.ACME != nil {
+		err = tx.SetACME(*d.ACME)
+	} else {
+		err = tx.removeACME(termination.OriginFile)
 	}
 	if err != nil {
 		return err

@@ -41,27 +41,41 @@ func (s *sealer) seal(key crypto.Signer) ([]byte, error) {
 		return nil, fmt.Errorf("encode private key: %w", err)
 	}
 	defer clear(der)
+	return s.sealBytes(der)
+}
+
+// sealBytes encrypts any secret.
+func (s *sealer) sealBytes(secret []byte) ([]byte, error) {
 	var out bytes.Buffer
 	w, err := age.Encrypt(&out, s.identity.Recipient())
 	if err == nil {
-		_, err = w.Write(der)
+		_, err = w.Write(secret)
 	}
 	if err == nil {
 		err = w.Close()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("seal private key: %w", err)
+		return nil, fmt.Errorf("seal a secret: %w", err)
 	}
 	return out.Bytes(), nil
 }
 
-// open decrypts what seal made and checks that it is the key of public.
-func (s *sealer) open(sealed []byte, public crypto.PublicKey) (crypto.Signer, error) {
+// openBytes decrypts what sealBytes made.
+func (s *sealer) openBytes(sealed []byte) ([]byte, error) {
 	r, err := age.Decrypt(bytes.NewReader(sealed), s.identity)
 	if err != nil {
-		return nil, fmt.Errorf("open sealed private key: %w", err)
+		return nil, fmt.Errorf("open a sealed secret: %w", err)
 	}
-	der, err := io.ReadAll(r)
+	secret, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("open a sealed secret: %w", err)
+	}
+	return secret, nil
+}
+
+// open decrypts what seal made and checks that it is the key of public.
+func (s *sealer) open(sealed []byte, public crypto.PublicKey) (crypto.Signer, error) {
+	der, err := s.openBytes(sealed)
 	if err != nil {
 		return nil, fmt.Errorf("open sealed private key: %w", err)
 	}

@@ -18,6 +18,7 @@ const (
 	SettingLimits   = "limits"
 	SettingHistory  = "history"
 	SettingAgents   = "agents"
+	SettingACME     = "acme"
 	SettingDefaults = "default pins" // its presence means that an origin says something about the defaults
 )
 

@@ -35,6 +35,7 @@ type Store struct {
 	config  *database
 	records *history
 	sealer  *sealer
+	seen    agentsSeen
 	node    string
 
 	writing chan struct{}   // holds one token; whoever takes it may write to the configuration
@@ -81,6 +82,10 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s.writing <- struct{}{}
+	if err := s.forgetCommands(ctx); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -150,7 +155,10 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	err := s.records.close()
+	err := s.writeSeen(context.Background())
+	if cerr := s.records.close(); err == nil {
+		err = cerr
+	}
 	if cerr := s.config.close(); err == nil {
 		err = cerr
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -25,4 +26,20 @@ func checkText(field, s string) error {
 		}
 	}
 	return nil
+}
+
+// cleanText makes text that a stranger sent fit to be stored: what checkText refuses becomes U+FFFD, and what is too long
+// is cut.
+func cleanText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+			return utf8.RuneError
+		}
+		return r
+	}, strings.ToValidUTF8(s[:min(len(s), maxText)], string(utf8.RuneError)))
+	for len(s) > maxText { // U+FFFD is longer than what it stands for
+		_, n := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-n]
+	}
+	return s
 }

@@ -37,6 +37,14 @@ func DefaultAgents() Agents {
 	return Agents{Listen: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 7444), StalePolicy: DefaultStalePolicy}
 }
 
+// Stale returns StalePolicy or its default.
+func (a Agents) Stale() time.Duration {
+	if a.StalePolicy == 0 {
+		return DefaultStalePolicy
+	}
+	return a.StalePolicy
+}
+
 // DefaultStalePolicy is how long an agent trusts the policy that it heard last.
 const DefaultStalePolicy = time.Minute
 

@@ -35,6 +35,7 @@ const (
 	OriginDashboard Origin = "dashboard" // made in the dashboard or through the API
 	OriginFile      Origin = "file"      // declared in the configuration file: read-only elsewhere
 	OriginDemo      Origin = "demo"      // made at first start
+	OriginCommand   Origin = "command"   // made by a command for as long as that runs: read-only elsewhere
 )
 
 // Words in Endpoint.Certificates that are no names of certificates.
@@ -86,6 +87,9 @@ type Endpoint struct {
 	ForwardIdentity []IdentityFormat
 	Routes          []Route
 }
+
+// Fixed reports whether objects of this origin can be changed only where they come from.
+func (o Origin) Fixed() bool { return o == OriginFile || o == OriginCommand }
 
 // IdentityFormat names a set of headers that tell the upstream who the client is.
 type IdentityFormat string

@@ -41,20 +41,45 @@ func ParseSuite(name string) (uint16, error) {
 		return id, nil
 	}
 	for _, s := range tls.CipherSuites() {
-		if s.Name != wanted {
-			continue
-		}
-		if !slices.Contains(s.SupportedVersions, tls.VersionTLS12) {
-			return 0, fmt.Errorf("the suite %s belongs to TLS 1.3, which has no choice of suites", s.Name)
-		}
-		return s.ID, nil
-	}
-	for _, s := range tls.InsecureCipherSuites() {
-		if s.Name == wanted {
-			return 0, fmt.Errorf("the suite %s is not offered: it is insecure", s.Name)
+		if s.Name == wanted && slices.Contains(s.SupportedVersions, tls.VersionTLS12) {
+			return s.ID, nil
 		}
 	}
-	return 0, fmt.Errorf("the suite %q is not known here", name)
+	if flaw := flawOf(wanted); flaw != "" {
+		return 0, fmt.Errorf("the suite %s is not offered: %s", wanted, flaw)
+	}
+	return 0, fmt.Errorf("the suite %.100q is not known here", name)
+}
+
+// flawOf says what is wrong with a suite that is never offered, by its name in either spelling. It is empty for what is
+// no name of a suite.
+func flawOf(name string) string {
+	for _, s := range tls.CipherSuites() {
+		if s.Name == name && !slices.Contains(s.SupportedVersions, tls.VersionTLS12) {
+			return "it belongs to TLS 1.3, where there is no choice of suites"
+		}
+	}
+	parts := strings.FieldsFunc(name, func(r rune) bool { return r == '_' || r == '-' })
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return slices.Contains(parts, w) })
+	}
+	suite := len(parts) >= 3 && (parts[0] == "TLS" || has("SHA", "SHA256", "SHA384", "MD5", "POLY1305", "CCM", "CCM8"))
+	switch {
+	case !suite:
+		return ""
+	case has("NULL", "EXPORT", "EXP", "ANON", "ADH", "AECDH"):
+		return "it does not encrypt, or leaves the server unproven"
+	case has("RC4", "3DES", "DES", "CBC3", "RC2", "IDEA", "MD5"):
+		return "its cipher is broken"
+	case has("PSK", "SRP", "KRB5"):
+		return "it works without certificates"
+	case has("DHE", "EDH"):
+		return "its key exchange, finite-field Diffie-Hellman, is not implemented; use ECDHE"
+	case !has("ECDHE"):
+		return "it has no forward secrecy: whoever gets the server's key later reads what was recorded before"
+	default:
+		return "it is not implemented, or not kept safe against timing (Lucky Thirteen)"
+	}
 }
 
 // SuiteName is the name of a suite in the registry of IANA.

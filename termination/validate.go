@@ -1,10 +1,10 @@
 package termination
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -52,6 +52,8 @@ func (c *Config) Validate() error {
 	v.certificates()
 	v.references("defaults", "", "client_auth", c.Defaults.Authorities)
 	v.endpoints()
+	v.acme()
+	v.commands()
 	if len(v.errors) == 0 {
 		return nil
 	}
@@ -115,7 +117,7 @@ func (v *validation) certificates() {
 	for i := range v.config.Certificates {
 		c := &v.config.Certificates[i]
 		v.name("certificate", c.Name, seen)
-		if c.Name == CertificateLocal || c.Name == "acme" {
+		if c.Name == CertificateLocal || c.Name == CertificateACME {
 			v.add("certificate", c.Name, "name", "is reserved", "choose another name")
 		}
 		if len(c.Chain) == 0 || c.Key == nil {
@@ -146,6 +148,7 @@ func (v *validation) endpoints() {
 			v.add("endpoint", e.Name, "terminate_at", fmt.Sprintf("%q is unknown", e.TerminateAt), "use edge, agent or upstream")
 		}
 	}
+	v.agentListener()
 }
 
 // address refuses two endpoints that claim one server name on one address; the laxer would win by chance.
@@ -215,9 +218,7 @@ func (v *validation) edge(e *Endpoint) {
 				v.add("endpoint", e.Name, "certificates", "there is no local CA", "make one, or name an uploaded certificate")
 			}
 		case name == CertificateACME:
-			if v.config.ACME.Directory == "" {
-				v.add("endpoint", e.Name, "certificates", "no ACME directory is set", "give acme: {directory: https://…}, or use local")
-			}
+			v.byACME(e)
 		case v.config.Certificate(name) == nil:
 			v.add("endpoint", e.Name, "certificates", fmt.Sprintf("there is no certificate %q", name), "declare it under certificates, or use local")
 		}
@@ -239,15 +240,39 @@ func (v *validation) agent(e *Endpoint) {
 	if !v.config.Agents.Listen.IsValid() {
 		v.add("endpoint", e.Name, "terminate_at", "there is no address for agents to connect to", "set agents: {listen: 127.0.0.1:7444}")
 	}
+	// The agent has its own upstream; one that stands here is for people, and for the command that invites an agent.
 	if e.Upstream.Scheme == UpstreamBuiltin {
-		v.add("endpoint", e.Name, "upstream", fmt.Sprintf("the built-in %s runs in the gateway, not beside the agent", e.Upstream), "name the service as the agent reaches it, as in http://127.0.0.1:8080")
+		v.add("endpoint", e.Name, "upstream", fmt.Sprintf("the built-in %s runs in the gateway, not beside the agent", e.Upstream), "name the service as the agent reaches it, as in http://127.0.0.1:8080, or leave it to the agent's --upstream")
+	}
+	if e.Upstream.TLS.Client != nil {
+		v.add("endpoint", e.Name, "upstream.client_certificate", "its key has no business here: the agent connects to the service", "remove it")
+	}
+	for _, r := range e.Routes {
+		if r.Upstream != nil {
+			v.add("endpoint", e.Name, "routes.upstream", "an agent connects to the one service that it was started with, and nowhere else", "remove the route's upstream, or terminate at the edge")
+		}
 	}
 	v.opened(e)
 }
 
+// agentListener refuses endpoints on the address that agents connect to, which is open while an endpoint needs it.
+func (v *validation) agentListener() {
+	a := v.config.Agents.Listen
+	needed := slices.ContainsFunc(v.config.Endpoints, func(e Endpoint) bool { return e.TerminateAt == AtAgent })
+	if !needed || !a.IsValid() {
+		return
+	}
+	for i := range v.config.Endpoints {
+		e := &v.config.Endpoints[i]
+		if e.Port == a.Port() && (e.Listen == a.Addr() || e.Listen.IsUnspecified() || a.Addr().IsUnspecified()) {
+			v.add("endpoint", e.Name, "url", fmt.Sprintf("port %d is where agents connect", e.Port), "use another port here, or for agents: {listen: …}")
+		}
+	}
+}
+
 // opened checks what decides once TLS is opened by a Countersign, here or in an agent.
 func (v *validation) opened(e *Endpoint) {
-	v.versions(e)
+	v.tlsPolicy(e)
 	v.upstream(e, "upstream", e.Upstream)
 	v.clientAuth(e, "client_auth", e.ClientAuth)
 	for _, f := range e.ForwardIdentity {
@@ -261,19 +286,9 @@ func (v *validation) opened(e *Endpoint) {
 	v.routes(e)
 }
 
-func (v *validation) versions(e *Endpoint) {
-	for _, ver := range []uint16{e.MinVersion, e.MaxVersion} {
-		if ver != 0 && ver != tls.VersionTLS12 && ver != tls.VersionTLS13 {
-			v.add("endpoint", e.Name, "tls", "only 1.2 and 1.3 exist", `use "1.2" or "1.3"`)
-		}
-	}
-	if e.MinVersion != 0 && e.MaxVersion != 0 && e.MinVersion > e.MaxVersion {
-		v.add("endpoint", e.Name, "tls", "min_version is above max_version", "lower min_version")
-	}
-}
-
 func (v *validation) upstream(e *Endpoint, field string, u Upstream) {
 	switch {
+	case u.Scheme == "" && e.TerminateAt == AtAgent:
 	case u.Scheme == "" || u.Address == "":
 		v.add("endpoint", e.Name, field, "is missing", "name the service behind, as in http://127.0.0.1:8080")
 	case e.Scheme == SchemeHTTPS && !u.HTTP():
@@ -374,9 +389,7 @@ func (v *validation) passthrough(e *Endpoint) {
 	if len(e.Routes) > 0 || len(e.ForwardIdentity) > 0 {
 		v.add("endpoint", e.Name, "routes", "paths and headers cannot be seen in sealed traffic", "remove routes and forward_identity")
 	}
-	if e.MinVersion != 0 || e.MaxVersion != 0 {
-		v.add("endpoint", e.Name, "tls", "the service decides on versions", "remove the tls section")
-	}
+	v.passthroughTLS(e)
 	if e.Upstream.Scheme != UpstreamTCP && e.Upstream.Scheme != UpstreamTLS {
 		v.add("endpoint", e.Name, "upstream", "sealed bytes go to an address as they are", "use tcp://host:port")
 	}

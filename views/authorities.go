@@ -82,6 +82,7 @@ type Authority struct {
 	Title        string
 	Tags         []TagItem
 	ReadOnly     bool
+	Command      bool // made by a command, ends with it
 	Certificates []AuthorityCertificate
 	UsedBy       []Link
 	Clients      string

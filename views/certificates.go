@@ -95,6 +95,7 @@ type KeptCertificate struct {
 	ID       string
 	Name     string
 	ReadOnly bool
+	Command  bool   // made by a command, ends with it
 	InUse    string // by which endpoints; empty: by none
 	Upload   CertificateUpload
 }

@@ -12,7 +12,6 @@ type EndpointDetail struct {
 	Sealed         bool // TLS ends in the service
 	Ends           []ModeRow
 	MoveError      string
-	Readers        []Reader
 	Policy         PolicyForm
 	PolicyProblems []string
 	Exact          string // how exact the alerts are, and why
@@ -33,13 +32,14 @@ type ModeRow struct {
 	Path    parts.Path
 	Current bool
 	Changes []string // what choosing it changes
+	Parties []string // those besides the client
+	Readers []Reader
 }
 
-// Reader says who can read a thing: the edge and the upstream, in each mode.
+// Reader says which of the parties can read a thing.
 type Reader struct {
-	What       string
-	AtEdge     [2]string
-	AtUpstream [2]string
+	What string
+	Who  []string
 }
 
 // RouteLine is a path with a policy or an upstream of its own.
@@ -72,8 +72,11 @@ type TryIt struct {
 	NeedsClient bool // somebody has to bring a certificate
 }
 
-// TryPanel is one command.
-type TryPanel struct{ ID, Name, Command string }
+// TryPanel is one way to try: a command, or steps for a person.
+type TryPanel struct {
+	ID, Name, Command string
+	Steps             []string
+}
 
 // Presented is a server certificate.
 type Presented struct {

@@ -33,8 +33,9 @@ type EndpointHead struct {
 	Stopped     bool
 	StoppedBy   string
 	StoppedAt   string
-	ReadOnly    bool // the configuration file declares it
+	ReadOnly    bool // the configuration file declares it, or a command made it
 	Demo        bool // made at the first start
+	Command     bool // made by a command, ends with it
 	Rate        string
 	Spark       Spark
 	Failed      uint64 // in the last 15 minutes
@@ -102,21 +103,37 @@ type EndpointForm struct {
 
 	Name, Host, Port, Upstream, Aliases, Listen, UpstreamCA, UpstreamName parts.Input
 
-	Scheme, At             []parts.Option
-	AtError                string
-	MinVersion, MaxVersion []parts.Option
-	VersionError           string
-	Certificates           []Tick
-	CertificatesError      string
-	Nginx                  bool
-	NginxError             string
-	OfferCA                string // why a local CA has to be made; empty: it need not
-	MakeCA                 bool
-	Policy                 PolicyForm
-	Routes                 []RouteForm
-	RoutesError            string
-	MoreOpen, RoutesOpen   bool
-	Tried                  *Tried
+	Scheme, At           []parts.Option
+	AtError              string
+	TLS                  TLSForm
+	Behind               BehindForm
+	Certificates         []Tick
+	CertificatesError    string
+	Nginx                bool
+	NginxError           string
+	OfferCA              string // why a local CA has to be made; empty: it need not
+	MakeCA               bool
+	Policy               PolicyForm
+	Routes               []RouteForm
+	RoutesError          string
+	MoreOpen, RoutesOpen bool
+	Tried                *Tried
+}
+
+// TLSForm is what is offered and accepted in TLS, and what comes before it.
+type TLSForm struct {
+	Preset, Suites, ALPN, StartTLS, ProxyFrom        parts.Input
+	Presets, MinVersion, MaxVersion, StartTLSChoices []parts.Option
+	VersionError                                     string
+	Open                                             bool
+}
+
+// BehindForm is how the targets of an upstream are chosen, watched and spoken to.
+type BehindForm struct {
+	Health, HealthInterval, ConnectTimeout, ResponseTimeout, Proxy, Certificate parts.Input
+	Balance, Host, Proxies, Certificates                                        []parts.Option
+	Error                                                                       string
+	Open                                                                        bool
 }
 
 // Tick is a box to tick.
@@ -154,4 +171,6 @@ type RouteForm struct {
 	Modes                                                       []parts.Option
 	Inherit                                                     string // name of the box
 	Inherits                                                    bool
+	Strip                                                       string // name of the box
+	Strips                                                      bool
 }

@@ -21,16 +21,22 @@ func TestEndpointPagesShowHostileText(t *testing.T) {
 		Authorities: []Tick{{Value: "Acme", Note: "6 years left", Clients: "no clients", Ticked: true}},
 		Pins:        input("pins"), MaxDepth: input("max_depth"), OnLoss: parts.Input{Name: "on_loss", Label: "loss"}, Defaults: "one", DefaultNames: []string{"Acme"},
 	}
+	tlsForm := TLSForm{Preset: input("preset"), Suites: input("suites"), ALPN: input("alpn"), StartTLS: input("starttls"), ProxyFrom: input("proxy_from"), VersionError: hostile}
+	behind := BehindForm{
+		Health: input("health"), HealthInterval: input("health_interval"), ConnectTimeout: input("connect_timeout"), ResponseTimeout: input("response_timeout"),
+		Proxy: input("upstream_proxy"), Certificate: input("upstream_cert"), Error: hostile,
+	}
 	form := EndpointForm{
+		TLS: tlsForm, Behind: behind,
 		Action: "/endpoints", Problems: []string{hostile}, Name: input("name"), Host: input("host"), Port: input("port"), Upstream: input("upstream"), Aliases: input("aliases"), Listen: input("listen"),
 		UpstreamCA: input("upstream_ca"), UpstreamName: input("upstream_name"), OfferCA: hostile, Policy: policy, RoutesError: hostile, Tried: &Tried{Tone: parts.Bad, Text: hostile},
-		Routes: []RouteForm{{Number: 1, Path: input("route0_path"), Mode: input("route0_mode"), Authorities: input("route0_authorities"), Upstream: input("route0_upstream"), UpstreamName: input("route0_upstream_name"), UpstreamCA: input("route0_upstream_ca"), Inherit: "route0_inherit"}},
+		Routes: []RouteForm{{Number: 1, Path: input("route0_path"), Mode: input("route0_mode"), Authorities: input("route0_authorities"), Upstream: input("route0_upstream"), UpstreamName: input("route0_upstream_name"), UpstreamCA: input("route0_upstream_ca"), Inherit: "route0_inherit", Strip: "route0_strip"}},
 	}
 	head := EndpointHead{Name: "shop", Href: "/endpoints/shop", URL: "https://shop.localhost", State: "not listening", StateTone: parts.Bad, Problem: hostile, Stopped: true, StoppedBy: hostile, LiveHref: "/live", Spark: SparkOf([]uint64{1, 3, 2}, 30)}
 	path := parts.PathOf(&termination.Endpoint{TerminateAt: termination.AtEdge, Upstream: termination.Upstream{Scheme: "http"}})
 	detail := EndpointDetail{
 		Head: head, Warnings: []EndpointWarning{{Tone: parts.Warn, Text: hostile}}, MoveError: hostile, PolicyProblems: []string{hostile}, Policy: policy, Pasted: "<b>",
-		Ends:   []ModeRow{{Value: "edge", Label: "Edge", Path: path, Current: true}, {Value: "upstream", Label: "Upstream", Path: path, Changes: []string{hostile}}},
+		Ends:   []ModeRow{{Value: "edge", Label: "Edge", Path: path, Current: true, Parties: []string{"Edge"}, Readers: []Reader{{What: "Bodies", Who: []string{"yes"}}}}, {Value: "upstream", Label: "Upstream", Path: path, Changes: []string{hostile}}},
 		Judged: &Judged{Who: hostile, Reason: "not trusted", Checks: []string{hostile}}, Presents: []Presented{{Names: hostile, From: hostile, CA: "/endpoints/shop/ca.pem"}},
 		Try: TryIt{Panels: []TryPanel{{ID: "try-curl", Name: "curl", Command: "curl"}}},
 	}

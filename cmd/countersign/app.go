@@ -116,7 +116,7 @@ func (a *app) start(ctx context.Context) error {
 		return err
 	}
 	a.hub = live.New(live.Options{FirstSeq: a.store.NextSeq(), Sink: a.store.WriteHistory, Log: a.log})
-	a.gateway = gateway.New(gateway.Options{Hub: a.hub, Log: a.log})
+	a.gateway = gateway.New(gateway.Options{Hub: a.hub, Log: a.log, Registry: server.AgentRegistry(a.store)})
 	if err := a.openDemo(ctx, first && !o.NoDemo && o.Config == ""); err != nil {
 		return err
 	}

@@ -47,6 +47,8 @@ func rules() []rule {
 		{path: "termination/live", ours: words},
 		{path: "termination/live/livetest", ours: []string{"termination", "termination/live"}},
 		{path: "termination/proxy", ours: []string{"termination", "termination/verify"}, other: []string{"golang.org/x/net/http/httpguts"}},
+		{path: "termination/tunnel/tunneltest", ours: []string{"termination", "termination/tunnel"}},
+		{path: "termination/agent", ours: []string{"termination", "termination/gateway", "termination/localca", "termination/tunnel"}, other: []string{"golang.org/x/sys"}},
 		{path: "termination/tunnel", ours: []string{"termination", "termination/localca"}, other: []string{"github.com/libp2p/go-yamux/v5"}},
 		{path: "termination/sockets", other: []string{"golang.org/x/sys/unix"}},
 		{path: "termination/localca", ours: words, other: []string{"software.sslmate.com/src/go-pkcs12"}},
@@ -54,6 +56,7 @@ func rules() []rule {
 			path: "termination/gateway",
 			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/live", "termination/proxy", "termination/localca", "termination/sockets", "termination/tunnel"},
 		},
+		{path: "termination/proof", ours: []string{"termination", "termination/wire", "termination/localca"}},
 		{path: "termination/tlstest", ours: words, other: []string{"golang.org/x/", "google.golang.org/grpc", "github.com/gorilla/websocket"}},
 	}
 }
@@ -157,6 +160,7 @@ func TestRulesCanFail(t *testing.T) {
 		{"termination/gateway", "conn.go", "countersign/server"},
 		{"termination/gateway", "conn.go", "github.com/labstack/echo/v4"},
 		{"termination/verify", "judge.go", "countersign/termination/gateway"},
+		{"termination/proof", "expect.go", "countersign/termination/verify"},
 		{"store", "store.go", "github.com/labstack/echo/v4"},
 		{"store", "store.go", "github.com/goccy/go-yaml"},
 		{"store", "store.go", "countersign/server"},

@@ -24,9 +24,15 @@ func neededLocalCA(config *termination.Config, d store.Declared, now time.Time) 
 	return ca, nil
 }
 
-// asksLocalCA reports whether the endpoint has its certificate from a local CA: by that word, or by naming none.
+// asksLocalCA reports whether the endpoint has its certificate from a local CA: by that word, by naming none, or until
+// one is obtained through ACME.
 func asksLocalCA(e *termination.Endpoint) bool {
-	return e.TerminateAt == termination.AtEdge && (len(e.Certificates) == 0 || slices.Contains(e.Certificates, termination.CertificateLocal))
+	return e.TerminateAt == termination.AtEdge && (len(e.Certificates) == 0 ||
+		slices.Contains(e.Certificates, termination.CertificateLocal) || onlyByACME(e))
+}
+
+func onlyByACME(e *termination.Endpoint) bool {
+	return !slices.ContainsFunc(e.Certificates, func(name string) bool { return name != termination.CertificateACME })
 }
 
 func mayBeIssued(cas []termination.LocalCA, e *termination.Endpoint) bool {

@@ -48,7 +48,7 @@ It prints a link to the dashboard and a curl command that makes the first handsh
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; see: %s --help", errUsage, err, c.CommandPath())
 	})
-	root.AddCommand(p.serveCommand(), p.loginCommand(), p.tokenCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.loginCommand(), p.tokenCommand(), p.agentCommand(), p.versionCommand())
 	root.SetHelpTemplate(root.HelpTemplate() + exitCodesHelp)
 	return root
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -31,6 +32,10 @@ type Options struct {
 	// Change stores, applies and audits as one; who asks is in the context.
 	Change func(context.Context, func(*store.Tx) error) (*termination.Config, error)
 	Status func() gateway.Status // nil: nothing is served
+	// Invite makes an invitation of an agent on behalf of who stands in the context.
+	Invite func(context.Context, InviteRequest) (NewInvitation, error)
+	Actor  func(context.Context) store.Actor // who stands in the context
+	Now    func() time.Time
 	// Problem turns an error into the problem document that answers it (RFC 9457), and logs what is internal.
 	Problem func(context.Context, error) Problem
 	Version string
@@ -77,6 +82,7 @@ func New(o Options) *API {
 	a.certificates()
 	a.endpoints()
 	a.handshakes()
+	a.agents()
 	a.about()
 	return a
 }

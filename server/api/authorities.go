@@ -15,7 +15,7 @@ import (
 type Authority struct {
 	ID           string          `json:"id"`
 	Name         string          `json:"name"`
-	Origin       string          `json:"origin" enum:"dashboard,file,demo" doc:"Where it was declared. What a file declares is read-only here."`
+	Origin       string          `json:"origin" enum:"dashboard,file,demo,command" doc:"Where it was declared. What a file declares is read-only here."`
 	Certificates []CACertificate `json:"certificates"`
 }
 

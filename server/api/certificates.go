@@ -13,7 +13,7 @@ import (
 type Certificate struct {
 	ID     string   `json:"id"`
 	Name   string   `json:"name"`
-	Origin string   `json:"origin" enum:"dashboard,file,demo"`
+	Origin string   `json:"origin" enum:"dashboard,file,demo,command"`
 	UsedBy []string `json:"used_by" doc:"Names of endpoints."`
 	Chain  []X509   `json:"chain" doc:"Leaf first."`
 }

@@ -18,7 +18,7 @@ import (
 // configuration file.
 type Endpoint struct {
 	ID     string         `json:"id" readOnly:"true"`
-	Origin string         `json:"origin" readOnly:"true" enum:"dashboard,file,demo"`
+	Origin string         `json:"origin" readOnly:"true" enum:"dashboard,file,demo,command"`
 	Status EndpointStatus `json:"status" readOnly:"true"`
 	EndpointBody
 }

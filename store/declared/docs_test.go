@@ -59,6 +59,7 @@ func sections() []struct{ text, heading, prefix string } {
 		{"history: {XX: 1}", "## history", ""},
 		{"limits: {XX: 1}", "## limits", ""},
 		{"agents: {XX: 1}", "## agents", ""},
+		{"acme: {XX: 1}", "## acme", ""},
 		{"authorities: [{name: a, pem: x, XX: 1}]", "## authorities", ""},
 		{"certificates: [{name: a, cert_file: x, XX: 1}]", "## certificates", ""},
 		{"defaults: {client_auth: {XX: 1}}", "## defaults", "client_auth."},

@@ -66,7 +66,7 @@ func write(t testing.TB, dir, text string) string {
 func environment(name string) (string, bool) {
 	values := map[string]string{
 		"HOST": "api.example.com", "PORT": "8443", "EMPTY": "", "MODE": "require", "COUNT": "77", "YES": "true",
-		"NESTED": "${HOST}", "LINES": "a\nb: c",
+		"NESTED": "${HOST}", "LINES": "a\nb: c", "TSIG_KEY": "c2VjcmV0",
 	}
 	v, ok := values[name]
 	return v, ok

@@ -85,12 +85,13 @@ func (r *reader) document(n ast.Node, d *Declaration) {
 		"dashboard":    func(n ast.Node) { r.dashboard(n, &d.Dashboard) },
 		"history":      func(n ast.Node) { r.history(n, &d.Declared) },
 		"limits":       func(n ast.Node) { r.limits(n, &d.Declared) },
+		"acme":         func(n ast.Node) { r.acme(n, &d.Declared) },
 		"authorities":  func(n ast.Node) { r.authorities(n, &d.Declared) },
 		"certificates": func(n ast.Node) { r.certificates(n, &d.Declared) },
 		"agents":       func(n ast.Node) { r.agents(n, &d.Declared) },
 		"defaults":     func(n ast.Node) { r.defaults(n, &d.Declared) },
 		"endpoints":    func(n ast.Node) { r.endpoints(n, &d.Declared) },
-	}, later{"acme", "identities", "blocked", "credentials"})
+	}, later{"identities", "blocked", "credentials"})
 }
 
 var errNotRegular = errors.New("it is no regular file")

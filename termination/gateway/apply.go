@@ -56,6 +56,9 @@ func (g *Gateway) publish(next *table) {
 	// First HTTP, then the handshakes: a connection never meets an HTTP side that does not know its endpoint yet.
 	g.proxy.Swap(next.sites)
 	g.table.Store(next)
+	if g.agents != nil {
+		g.agents.Apply(next.config)
+	}
 }
 
 // openListeners opens what is wanted and not open yet, and notes the error of each address that could not be.
@@ -136,6 +139,9 @@ func (g *Gateway) cannotListen(next *table, address netip.AddrPort, err error) {
 	if known := g.table.Load().listening[address]; known == nil || known.Error() != err.Error() {
 		g.log.Error("cannot listen", "address", address.String(), "error", err)
 	}
+	if next.agentsAt(address) {
+		next.listening[address] = err
+	}
 	for a := range next.routes {
 		if a == address || covers(address, a) {
 			next.listening[a] = err
@@ -206,17 +212,20 @@ func (g *Gateway) judge(t *table, s *session) {
 	}
 }
 
-// admits reports whether an endpoint would let a live connection in today: by its port, name, TLS version and policy.
+// admits reports whether an endpoint would let a live connection in today: by its port, name, what TLS agreed on, and policy.
 func (t *table) admits(e *endpoint, s *session) bool {
 	if e.TerminateAt == termination.AtUpstream {
 		return true
 	}
 	rec := s.record
 	owner, _ := t.routes[e.Address()].Lookup(rec.Hello.ServerName)
+	if e.TerminateAt == termination.AtAgent {
+		return e.Port == rec.Local.Port() && owner == e // the agent judges the rest
+	}
 	switch {
 	case e.problem != "", !e.ListensAt(rec.Local), owner != e:
 		return false
-	case rec.Chosen.Version < e.MinVersion, e.MaxVersion != 0 && rec.Chosen.Version > e.MaxVersion:
+	case e.TLSPolicy().Objection(rec.Chosen) != "":
 		return false
 	}
 	return e.terminator.Judge(s.presented).In

@@ -67,6 +67,9 @@ func (g *Gateway) Close(ctx context.Context) error {
 		_ = f.server.Close() // it has nothing left to say
 	}
 	<-drained
+	if g.agents != nil {
+		g.agents.Close() // not before: it carried connections
+	}
 	g.proxy.Close()
 	g.workers.Wait()
 	return err

@@ -30,6 +30,8 @@ func (g *Gateway) serve(raw Conn, a Arrival, slot *slot) {
 
 	hello, seen, err := wire.ReadClientHello(raw, t.config.Limits.ClientHello)
 	rec.Stages.Hello = g.now().Sub(a.Accepted)
+	c.probe = g.probeOf(raw)
+	rec.Proof = c.probe != nil
 	if err != nil {
 		c.refuseHello(err)
 		return
@@ -51,6 +53,10 @@ func (g *Gateway) serve(raw Conn, a Arrival, slot *slot) {
 		c.passThrough()
 		return
 	}
+	if e.TerminateAt == termination.AtAgent {
+		c.viaAgent()
+		return
+	}
 	c.terminate()
 }
 
@@ -64,6 +70,7 @@ type client struct {
 	record   *termination.Handshake
 	hello    []byte // the bytes in which the ClientHello was found
 	deadline time.Time
+	probe    *Probe // of ours that is at the other end; nil: a client
 
 	isIn      bool     // or out: it does not count as arriving any more
 	session   *session // once it was let in
@@ -130,6 +137,7 @@ func (g *Gateway) publishRecord(rec *termination.Handshake) {
 func (c *client) publish() {
 	c.published = true
 	c.gateway.publishRecord(c.record)
+	c.probe.recorded(c.record)
 }
 
 // refuse sends what is left to say to a client that stays outside, explains, records, and then waits until the client
@@ -147,6 +155,7 @@ func (c *client) refuse(last []byte) {
 	}
 	c.record.Duration, c.published = took, true
 	c.gateway.hub.Publish(c.record)
+	c.probe.recorded(c.record)
 	linger(c.raw, c.table.config.Limits.RefusalLinger)
 }
 
@@ -171,6 +180,8 @@ func linger(raw net.Conn, patience time.Duration) {
 // turnAway refuses a connection above a limit. It costs no goroutine, no reading and no search.
 func (g *Gateway) turnAway(raw Conn, a Arrival, limit Limit) {
 	rec := g.newRecord(g.table.Load(), raw, a)
+	probe := g.probeOf(raw)
+	rec.Proof = probe != nil
 	abandon(raw) // no state is kept for a client that is one too many
 	rec.Verdict = termination.Verdict{
 		Outcome: termination.OutcomeRefused, Reason: termination.ReasonOverloaded, Beat: termination.BeatHello,
@@ -181,4 +192,5 @@ func (g *Gateway) turnAway(raw Conn, a Arrival, limit Limit) {
 		},
 	}
 	g.publishRecord(rec)
+	probe.recorded(rec)
 }

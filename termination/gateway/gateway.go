@@ -48,9 +48,11 @@ type Gateway struct {
 	slots    slots
 	live     sessions
 	local    localCerts
+	probes   probes
 
-	proxy *proxy.Proxy
-	front atomic.Pointer[front]
+	agents *tunnel.Server // nil: detached
+	proxy  *proxy.Proxy
+	front  atomic.Pointer[front]
 
 	mu        sync.Mutex // serialises Apply and Close
 	fronts    []*front   // all that may still have connections
@@ -98,5 +100,8 @@ func New(o Options) *Gateway {
 	g.proxy = proxy.New(proxy.Options{Log: g.log, Now: g.now, Dial: proxy.DialFunc(g.dial)})
 	g.useFront(limits)
 	g.workers.Go(g.renewLocalCertificates)
+	if !g.detached {
+		g.agents = tunnel.NewServer(tunnel.ServerOptions{Registry: o.Registry, Sign: g.signForAgent, Log: g.log, Now: g.now})
+	}
 	return g
 }

@@ -18,6 +18,7 @@ import (
 	"countersign/termination/gateway"
 	"countersign/termination/live"
 	"countersign/termination/tlstest"
+	"countersign/termination/tunnel/tunneltest"
 
 	"go.uber.org/goleak"
 )
@@ -50,6 +51,7 @@ const patience = 20 * time.Second
 type rig struct {
 	t        *testing.T
 	gateway  *gateway.Gateway
+	registry *tunneltest.Registry
 	hub      *live.Hub
 	serverCA *tlstest.Cert
 	config   *termination.Config
@@ -70,7 +72,8 @@ func newRig(t *testing.T) *rig {
 	}
 	r.changed = sync.NewCond(&r.mu)
 	r.hub = live.New(live.Options{Sink: r.sink})
-	r.gateway = gateway.New(gateway.Options{Hub: r.hub})
+	r.registry = &tunneltest.Registry{}
+	r.gateway = gateway.New(gateway.Options{Hub: r.hub, Registry: r.registry})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

@@ -105,9 +105,9 @@ func saidGoodbye(c *tls.Conn) bool {
 	return err == io.EOF //nolint:errorlint // as crypto/tls returns it
 }
 
-// countVisit counts the clients that were verified at an endpoint; others are not counted.
+// countVisit counts the clients that were verified at an endpoint; others, and our own proofs, are not counted.
 func (e *endpoint) countVisit(rec *termination.Handshake) int64 {
-	if rec.Verdict.Outcome != termination.OutcomeVerified {
+	if rec.Proof || rec.Verdict.Outcome != termination.OutcomeVerified {
 		return 0
 	}
 	return e.visits.Add(1)

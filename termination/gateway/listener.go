@@ -167,6 +167,10 @@ func (g *Gateway) accept(l *listener) {
 
 // admit takes a connection that a listener accepted.
 func (g *Gateway) admit(l *listener, conn *net.TCPConn) {
+	if g.table.Load().agentsAt(l.address) {
+		g.agents.Take(conn)
+		return
+	}
 	g.Take(conn, Arrival{Listener: l.address, Accepted: g.now()})
 }
 

@@ -54,6 +54,10 @@ func (g *Gateway) Status() Status {
 	for i, name := range limitNames() {
 		s.TurnedAway[name] = g.slots.turned[i].Load()
 	}
+	s.AgentListener = t.agentListenerProblem()
+	if g.agents != nil {
+		s.Agents = g.agents.Agents()
+	}
 	for i := range t.config.Endpoints {
 		e := &t.config.Endpoints[i]
 		s.Endpoints = append(s.Endpoints, t.status(e, counts[e.ID]))

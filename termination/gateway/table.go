@@ -137,6 +137,9 @@ func covers(all, address netip.AddrPort) bool {
 // sockets are the addresses to listen on: those of the endpoints, without the ones that another covers.
 func (t *table) sockets() map[netip.AddrPort]bool {
 	out := map[netip.AddrPort]bool{}
+	if t.agentsWanted() {
+		out[t.config.Agents.Listen] = true
+	}
 	for address := range t.routes {
 		if !t.covers(address) {
 			out[address] = true
@@ -183,7 +186,7 @@ func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.End
 	if before != nil {
 		out.visits = before.visits
 	}
-	if e.TerminateAt == termination.AtUpstream {
+	if e.TerminateAt != termination.AtEdge {
 		return out, nil
 	}
 	var err error
@@ -227,12 +230,12 @@ func routePolicies(config *termination.Config, e *termination.Endpoint) ([]*veri
 
 // tlsKey names everything that decides what TLS asks for and who may enter. When it changes, so do the ticket keys.
 func tlsKey(e *termination.Endpoint, own *verify.Policy, routes []*verify.Policy) string {
-	parts := []string{e.ID, string(e.Scheme), fmt.Sprint(e.MinVersion, e.MaxVersion), own.Hash()}
+	var others []string
 	for _, r := range routes {
-		parts = append(parts, r.Hash())
+		others = append(others, r.Hash())
 	}
-	slices.Sort(parts[4:])
-	return strings.Join(parts, " ")
+	slices.Sort(others)
+	return strings.Join(append([]string{e.ID, string(e.Scheme), e.TLSPolicy().Key(), own.Hash()}, others...), " ")
 }
 
 // chains returns what an endpoint can present. A certificate that cannot be had closes the endpoint, not the gateway: the
@@ -243,7 +246,7 @@ func (g *Gateway) chains(config *termination.Config, e *termination.Endpoint) (c
 		names = []string{termination.CertificateLocal}
 	}
 	for _, name := range names {
-		if name == termination.CertificateLocal {
+		if name == termination.CertificateLocal || name == termination.CertificateACME {
 			chain, err := g.local.chain(config.LocalCAs, e, g.now())
 			if err != nil {
 				problem = err.Error()

@@ -242,11 +242,11 @@ func madeTo(c *Conn) string {
 }
 
 // enterOther lets a connection without SNI, which came in by a fallback, into another endpoint when it meets that
-// endpoint's policy: client certificate and TLS version.
+// endpoint's policy: client certificate, and what TLS agreed on.
 func (x *exchange) enterOther() *refusal {
 	e := x.site.Endpoint
-	if v := x.conn.version(); v < e.MinVersion || e.MaxVersion != 0 && v > e.MaxVersion {
-		return x.forbid(verify.Judgement{Reason: termination.ReasonVersionLow}, "the endpoint "+e.Name)
+	if reason := x.site.tls.Objection(x.conn.Handshake.Chosen); reason != "" {
+		return x.forbid(verify.Judgement{Reason: reason}, "the endpoint "+e.Name)
 	}
 	if !x.site.admits(x.conn, x.proxy.options.Now()) {
 		return x.forbid(x.conn.judge(x.site.Policy, x.proxy.options.Now()), "the endpoint "+e.Name)
@@ -258,10 +258,14 @@ func (x *exchange) enterOther() *refusal {
 func (x *exchange) admit(*http.Request) *refusal {
 	own := x.state.table.Site(x.conn.Handshake.EndpointID)
 	now := x.proxy.options.Now()
-	if own.admits(x.conn, now) {
-		return nil
+	judgement := verify.Judgement{Reason: own.tls.Objection(x.conn.Handshake.Chosen)}
+	if judgement.Reason == "" {
+		if own.admits(x.conn, now) {
+			return nil
+		}
+		judgement = x.conn.judge(own.Policy, now)
 	}
-	no := x.forbid(x.conn.judge(own.Policy, now), "the endpoint "+own.Endpoint.Name)
+	no := x.forbid(judgement, "the endpoint "+own.Endpoint.Name)
 	no.close = own.Policy.OnLoss() != termination.OnLossLeave
 	return no
 }

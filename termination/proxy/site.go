@@ -18,6 +18,7 @@ type Site struct {
 	Routes   []Route        // the longest path first
 
 	policies []*verify.Policy // Policy and those of the routes that differ from it
+	tls      termination.TLSPolicy
 	upstream upstreamKey
 }
 
@@ -33,7 +34,7 @@ type Route struct {
 // NewSite makes a site of an endpoint. The policy is the endpoint's own, compiled, and nil where TLS does not end here;
 // those of the routes are compiled from config.
 func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify.Policy) (*Site, error) {
-	s := &Site{Endpoint: e, Policy: policy, upstream: keyOf(e.Upstream)}
+	s := &Site{Endpoint: e, Policy: policy, upstream: keyOf(e.Upstream), tls: e.TLSPolicy()}
 	if !s.http() {
 		return s, nil
 	}

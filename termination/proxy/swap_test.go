@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"sync"
@@ -130,6 +131,7 @@ func BenchmarkDecision(b *testing.B) {
 	alice := f.clients.Client("alice")
 	c := NewConn(ConnOptions{Listen: f.address, Handshake: &termination.Handshake{
 		EndpointID: "ep_public.test", Presented: alice.Chain(), Hello: &termination.ClientHello{ServerName: "public.test"},
+		Chosen: &termination.Negotiated{Version: tls.VersionTLS13, ALPN: "h2"},
 	}})
 	r, err := http.NewRequest(http.MethodGet, "https://public.test/api/v1/things?x=y", nil)
 	if err != nil {

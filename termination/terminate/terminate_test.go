@@ -26,6 +26,12 @@ type setup struct {
 
 func newSetup(t *testing.T, auth termination.ClientAuth, cas ...*tlstest.Cert) setup {
 	t.Helper()
+	return newSetupAt(t, nil, auth, cas...)
+}
+
+// newSetupAt is newSetup with a clock.
+func newSetupAt(t *testing.T, now func() time.Time, auth termination.ClientAuth, cas ...*tlstest.Cert) setup {
+	t.Helper()
 	config := &termination.Config{Limits: termination.DefaultLimits()}
 	for _, ca := range cas {
 		name := ca.X509.Subject.CommonName
@@ -46,6 +52,7 @@ func newSetup(t *testing.T, auth termination.ClientAuth, cas ...*tlstest.Cert) s
 		Endpoint:     &termination.Endpoint{Name: "api", Scheme: termination.SchemeHTTPS},
 		Policy:       policy,
 		Certificates: terminate.Certificates{GetCertificate: chooser.GetCertificate, Leaves: chooser.Leaves},
+		Now:          now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -253,19 +260,25 @@ func (s setup) meetProgram(t *testing.T, run func(address string)) *termination.
 			return
 		}
 		defer relay.Close()
-		done := make(chan struct{})
+		done, said := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(done)
 			c, err := relay.Accept()
 			if err != nil {
+				close(said)
 				return
 			}
 			defer c.Close()
-			go func() { _, _ = io.Copy(conn, c); _ = conn.(*net.TCPConn).CloseWrite() }()
+			go func() {
+				defer close(said)
+				_, _ = io.Copy(conn, c)
+				_ = conn.(*net.TCPConn).CloseWrite()
+			}()
 			_, _ = io.Copy(c, conn)
 		}()
 		run(relay.Addr().String())
 		_ = relay.Close()
+		<-said // its last words are on their way, too
 		_ = conn.Close()
 		<-done
 	})

@@ -50,17 +50,17 @@ func New(o Options) (*Terminator, error) {
 		t.now = time.Now
 	}
 	clientAuth, pool := t.demand(policies)
+	policy := o.Endpoint.TLSPolicy()
 	t.config = &tls.Config{
 		Time:             t.now,
 		GetCertificate:   t.getCertificate,
-		MinVersion:       orDefault(o.Endpoint.MinVersion, tls.VersionTLS12),
-		MaxVersion:       orDefault(o.Endpoint.MaxVersion, tls.VersionTLS13),
+		MinVersion:       policy.MinVersion,
+		MaxVersion:       policy.MaxVersion,
+		CipherSuites:     policy.Suites, // nil only where TLS 1.2 is not spoken
+		NextProtos:       policy.ALPN,
 		ClientAuth:       clientAuth,
 		ClientCAs:        pool,
 		VerifyConnection: t.verifyConnection,
-	}
-	if o.Endpoint.Scheme == termination.SchemeHTTPS {
-		t.config.NextProtos = []string{"h2", "http/1.1"}
 	}
 	return t, nil
 }
@@ -177,11 +177,4 @@ func (t *Terminator) Judge(presented []*x509.Certificate) verify.Judgement {
 		}
 	}
 	return own
-}
-
-func orDefault(v, d uint16) uint16 {
-	if v == 0 {
-		return d
-	}
-	return v
 }

@@ -203,29 +203,31 @@ func (a *account) offerWords(r termination.Reason) termination.Explanation {
 	}
 }
 
+// tlsPolicy is what TLS is spoken with there; without an endpoint, that of one with no settings.
+func (a *account) tlsPolicy() termination.TLSPolicy {
+	if a.endpoint == nil {
+		return (&termination.Endpoint{Scheme: termination.SchemeHTTPS}).TLSPolicy()
+	}
+	return a.endpoint.TLSPolicy()
+}
+
 func (a *account) versionWords(hello *termination.ClientHello) termination.Explanation {
-	low, high := uint16(tls.VersionTLS12), uint16(tls.VersionTLS13)
-	if a.endpoint != nil {
-		if a.endpoint.MinVersion != 0 {
-			low = a.endpoint.MinVersion
-		}
-		if a.endpoint.MaxVersion != 0 {
-			high = a.endpoint.MaxVersion
-		}
-	}
-	allowed := tls.VersionName(low)
-	if low != high {
-		allowed += " to " + tls.VersionName(high)
-	}
+	policy := a.tlsPolicy()
+	allowed := policy.Versions()
 	ex := termination.Explanation{
 		Sentence: fmt.Sprintf("A client offers %s, and %s speaks %s.", orNothing(versions(hello.Versions), 6), a.at(), allowed),
 		ClientTo: a.toClient(fmt.Sprintf("it offers %s only", orNothing(versions(hello.Versions), 6)), fmt.Sprintf("Please upgrade its TLS library to one that speaks %s.", allowed)),
 		Fixes:    []termination.Fix{{Text: fmt.Sprintf("Upgrade the client's TLS library to one that speaks %s, or allow that version in it.", allowed)}},
 	}
+	modern := a.endpoint != nil && a.endpoint.Preset == termination.PresetModern
 	switch {
-	case slices.Contains(hello.Versions, tls.VersionTLS12) && low > tls.VersionTLS12:
-		ex.Fixes = append(ex.Fixes, termination.Fix{Text: fmt.Sprintf("Or lower the minimum of %s to TLS 1.2: then all its clients may use it.", a.at()), Action: a.endpointPage(), Lowers: true})
-	case slices.Contains(hello.Versions, tls.VersionTLS13) && high < tls.VersionTLS13:
+	case slices.Contains(hello.Versions, tls.VersionTLS12) && policy.MinVersion > tls.VersionTLS12:
+		how := fmt.Sprintf("Or lower the minimum of %s to TLS 1.2: then all its clients may use it.", a.at())
+		if modern {
+			how = fmt.Sprintf("Or give %s the preset intermediate instead of modern: then all its clients may use TLS 1.2.", a.at())
+		}
+		ex.Fixes = append(ex.Fixes, termination.Fix{Text: how, Action: a.endpointPage(), Lowers: true})
+	case slices.Contains(hello.Versions, tls.VersionTLS13) && policy.MaxVersion < tls.VersionTLS13:
 		ex.Turn = termination.TurnOperator
 		ex.Fixes = []termination.Fix{{Text: fmt.Sprintf("Raise the maximum of %s to TLS 1.3.", a.at()), Action: a.endpointPage()}, ex.Fixes[0]}
 	default:
@@ -235,29 +237,71 @@ func (a *account) versionWords(hello *termination.ClientHello) termination.Expla
 }
 
 func (a *account) suiteWords(hello *termination.ClientHello) termination.Explanation {
-	var offered []string
+	policy := a.tlsPolicy()
+	var offered, allowed []string
 	for _, id := range hello.CipherSuites {
 		if !grease(id) {
-			offered = append(offered, tls.CipherSuiteName(id))
+			offered = append(offered, termination.SuiteName(id))
 		}
 	}
-	var allowed []string
-	for _, s := range tls.CipherSuites() {
-		if strings.HasPrefix(s.Name, "TLS_ECDHE_") || strings.HasPrefix(s.Name, "TLS_AES_") || strings.HasPrefix(s.Name, "TLS_CHACHA20_") {
-			allowed = append(allowed, s.Name)
-		}
+	for _, id := range policy.AllSuites() {
+		allowed = append(allowed, termination.SuiteName(id))
 	}
 	ex := termination.Explanation{
 		Sentence: fmt.Sprintf("A client and %s have no cipher suite in common. It offers %s; allowed are %s.", a.at(), orNothing(offered, 8), list(allowed, 20)),
 		Fixes:    []termination.Fix{{Text: "Upgrade the client, or allow one of these suites in it."}},
 		ClientTo: a.toClient("it offers no cipher suite that is allowed there", "Please upgrade it, or allow an ECDHE suite with AES-GCM or ChaCha20 in it."),
 	}
-	rsa := slices.ContainsFunc(offered, func(n string) bool { return strings.HasPrefix(n, "TLS_ECDHE_RSA_") })
-	ecdsa := slices.ContainsFunc(offered, func(n string) bool { return strings.HasPrefix(n, "TLS_ECDHE_ECDSA_") })
-	if rsa && !ecdsa {
-		ex.Fixes = append(ex.Fixes, termination.Fix{Text: fmt.Sprintf("Or give %s a server certificate with an RSA key beside its own: in TLS 1.2 the suites that this client offers need one.", a.at()), Action: a.endpointPage()})
+	if kind := sharedKeyKind(hello, policy); kind != "" { // so it is our certificate's key with which none of them works
+		ex.Turn = termination.TurnOperator
+		ex.Sentence = fmt.Sprintf("A client and %s have cipher suites in common, but in TLS 1.2 they need a server certificate with an %s key, and there is none. It offers %s.", a.at(), kind, orNothing(offered, 8))
+		ex.Fixes = []termination.Fix{
+			{Text: fmt.Sprintf("Give %s a server certificate with an %s key beside its own.", a.at(), kind), Action: a.endpointPage()},
+			{Text: "Or upgrade the client to one that speaks TLS 1.3, where every suite works with every key."},
+		}
+		return ex
+	}
+	if more := a.suitesToAllow(hello, policy); len(more) > 0 {
+		ex.Fixes = append(ex.Fixes, termination.Fix{
+			Text:   fmt.Sprintf("Or allow at %s what this client has, under tls.suites: %s.", a.at(), list(more, 4)),
+			Action: a.endpointPage(), Lowers: true,
+		})
 	}
 	return ex
+}
+
+// sharedKeyKind is the kind of key, RSA or ECDSA, that all the suites of TLS 1.2 need which both sides have; empty where
+// they have none in common, or suites for both kinds.
+func sharedKeyKind(hello *termination.ClientHello, policy termination.TLSPolicy) string {
+	found := ""
+	for _, id := range policy.Suites {
+		if !slices.Contains(hello.CipherSuites, id) {
+			continue
+		}
+		kind := "ECDSA"
+		if strings.HasPrefix(termination.SuiteName(id), "TLS_ECDHE_RSA_") {
+			kind = "RSA"
+		}
+		if found != "" && found != kind {
+			return ""
+		}
+		found = kind
+	}
+	return found
+}
+
+// suitesToAllow are suites that the client offers and that the endpoint could allow, but does not.
+func (a *account) suitesToAllow(hello *termination.ClientHello, policy termination.TLSPolicy) []string {
+	var out []string
+	if a.endpoint == nil || policy.MinVersion > tls.VersionTLS12 {
+		return nil
+	}
+	for _, id := range termination.SecureSuites() {
+		if slices.Contains(hello.CipherSuites, id) && !slices.Contains(policy.Suites, id) {
+			out = append(out, termination.SuiteName(id))
+		}
+	}
+	return out
 }
 
 func (a *account) groupWords(hello *termination.ClientHello) termination.Explanation {
@@ -306,11 +350,23 @@ func (a *account) alpnWords(hello *termination.ClientHello) termination.Explanat
 			offered = append(offered, "“"+visible(p, 32)+"”")
 		}
 	}
-	return termination.Explanation{
-		Sentence: fmt.Sprintf("A client wants to speak %s inside TLS, and %s speaks h2 and http/1.1.", orNothing(offered, 8), a.at()),
-		Fixes:    []termination.Fix{{Text: "Make the client offer h2 or http/1.1 by ALPN, or nothing. For another protocol, use an endpoint with a tls:// URL."}},
-		ClientTo: a.toClient(fmt.Sprintf("it offers only %s as its application protocol", orNothing(offered, 8)), "Please make it offer h2 or http/1.1."),
+	served := a.tlsPolicy().ALPN
+	either := strings.Join(served, " or ")
+	ex := termination.Explanation{
+		Sentence: fmt.Sprintf("A client wants to speak %s inside TLS, and %s speaks %s.", orNothing(offered, 8), a.at(), orNothing(served, 8)),
+		Fixes:    []termination.Fix{{Text: fmt.Sprintf("Make the client offer %s by ALPN, or nothing.", either)}},
+		ClientTo: a.toClient(fmt.Sprintf("it offers only %s as its application protocol", orNothing(offered, 8)), fmt.Sprintf("Please make it offer %s.", either)),
 	}
+	switch {
+	case a.endpoint != nil && a.endpoint.Scheme == termination.SchemeTLS:
+		ex.Fixes = append(ex.Fixes, termination.Fix{Text: fmt.Sprintf("Or, if the service behind speaks it, add the name to tls.alpn of %s.", a.at()), Action: a.endpointPage()})
+	case a.endpoint != nil && len(a.endpoint.ALPN) > 0 && slices.ContainsFunc(hello.ALPN, func(p string) bool { return p == termination.ALPNHTTP1 || p == termination.ALPNHTTP2 }):
+		ex.Turn = termination.TurnOperator
+		ex.Fixes = append(ex.Fixes, termination.Fix{Text: fmt.Sprintf("Or add it to tls.alpn of %s.", a.at()), Action: a.endpointPage()})
+	default:
+		ex.Fixes[0].Text += " For another protocol, use an endpoint with a tls:// URL."
+	}
+	return ex
 }
 
 func orNothing(names []string, limit int) string {

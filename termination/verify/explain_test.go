@@ -64,6 +64,21 @@ func (w *world) cases(t testing.TB) []explained {
 		{"version_low_minimum", with(h("shop", r, termination.ReasonVersionLow), func(h *termination.Handshake) {
 			h.Hello.Versions = []uint16{tls.VersionTLS12}
 		}), termination.ReasonVersionLow},
+		{"version_low_modern", with(h("erp", r, termination.ReasonVersionLow), func(h *termination.Handshake) {
+			h.Hello.Versions = []uint16{tls.VersionTLS12}
+		}), termination.ReasonVersionLow},
+		{"no_common_suite_list", with(h("bench", r, termination.ReasonNoCommonSuite), func(h *termination.Handshake) {
+			h.Hello.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA}
+		}), termination.ReasonNoCommonSuite},
+		{"no_common_suite_key", with(h("payments", r, termination.ReasonNoCommonSuite), func(h *termination.Handshake) {
+			h.Hello.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA}
+		}), termination.ReasonNoCommonSuite},
+		{"alpn_list", with(h("bench", r, termination.ReasonALPN), func(h *termination.Handshake) {
+			h.Hello.ALPN = []string{"h2"}
+		}), termination.ReasonALPN},
+		{"alpn_tls", with(h("raw", r, termination.ReasonALPN), func(h *termination.Handshake) {
+			h.Hello.ALPN = []string{"smtp"}
+		}), termination.ReasonALPN},
 		{"no_common_suite", with(h("payments", r, termination.ReasonNoCommonSuite), func(h *termination.Handshake) {
 			h.Hello.CipherSuites = []uint16{0x0a0a, tls.TLS_RSA_WITH_RC4_128_SHA, tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, 0x00ff}
 		}), termination.ReasonNoCommonSuite},

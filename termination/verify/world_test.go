@@ -122,8 +122,15 @@ func newWorld(t testing.TB) *world {
 		e.ClientAuth.Authorities = []string{"acme"}
 		e.Certificates = []string{"shop"}
 	})
-	add("erp", "erp.example.com", trust("partners"))
-	add("bench", "bench.example.com", trust("lab"))
+	add("erp", "erp.example.com", func(e *termination.Endpoint) {
+		trust("partners")(e)
+		e.Preset = termination.PresetModern
+	})
+	add("bench", "bench.example.com", func(e *termination.Endpoint) {
+		trust("lab")(e)
+		e.Suites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}
+		e.ALPN = []string{termination.ALPNHTTP1}
+	})
 	add("demo", "demo.localhost", trust("local"))
 	add("legacy", "legacy.example.com", trust("legacy"))
 	add("kiosks", "kiosks.example.com", func(e *termination.Endpoint) { e.ClientAuth.Pins = pins[:1] })
@@ -140,6 +147,7 @@ func newWorld(t testing.TB) *world {
 	add("raw", "raw.example.com", func(e *termination.Endpoint) {
 		e.Scheme = termination.SchemeTLS
 		e.Upstream = termination.Upstream{Scheme: termination.UpstreamTCP, Address: "127.0.0.1:5432"}
+		e.ALPN = []string{"imap", "acme-imap"}
 		e.ClientAuth.Authorities = []string{"acme"}
 	})
 	add("archive", "archive.example.com", func(e *termination.Endpoint) {

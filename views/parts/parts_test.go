@@ -115,6 +115,8 @@ func TestPathOf(t *testing.T) {
 		{termination.Endpoint{TerminateAt: termination.AtEdge, Upstream: termination.Upstream{Scheme: termination.UpstreamTCP}}, "then plain bytes to the upstream", "plain bytes"},
 		{termination.Endpoint{TerminateAt: termination.AtEdge, Upstream: termination.Upstream{Scheme: termination.UpstreamTLS}}, "sealed again to the upstream", "TLS, sealed again"},
 		{termination.Endpoint{TerminateAt: termination.AtEdge, Upstream: termination.Upstream{Scheme: termination.UpstreamBuiltin}}, "opened at the edge", "inside this process"},
+		{termination.Endpoint{TerminateAt: termination.AtAgent, Upstream: termination.Upstream{Scheme: termination.UpstreamHTTP}}, "opened at the agent, then plain HTTP", "reads the name only"},
+		{termination.Endpoint{TerminateAt: termination.AtAgent, Upstream: termination.Upstream{Scheme: termination.UpstreamTLS}}, "sealed again to the upstream", "TLS, sealed again"},
 		{termination.Endpoint{TerminateAt: termination.AtUpstream, Upstream: termination.Upstream{Scheme: termination.UpstreamTCP}}, "only the server name is read here", "reads the name only"},
 	} {
 		got := render(t, Wire(PathOf(&c.e)))

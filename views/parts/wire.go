@@ -38,14 +38,23 @@ type Path struct {
 	Off       bool // drawn in grey: not chosen
 }
 
+// Where the parties stand on every path, so that the places where TLS can end compare at a glance.
+const (
+	ClientX   = 40
+	EdgeX     = 275
+	AgentX    = 490
+	UpstreamX = 700
+	PathWidth = 760
+)
+
 // PathOf draws where an endpoint's TLS ends.
 func PathOf(e *termination.Endpoint) Path {
 	sealedBehind := e.Upstream.Scheme == termination.UpstreamHTTPS || e.Upstream.Scheme == termination.UpstreamTLS
-	p := Path{X: []int{40, 370, 700}, Width: 760, Height: 84}
+	p := Path{X: []int{ClientX, EdgeX, UpstreamX}, Width: PathWidth, Height: 84}
 	if e.TerminateAt == termination.AtUpstream {
 		p.Stations = []Station{StationClient, StationGate, StationOpener}
 		p.Labels = []string{"", "reads the name only", ""}
-		p.Stretches = []Stretch{{Sealed: true, Label: "TLS, yours"}, {Sealed: true}}
+		p.Stretches = []Stretch{{Sealed: true}, {Sealed: true, Label: "TLS, yours"}}
 		p.Words = "Sealed from the client to the upstream; only the server name is read here"
 		return p
 	}
@@ -58,10 +67,21 @@ func PathOf(e *termination.Endpoint) Path {
 	if e.ClientAuth.Mode == termination.ModeRequire {
 		front = "TLS, client proven"
 	}
-	p.Words = "Sealed from the client to the edge, opened at the edge, then " + inside + " to the upstream"
+	where := "edge"
+	if e.TerminateAt == termination.AtAgent {
+		where = "agent"
+	}
+	p.Words = "Sealed from the client to the " + where + ", opened at the " + where + ", then " + inside + " to the upstream"
 	if sealedBehind {
 		inside = "TLS, sealed again"
-		p.Words = "Sealed from the client to the edge, opened at the edge, sealed again to the upstream"
+		p.Words = "Sealed from the client to the " + where + ", opened at the " + where + ", sealed again to the upstream"
+	}
+	if e.TerminateAt == termination.AtAgent {
+		p.X = []int{ClientX, EdgeX, AgentX, UpstreamX}
+		p.Stations = []Station{StationClient, StationGate, StationRing, StationUpstream}
+		p.Labels = []string{"", "reads the name only", ""}
+		p.Stretches = []Stretch{{Sealed: true}, {Sealed: true}, {Sealed: sealedBehind, Label: inside}}
+		return p
 	}
 	if e.Upstream.Scheme == termination.UpstreamBuiltin {
 		inside = "inside this process"

@@ -1,0 +1,163 @@
+package gateway_test
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"countersign/termination"
+	"countersign/termination/agent"
+	"countersign/termination/localca"
+	"countersign/termination/tlstest"
+	"countersign/termination/tunnel"
+)
+
+// agents makes the rig's gateway take agents, on a port of its own.
+func (r *rig) agents() {
+	r.t.Helper()
+	ca, err := localca.CreateAgentCA(time.Now())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.config.Agents = termination.Agents{Listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(r.t)), CA: ca}
+}
+
+// testAgent is an agent in this process.
+type testAgent struct {
+	*agent.Agent
+	r     *rig
+	id    *tunnel.Identity
+	dir   string
+	ended chan error
+}
+
+// agentOptions are those of an agent of the endpoint, which has joined and has a certificate of the rig's CA.
+func (r *rig) agentOptions(e *termination.Endpoint, upstream string) (agent.Options, string) {
+	r.t.Helper()
+	token := r.registry.Invite(r.config.Agents.CA, e.ID, e.Name, time.Minute, r.config.Agents.Listen.String())
+	id, err := tunnel.Join(context.Background(), tunnel.JoinOptions{
+		Token: token, Endpoint: e.Name, Name: "test", Version: "v0", Now: time.Now, Dial: (&net.Dialer{}).DialContext,
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	dir := r.t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		r.t.Fatal(err)
+	}
+	state, err := agent.OpenState(dir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = state.Close() })
+	if err := state.Keep(id); err != nil {
+		r.t.Fatal(err)
+	}
+	up, err := termination.ParseUpstream(upstream)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	server := r.serverCA.Server(e.ServerNames()[0], tlstest.DNS(e.ServerNames()...))
+	written := server.WriteFiles(r.t, dir)
+	files := &agent.Files{Certificate: written.Cert, Key: written.Key, Now: time.Now, Log: quiet()}
+	if err := files.Read(); err != nil {
+		r.t.Fatal(err)
+	}
+	return agent.Options{
+		Identity: id, State: state, Upstream: up, Files: files, Name: "test", Version: "v0", Log: quiet(), Now: time.Now,
+	}, dir
+}
+
+func quiet() *slog.Logger {
+	if os.Getenv("AGENT_LOG") != "" {
+		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+// agent starts an agent of an endpoint and waits until it is ready for clients.
+func (r *rig) agent(name, upstream string) *testAgent {
+	r.t.Helper()
+	o, dir := r.agentOptions(r.config.Endpoint(name), upstream)
+	a := r.start(o)
+	a.dir = dir
+	a.ready()
+	return a
+}
+
+func (r *rig) start(o agent.Options) *testAgent {
+	a := &testAgent{Agent: agent.New(o), r: r, id: o.Identity, ended: make(chan error, 1)}
+	go func() { a.ended <- a.Run() }()
+	r.t.Cleanup(a.kill)
+	return a
+}
+
+// kill cuts the agent off at once.
+func (a *testAgent) kill() {
+	select {
+	case err, ok := <-a.ended:
+		if !ok {
+			return
+		}
+		a.ended <- err
+	default:
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = a.Close(ctx)
+	<-a.ended
+	close(a.ended)
+}
+
+func (a *testAgent) status() (tunnel.AgentStatus, bool) {
+	for _, s := range a.r.gateway.Status().Agents {
+		if s.ID == a.id.ID {
+			return s, true
+		}
+	}
+	return tunnel.AgentStatus{}, false
+}
+
+// ready waits until clients are given to the agent under the configuration in force.
+func (a *testAgent) ready() {
+	a.r.t.Helper()
+	a.r.wait("the agent to be ready", func() bool {
+		s, online := a.status()
+		return online && s.Ready() && s.Revision == a.r.gateway.Config().Revision
+	})
+}
+
+// atAgent makes an endpoint's TLS end in an agent.
+func atAgent(e *termination.Endpoint) {
+	e.TerminateAt = termination.AtAgent
+	e.Certificates, e.Upstream = nil, termination.Upstream{}
+}
+
+func TestAgentServes(t *testing.T) {
+	devices := tlstest.NewCA(tlstest.CN("Devices"))
+	upstream := tlstest.HTTP(t)
+	r := newRig(t)
+	r.trust("devices", devices)
+	r.agents()
+	port := freePort(t)
+	r.endpoint("a", port, upstream.URL, func(e *termination.Endpoint) { require("devices")(e); atAgent(e) })
+	r.apply()
+	r.agent("a", upstream.URL)
+	status, body, err := get(r.clientConfig("a.localhost", tls.VersionTLS13, devices.Client("alice")), port, "a.localhost")
+	if err != nil || status != 200 {
+		t.Fatalf("%d %v %s", status, err, body)
+	}
+	rec := r.next()
+	if rec.Verdict.Outcome != termination.OutcomeVerified || rec.TerminateAt != termination.AtAgent || rec.Client.Name != "alice" || rec.Client.Authority != "devices" {
+		t.Errorf("recorded %+v", rec)
+	}
+	end := r.end(rec.ID)
+	if end.Requests != 1 || end.BytesIn == 0 || end.BytesOut == 0 || end.Upstream == nil {
+		t.Errorf("ended %+v", end)
+	}
+}

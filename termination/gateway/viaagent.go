@@ -1,0 +1,211 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"countersign/termination"
+	"countersign/termination/tunnel"
+)
+
+const (
+	// nextAgentAfter is how long an agent may take to answer a ClientHello before another one is tried, if there is one.
+	// An agent that is well answers at once.
+	nextAgentAfter = 3 * time.Second
+	// reportTime is how long an agent's word may take after what it is about.
+	reportTime = 5 * time.Second
+)
+
+// viaAgent hands the untouched bytes to an agent that serves the endpoint, which ends TLS and tells what became of it.
+// No key for the name is needed or held, and only the ClientHello is read.
+func (c *client) viaAgent() {
+	g, rec := c.gateway, c.record
+	rec.Mode = c.endpoint.ClientAuth.Mode
+	p, first, err := c.findAgent()
+	if err != nil {
+		rec.Verdict = termination.Verdict{Outcome: termination.OutcomeRefused, Reason: termination.ReasonAgentOffline, Beat: termination.BeatAgreement}
+		if g.stopped.Err() != nil {
+			rec.Verdict.Outcome, rec.Verdict.Reason = termination.OutcomeBrokenOff, termination.ReasonShutdown
+		}
+		if !errors.Is(err, tunnel.ErrOffline) {
+			rec.Error = err.Error()
+		}
+		c.refuseWithAlert(alertInternalError)
+		return
+	}
+	defer p.Release()
+	s := &session{record: rec, slot: c.slot, raw: c.raw, onLoss: c.endpoint.ClientAuth.OnLoss}
+	s.reach(p)
+	c.session = s
+	g.live.add(s)
+	over := make(chan spliced, 1)
+	g.conns.Go(func() { over <- c.spliceAgent(p, first) })
+	passed, ended := c.awaitReport(p, over)
+	c.publish()
+	c.judgeLate(s)
+	if !ended {
+		passed = <-over
+	}
+	if !rec.Verdict.Outcome.In() {
+		s.over.Store(true)
+		g.live.remove(s)
+		return
+	}
+	end := reportedEnd(p)
+	if end.ClosedBy != "" {
+		s.endedBy(end.ClosedBy) // unless we ended it
+	}
+	s.endedBy(passed.first)
+	end.BytesIn, end.BytesOut = int64(len(c.hello))+passed.fromClient, int64(len(first))+passed.fromUpstream
+	g.finish(s, end)
+}
+
+// findAgent gives the ClientHello to an agent, and returns the passage with the first bytes of its answer. As long as
+// nothing came back, nothing has happened, and the same ClientHello can go to another agent: no client data is read
+// before. When no agent answers, the error of the last one that was tried is returned.
+func (c *client) findAgent() (*tunnel.Passage, []byte, error) {
+	g, rec := c.gateway, c.record
+	ctx, cancel := context.WithDeadline(g.stopped, c.deadline)
+	defer cancel()
+	search := g.agents.Search(c.endpoint.ID, tunnel.Header{
+		Handshake: rec.ID, Listener: c.endpoint.Address(), Peer: rec.Peer, Local: rec.Local,
+	})
+	var last error
+	for {
+		p, err := search.Next(ctx)
+		if err != nil {
+			if last == nil {
+				last = err
+			}
+			return nil, nil, last
+		}
+		deadline := c.deadline
+		if soon := time.Now().Add(nextAgentAfter); soon.Before(deadline) && search.More() {
+			deadline = soon
+		}
+		began := g.now()
+		first, err := c.ask(ctx, p, deadline)
+		if err == nil {
+			rec.Stages.Reply = g.now().Sub(began)
+			return p, first, nil
+		}
+		p.Release()
+		last = err
+	}
+}
+
+// ask sends the ClientHello to an agent and waits for the first bytes of its answer.
+func (c *client) ask(ctx context.Context, p *tunnel.Passage, deadline time.Time) ([]byte, error) {
+	stop := context.AfterFunc(ctx, func() { _ = p.Reset() })
+	defer stop()
+	_ = p.SetDeadline(deadline) // fails only on a closed stream, and then so does the write
+	if _, err := p.Write(c.hello); err != nil {
+		return nil, agentError(err)
+	}
+	buf := make([]byte, observeBuffer)
+	n, err := p.Read(buf)
+	if n == 0 {
+		return nil, agentError(err)
+	}
+	_ = p.SetDeadline(time.Time{})
+	return buf[:n], nil
+}
+
+func agentError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errors.New("an agent is online, and did not answer in time")
+	}
+	return errors.New("an agent was online, and its tunnel broke before it answered")
+}
+
+// spliceAgent carries the bytes both ways until both directions have ended.
+func (c *client) spliceAgent(p *tunnel.Passage, first []byte) spliced {
+	limits := c.table.config.Limits
+	if _, err := c.raw.Write(first); err != nil {
+		abandon(p)
+		_ = c.raw.Close()
+		return spliced{first: termination.ClosedByClient}
+	}
+	passed := splice(c.raw, p, limits.IdleTimeout)
+	linger(c.raw, 0)
+	_ = c.raw.Close()
+	return passed
+}
+
+// awaitReport waits for what the agent tells about the handshake, and completes the record by it. An agent that says
+// nothing leaves a record that says so.
+func (c *client) awaitReport(p *tunnel.Passage, over chan spliced) (passed spliced, ended bool) {
+	late := time.NewTimer(time.Until(c.deadline) + reportTime)
+	defer late.Stop()
+	for {
+		select {
+		case h := <-p.Handshake:
+			c.reported(h)
+			return passed, ended
+		case passed = <-over:
+			ended, over = true, nil
+			late.Reset(reportTime) // its word may be on the way
+		case <-p.Gone():
+			select {
+			case h := <-p.Handshake: // it came first
+				c.reported(h)
+			default:
+				c.unreported(termination.OutcomeBrokenOff, "the agent's tunnel broke during the handshake")
+			}
+			return passed, ended
+		case <-late.C:
+			c.unreported(termination.OutcomePassed, "the agent did not report this handshake in time")
+			return passed, ended
+		}
+	}
+}
+
+func (c *client) unreported(outcome termination.Outcome, why string) {
+	rec := c.record
+	c.slot.established()
+	_ = c.raw.SetDeadline(time.Time{}) // fails only on a closed connection
+	rec.Verdict = termination.Verdict{Outcome: outcome, Beat: termination.BeatAgreement}
+	rec.Error = why
+	if outcome != termination.OutcomePassed {
+		rec.Verdict.Reason = termination.ReasonAgentOffline
+		if c.gateway.stopped.Err() != nil {
+			rec.Verdict.Reason = termination.ReasonShutdown
+		}
+		c.explain()
+	}
+}
+
+// reported completes the record by the agent's.
+func (c *client) reported(h *termination.Handshake) {
+	if err := c.merge(h); err != nil {
+		c.unreported(termination.OutcomePassed, "the agent's report makes no sense: "+err.Error())
+		return
+	}
+	c.slot.established()
+	if c.record.Verdict.Outcome.In() {
+		_ = c.raw.SetDeadline(time.Time{}) // fails only on a closed connection
+		return
+	}
+	c.explain()
+}
+
+// reportedEnd waits a little for what the agent tells about the connection's end.
+func reportedEnd(p *tunnel.Passage) termination.ConnectionEnd {
+	late := time.NewTimer(reportTime)
+	defer late.Stop()
+	select {
+	case end := <-p.End:
+		return cleanEnd(end)
+	case <-late.C:
+	case <-p.Gone():
+		select {
+		case end := <-p.End: // it came first
+			return cleanEnd(end)
+		default:
+		}
+		return termination.ConnectionEnd{Reason: termination.ReasonAgentOffline, Detail: "The agent's tunnel broke."}
+	}
+	return termination.ConnectionEnd{}
+}

@@ -1,0 +1,53 @@
+package proof
+
+import (
+	"crypto/tls"
+
+	"countersign/termination"
+)
+
+// verdict is what becomes of a client.
+type verdict string
+
+const (
+	letIn   verdict = "let in"
+	refused verdict = "refused"
+)
+
+// expected is the table of who may come in ("Who may come in" of the reference): by mode, without a certificate, with one
+// that fails, and with one that passes. It is not made from the code that judges clients, and must not be.
+func expected(mode termination.Mode, t Try) verdict {
+	type row struct{ without, failing, passing verdict }
+	table := map[termination.Mode]row{
+		termination.ModeOff:        {letIn, letIn, letIn}, // not asked
+		termination.ModeRequest:    {letIn, letIn, letIn},
+		termination.ModeRequireAny: {refused, letIn, letIn},
+		termination.ModeOptional:   {letIn, refused, letIn},
+		termination.ModeRequire:    {refused, refused, letIn},
+	}
+	r, known := table[mode]
+	switch {
+	case !known:
+		return refused
+	case t == TryTrusted:
+		return r.passing
+	case t == TryNone, t == TryRoute:
+		return r.without
+	default:
+		return r.failing
+	}
+}
+
+// lowest is the lowest TLS version that an endpoint takes; the reference's floor is TLS 1.2.
+func lowest(e *termination.Endpoint) uint16 {
+	switch {
+	case e.MinVersion != 0:
+		return e.MinVersion
+	case e.Preset == termination.PresetModern:
+		return tls.VersionTLS13
+	}
+	return tls.VersionTLS12
+}
+
+// alertProtocolVersion is what a client gets whose TLS version is not taken (RFC 8446, section 6.2).
+const alertProtocolVersion = 70

@@ -1,0 +1,429 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-yamux/v5"
+
+	"countersign/termination"
+	"countersign/termination/localca"
+)
+
+const (
+	// confirmSoon is how long an agent may take to confirm a policy before it gets no more clients, and confirmLate
+	// until it is cut off with those that it has.
+	confirmSoon = 2 * time.Second
+	confirmLate = 10 * time.Second
+	// farewell is how long a refused agent has to read why.
+	farewell = 2 * time.Second
+)
+
+// session is one agent that is online, at the gateway's end.
+type session struct {
+	server  *Server
+	agent   termination.Agent // as the registry had it when it came
+	conn    net.Conn
+	mux     *yamux.Session
+	control *yamux.Stream
+	since   time.Time
+	turn    uint64 // guarded by Server.mu
+
+	connections atomic.Int64
+	policies    chan struct{} // the configuration may mean another policy
+	checks      chan struct{} // the registry may say otherwise
+	replies     chan certificateReply
+	refusals    chan refusal
+
+	mu      sync.Mutex
+	state   agentState
+	pushed  uint64    // revision of the policy that was sent last
+	behind  time.Time // since when that is not confirmed; zero: it is
+	ends    time.Time // of the agent's certificate
+	heard   time.Time
+	beat    uint64
+	beatAt  time.Time
+	trip    time.Duration
+	given   map[string]*Passage // by handshake
+	why     error               // it ended
+	refused bool
+}
+
+// tunnel serves one agent that has proven by its certificate who it is, until it goes.
+func (s *Server) tunnel(conn *tls.Conn, greeted func()) error {
+	mux, err := gatewayMux(conn)
+	if err != nil {
+		return err
+	}
+	defer mux.Close()
+	n := &session{
+		server: s, conn: conn.NetConn(), mux: mux, since: s.options.Now(), heard: time.Now(), given: map[string]*Passage{},
+		policies: make(chan struct{}, 1), checks: make(chan struct{}, 1), replies: make(chan certificateReply, fromAgent), refusals: make(chan refusal, 1),
+	}
+	// Until the agent has said who it is, the deadline of the connection holds.
+	if n.control, err = mux.AcceptStream(); err != nil {
+		return fmt.Errorf("wait for the control stream: %w", err)
+	}
+	var first toGateway
+	if err := readFrame(n.control, maxState, &first); err != nil {
+		return err
+	}
+	if first.Hello == nil {
+		return errors.New("the agent did not say what it is")
+	}
+	leaf := conn.ConnectionState().PeerCertificates[0] // there is one: see agentOf
+	if no := n.admit(leaf, *first.Hello); no != nil {
+		s.joins.refused(addressOf(conn.RemoteAddr()), s.options.Now())
+		return n.sayNo(*no)
+	}
+	greeted()
+	_ = conn.SetReadDeadline(time.Time{}) // fails only on a closed connection; beats watch from here on
+	return n.run()
+}
+
+// admit decides whether an agent may come in: by the registry's row, whose key must be that of the certificate.
+func (n *session) admit(leaf *x509.Certificate, hello agentHello) *refusal {
+	s := n.server
+	ctx, cancel := context.WithTimeout(s.stopped, registryTime)
+	defer cancel()
+	a, err := s.options.Registry.Agent(ctx, localca.AgentID(leaf))
+	switch {
+	case err != nil:
+		return s.refusalOf(err)
+	case a.Removed:
+		return s.refusalOf(ErrAgentRemoved)
+	case a.Key != termination.KeyFingerprintOf(leaf):
+		return s.refusalOf(ErrAgentUnknown)
+	}
+	if _, e := s.current(a.EndpointID); e == nil {
+		return endpointGone()
+	}
+	a.Name, a.Version, a.Address = clip(hello.Name, maxName), clip(hello.Version, maxName), addressOf(n.conn.RemoteAddr()).String()
+	n.agent, n.ends = a, leaf.NotAfter
+	return nil
+}
+
+func endpointGone() *refusal {
+	return &refusal{Code: refusedEndpoint, Text: "the endpoint that this agent serves was removed on the gateway, or its TLS ends elsewhere now (terminate_at); make it anew, or stop this agent"}
+}
+
+// run carries the session until it ends.
+func (n *session) run() error {
+	s := n.server
+	config, e := s.current(n.agent.EndpointID)
+	if e == nil {
+		return n.sayNo(*endpointGone())
+	}
+	stale := config.Agents.Stale()
+	if err := n.send(toAgent{Welcome: &welcome{Endpoint: e.Name, Every: beatEvery(stale), Stale: stale}}); err != nil {
+		return err
+	}
+	s.enter(n)
+	s.options.Log.Info("an agent is online", "agent", n.agent.ID, "endpoint", e.Name, "from", n.agent.Address)
+	n.configured() // what has changed since admit
+	var parts sync.WaitGroup
+	parts.Go(func() { n.end(n.write(beatEvery(stale))) })
+	parts.Go(func() { n.end(n.read()) })
+	parts.Go(func() { n.end(n.readReports()) })
+	n.watch()
+	s.leave(n)
+	_ = n.mux.Close() // it is over either way
+	parts.Wait()
+	n.seen()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.why
+}
+
+// end ends the session for a reason; the first one counts.
+func (n *session) end(err error) {
+	n.mu.Lock()
+	if n.why == nil {
+		n.why = err
+	}
+	n.mu.Unlock()
+	// Neither mux.Close, which waits for goroutines that may be waiting for us, nor TLS, which would say good-bye.
+	_ = n.conn.Close()
+}
+
+// configured makes the session look at the configuration and the registry again. It never blocks.
+func (n *session) configured() {
+	for _, c := range [...]chan struct{}{n.policies, n.checks} {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// watch asks the registry whether the agent is still welcome, and returns when the session has ended.
+func (n *session) watch() {
+	tick := time.NewTicker(seenEvery)
+	defer tick.Stop()
+	n.seen()
+	for {
+		select {
+		case <-n.mux.CloseChan():
+			return
+		case <-n.checks:
+		case <-tick.C:
+			n.seen()
+		}
+		if no := n.unwelcome(); no != nil {
+			select {
+			case n.refusals <- *no:
+			default: // one is on its way
+			}
+		}
+	}
+}
+
+// unwelcome reports why the agent may no longer be here. A registry that does not answer removes nobody.
+func (n *session) unwelcome() *refusal {
+	s := n.server
+	ctx, cancel := context.WithTimeout(s.stopped, registryTime)
+	defer cancel()
+	a, err := s.options.Registry.Agent(ctx, n.agent.ID)
+	switch {
+	case errors.Is(err, ErrAgentUnknown), errors.Is(err, ErrAgentRemoved):
+		return s.refusalOf(err)
+	case err != nil:
+		s.options.Log.Error("cannot look up an agent that is online", "agent", n.agent.ID, "error", err)
+		return nil
+	case a.Removed:
+		return s.refusalOf(ErrAgentRemoved)
+	case a.EndpointID != n.agent.EndpointID || a.Key != n.agent.Key:
+		return s.refusalOf(ErrAgentUnknown)
+	}
+	return nil
+}
+
+func (n *session) seen() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(n.server.stopped), registryTime)
+	defer cancel()
+	a := n.agent
+	a.Seen = n.server.options.Now()
+	if err := n.server.options.Registry.Seen(ctx, a); err != nil {
+		n.server.options.Log.Error("cannot note that an agent was seen", "agent", a.ID, "error", err)
+	}
+}
+
+// send writes one message. Only the goroutine of write calls it once the session runs.
+func (n *session) send(m toAgent) error {
+	_ = n.control.SetWriteDeadline(time.Now().Add(connectTime)) // fails only on a closed stream
+	return writeFrame(n.control, m)
+}
+
+// sayNo refuses the agent, and gives it the time to read why.
+func (n *session) sayNo(no refusal) error {
+	if err := n.send(toAgent{Refused: &no}); err == nil {
+		_ = n.control.CloseWrite()
+		select {
+		case <-n.mux.CloseChan(): // it has read, and gone
+		case <-time.After(farewell):
+		}
+	}
+	return fmt.Errorf("agent %s was refused: %s", n.agent.ID, no.Code)
+}
+
+// write sends what there is to say: beats, policies, certificates, and a refusal at the end.
+func (n *session) write(every time.Duration) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		var err error
+		select {
+		case <-n.mux.CloseChan():
+			return errors.New("the connection to the agent broke")
+		case no := <-n.refusals:
+			n.mu.Lock()
+			n.refused = true
+			n.mu.Unlock()
+			return n.sayNo(no)
+		case <-n.policies:
+			every = n.pace(tick, every)
+			err = n.push()
+		case r := <-n.replies:
+			err = n.send(toAgent{Certificate: &r})
+		case <-tick.C:
+			err = n.sendBeat(every)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// pace beats as often as the configuration wants it now.
+func (n *session) pace(tick *time.Ticker, every time.Duration) time.Duration {
+	config, _ := n.server.current(n.agent.EndpointID)
+	if next := beatEvery(config.Agents.Stale()); next != every {
+		tick.Reset(next)
+		return next
+	}
+	return every
+}
+
+// sendBeat beats, unless the agent is to be given up.
+func (n *session) sendBeat(every time.Duration) error {
+	n.mu.Lock()
+	now := time.Now()
+	silent, behind := now.Sub(n.heard), !n.behind.IsZero() && now.Sub(n.behind) > confirmLate
+	n.beat++
+	n.beatAt = now
+	b := beat{N: n.beat}
+	n.mu.Unlock()
+	switch {
+	case silent > missedBeats*every+time.Second:
+		return fmt.Errorf("the agent has not answered for %s", silent.Round(time.Millisecond))
+	case behind:
+		return errors.New("the agent did not put the policy into force")
+	}
+	return n.send(toAgent{Beat: &b})
+}
+
+// push sends the policy of the configuration in force, one at a time: the next when this one was confirmed.
+func (n *session) push() error {
+	config, e := n.server.current(n.agent.EndpointID)
+	if e == nil {
+		return n.sayNo(*endpointGone())
+	}
+	if !e.Enabled {
+		return nil // it gets no clients
+	}
+	n.mu.Lock()
+	wait := n.pushed == config.Revision || !n.behind.IsZero()
+	if !wait {
+		n.pushed, n.behind = config.Revision, time.Now()
+	}
+	n.mu.Unlock()
+	if wait {
+		return nil
+	}
+	policy, err := PolicyOf(config, e).MarshalJSON()
+	if err != nil {
+		return fmt.Errorf("encode the policy of endpoint %q: %w", e.Name, err)
+	}
+	return n.send(toAgent{Policy: policy})
+}
+
+// read takes what the agent says on the control stream.
+func (n *session) read() error {
+	for {
+		var m toGateway
+		if err := readFrame(n.control, maxState, &m); err != nil {
+			return fmt.Errorf("read from the agent: %w", err)
+		}
+		switch {
+		case m.State != nil:
+			n.take(*m.State)
+		case m.Certificate != nil:
+			select {
+			case n.replies <- n.certify(*m.Certificate):
+			case <-n.mux.CloseChan():
+				return errors.New("the connection to the agent broke")
+			}
+		default:
+			return errors.New("the agent said nothing that is understood")
+		}
+	}
+}
+
+// take notes the state that an agent tells.
+func (n *session) take(state agentState) {
+	state.Problem = clip(state.Problem, maxText)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	n.heard = now
+	if state.Beat != 0 && state.Beat == n.beat {
+		n.trip = now.Sub(n.beatAt)
+	}
+	if state.Revision > n.pushed {
+		state.Revision = 0 // it cannot have what it was not given
+	}
+	n.state = state
+	if !n.behind.IsZero() && (state.Revision == n.pushed || state.Problem != "") {
+		n.behind = time.Time{}
+		select {
+		case n.policies <- struct{}{}: // there may be a newer one
+		default:
+		}
+	}
+}
+
+// certify answers a request for a certificate. Only the key is the agent's to choose.
+func (n *session) certify(r certificateRequest) certificateReply {
+	reply := certificateReply{Kind: r.Kind}
+	chain, err := n.sign(r)
+	if err != nil {
+		reply.Error = clip(err.Error(), maxText)
+		return reply
+	}
+	reply.Chain = ders(chain)
+	return reply
+}
+
+func (n *session) sign(r certificateRequest) ([]*x509.Certificate, error) {
+	s := n.server
+	config, e := s.current(n.agent.EndpointID)
+	if e == nil {
+		return nil, errors.New("the endpoint is gone")
+	}
+	switch r.Kind {
+	case forServer:
+		return s.options.Sign(config, e, r.CSR)
+	case forAgent:
+		csr, err := localca.ReadRequest(r.CSR)
+		if err != nil {
+			return nil, err
+		}
+		if sha256.Sum256(csr.RawSubjectPublicKeyInfo) != n.agent.Key {
+			return nil, errors.New("an agent keeps the key that it joined with")
+		}
+		if config.Agents.CA == nil {
+			return nil, errors.New("there is no CA for agents")
+		}
+		cert, err := localca.SignAgent(config.Agents.CA, n.agent.ID, csr, s.options.Now())
+		if err != nil {
+			return nil, err
+		}
+		n.mu.Lock()
+		n.ends = cert.NotAfter
+		n.mu.Unlock()
+		return []*x509.Certificate{cert}, nil
+	default:
+		return nil, errors.New("no such certificate is issued here")
+	}
+}
+
+// ready reports whether clients may be given to the agent.
+func (n *session) ready() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.why != nil, n.refused, n.state.Revision == 0, n.state.Problem != "":
+		return false
+	case !n.behind.IsZero() && time.Since(n.behind) > confirmSoon:
+		return false
+	}
+	return n.server.options.Now().Before(n.ends)
+}
+
+func (n *session) status() AgentStatus {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return AgentStatus{
+		ID: n.agent.ID, Name: n.agent.Name, EndpointID: n.agent.EndpointID, Since: n.since, Version: n.agent.Version,
+		Address: n.agent.Address, Connections: int(n.connections.Load()), Revision: n.state.Revision,
+		Problem: n.state.Problem, RoundTrip: n.trip, Dropped: n.state.Dropped,
+	}
+}
