@@ -28,6 +28,8 @@ var (
 	errUsage = errors.New("wrong command line")
 	// errAddress is wrapped when the dashboard's address cannot be opened.
 	errAddress = errors.New("cannot open the dashboard's address")
+	// errAgentDirectory is wrapped when an agent's directory cannot be used.
+	errAgentDirectory = errors.New("cannot use the agent's directory")
 	// errCutShort says that a second signal ended the program before everything had ended by itself.
 	errCutShort = errors.New("ended at once, connections were cut")
 )
@@ -43,6 +45,8 @@ func exitCode(err error) int {
 		return exitConfiguration
 	case isError[store.LockedError](err), isError[store.ExposedDirError](err), isError[store.NewerError](err),
 		isError[store.ForeignError](err), isError[store.DamagedError](err), isError[store.KeyFileError](err):
+		return exitStore
+	case errors.Is(err, errAgentDirectory):
 		return exitStore
 	case errors.Is(err, errAddress):
 		return exitAddress

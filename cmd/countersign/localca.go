@@ -25,9 +25,9 @@ func neededLocalCA(config *termination.Config, d store.Declared, now time.Time) 
 }
 
 // asksLocalCA reports whether the endpoint has its certificate from a local CA: by that word, by naming none, or until
-// one is obtained through ACME.
+// one is obtained through ACME. An agent asks for one unless it was given one, which the file does not tell.
 func asksLocalCA(e *termination.Endpoint) bool {
-	return e.TerminateAt == termination.AtEdge && (len(e.Certificates) == 0 ||
+	return e.TerminateAt == termination.AtAgent || e.TerminateAt == termination.AtEdge && (len(e.Certificates) == 0 ||
 		slices.Contains(e.Certificates, termination.CertificateLocal) || onlyByACME(e))
 }
 

@@ -118,8 +118,9 @@ func (a *Agent) apply(ctx context.Context, p *tunnel.Policy) (err error) {
 	if err := a.engine.Apply(ctx, p.Config(a.options.Upstream, certificate)); err != nil {
 		return fmt.Errorf("put the policy of revision %d into force: %w", p.Revision, err)
 	}
-	a.policy.Store(p)
-	a.options.Log.Debug("policy in force", "revision", p.Revision)
+	if a.policy.Swap(p) == nil {
+		a.options.Log.Info("serving", "endpoint", p.Endpoint.Name, "names", p.Endpoint.ServerNames(), "mode", string(p.Endpoint.ClientAuth.Mode))
+	}
 	return nil
 }
 
