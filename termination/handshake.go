@@ -27,6 +27,8 @@ type Handshake struct {
 	PolicyHash  string      `json:"policy_hash,omitempty"`
 	Revocation  uint64      `json:"revocation_generation"`
 
+	StartTLS StartTLS `json:"starttls,omitempty"` // the protocol in which the client asked for TLS first, and was answered
+
 	Hello  *ClientHello `json:"hello,omitempty"` // nil when none could be read
 	Chosen *Negotiated  `json:"chosen,omitempty"`
 	Client ClientName   `json:"client,omitzero"`

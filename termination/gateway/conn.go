@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"countersign/termination"
-	"countersign/termination/wire"
 )
 
 // lingerBytes is how much of what a refused client still sends is read, so that it gets to read its alert.
@@ -28,7 +27,7 @@ func (g *Gateway) serve(raw Conn, a Arrival, slot *slot) {
 	defer c.leave()
 	_ = raw.SetDeadline(c.deadline) // fails only on a closed connection, and then so does the read
 
-	hello, seen, err := wire.ReadClientHello(raw, t.config.Limits.ClientHello)
+	hello, seen, err := c.readHello(a)
 	rec.Stages.Hello = g.now().Sub(a.Accepted)
 	c.probe = g.probeOf(raw)
 	rec.Proof = c.probe != nil
@@ -47,6 +46,10 @@ func (g *Gateway) serve(raw Conn, a Arrival, slot *slot) {
 	c.endpoint, c.hello = e, seen
 	if !e.Enabled {
 		c.refuseName()
+		return
+	}
+	if rec.StartTLS != e.StartTLS && rec.StartTLS != termination.StartTLSNone {
+		c.refuseStartTLS()
 		return
 	}
 	if e.TerminateAt == termination.AtUpstream {
@@ -71,6 +74,8 @@ type client struct {
 	hello    []byte // the bytes in which the ClientHello was found
 	deadline time.Time
 	probe    *Probe // of ours that is at the other end; nil: a client
+
+	answersPostgres bool // an endpoint of this address has starttls: postgres
 
 	isIn      bool     // or out: it does not count as arriving any more
 	session   *session // once it was let in

@@ -64,18 +64,26 @@ func (c *client) refuseHello(err error) {
 		rec.Verdict.Reason = termination.ReasonShutdown
 	case errors.Is(err, wire.ErrNoBytes):
 		rec.Verdict.Reason = termination.ReasonSilent
+		if rec.StartTLS != termination.StartTLSNone { // it asked for TLS, was answered, and then said nothing more
+			rec.Verdict.Reason = termination.ReasonClientLeft
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				rec.Verdict.Reason = termination.ReasonTimeout
+			}
+		}
 	case errors.Is(err, wire.ErrNotTLS):
 		rec.Verdict.Reason = termination.ReasonNotTLS
-		switch flaw.Protocol {
-		case wire.ProtocolHTTP:
+		switch {
+		case flaw.Protocol == wire.ProtocolHTTP:
 			last = []byte(plainHTTPAnswer)
-		case wire.ProtocolPostgres, wire.ProtocolPostgres3:
+		case flaw.Protocol.GoesOverToTLS():
 			rec.Verdict.Reason = termination.ReasonStartTLS
-		case wire.ProtocolProxyV1, wire.ProtocolProxyV2:
+			last = c.postgresAnswer(flaw.Protocol)
+		case flaw.Protocol == wire.ProtocolProxyV1, flaw.Protocol == wire.ProtocolProxyV2:
 			rec.Verdict.Reason = termination.ReasonProxyHeader
 			rec.Verdict.Outcome = termination.OutcomeRefused
-		default: // nothing that its user could be told apart from "this is no TLS"
 		}
+	case errors.Is(err, wire.ErrEarly):
+		rec.Verdict.Reason, rec.Verdict.Outcome = termination.ReasonStartTLS, termination.OutcomeRefused
 	case errors.Is(err, wire.ErrCutShort) && errors.Is(err, os.ErrDeadlineExceeded):
 		rec.Verdict.Reason = termination.ReasonTimeout
 	case errors.Is(err, wire.ErrHelloTooLarge), errors.Is(err, wire.ErrHelloBroken):

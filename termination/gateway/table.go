@@ -23,6 +23,8 @@ type table struct {
 	search *verify.Search
 	sites  *proxy.Table
 
+	postgres map[netip.AddrPort]bool // addresses of endpoints that have starttls: postgres
+
 	listening map[netip.AddrPort]error // why an address could not be opened
 }
 
@@ -52,6 +54,8 @@ func (g *Gateway) compile(config *termination.Config, before *table) (*table, er
 		closed: map[netip.AddrPort]*proxy.Names[*endpoint]{},
 		byID:   map[string]*endpoint{},
 		search: verify.NewSearch(config),
+
+		postgres: map[netip.AddrPort]bool{},
 	}
 	var sites []*proxy.Site
 	for i := range config.Endpoints {
@@ -90,13 +94,7 @@ func (g *Gateway) compile(config *termination.Config, before *table) (*table, er
 func (t *table) route(listener, local netip.AddrPort, serverName string) *endpoint {
 	var found *endpoint
 	best := proxy.MatchNone
-	for _, address := range [...]netip.AddrPort{
-		local, listener,
-		netip.AddrPortFrom(netip.IPv4Unspecified(), listener.Port()), netip.AddrPortFrom(netip.IPv6Unspecified(), listener.Port()),
-	} {
-		if address != local && !covers(address, local) && address != listener {
-			continue
-		}
+	for _, address := range reached(listener, local) {
 		for _, names := range [...]*proxy.Names[*endpoint]{t.routes[address], t.closed[address]} {
 			if names == nil {
 				continue
@@ -108,6 +106,26 @@ func (t *table) route(listener, local netip.AddrPort, serverName string) *endpoi
 		}
 	}
 	return found
+}
+
+// reached are the configured addresses whose endpoints a connection can reach, nearest first.
+func reached(listener, local netip.AddrPort) []netip.AddrPort {
+	out := make([]netip.AddrPort, 0, 4)
+	for _, address := range [...]netip.AddrPort{
+		local, listener,
+		netip.AddrPortFrom(netip.IPv4Unspecified(), listener.Port()), netip.AddrPortFrom(netip.IPv6Unspecified(), listener.Port()),
+	} {
+		if address == local || address == listener || covers(address, local) {
+			out = append(out, address)
+		}
+	}
+	return out
+}
+
+// answersPostgres reports whether an endpoint that a connection can reach has starttls: postgres. The client asks before
+// it says whom it wants, so all endpoints of an address have to do with one answer.
+func (t *table) answersPostgres(listener, local netip.AddrPort) bool {
+	return slices.ContainsFunc(reached(listener, local), func(a netip.AddrPort) bool { return t.postgres[a] })
 }
 
 // close keeps the names of an endpoint that is switched off, so that its clients do not end up at a wildcard or a
@@ -161,6 +179,9 @@ func (t *table) covers(address netip.AddrPort) bool {
 // add enters an endpoint under all its names, or as the fallback of its address.
 func (t *table) add(e *endpoint) error {
 	t.byID[e.ID] = e
+	if e.StartTLS == termination.StartTLSPostgres {
+		t.postgres[e.Address()] = true
+	}
 	return enter(t.routes, e)
 }
 

@@ -16,14 +16,7 @@ func (a *account) openingWords(r termination.Reason) termination.Explanation {
 	case termination.ReasonNotTLS:
 		return a.notTLSWords()
 	case termination.ReasonSilent:
-		return termination.Explanation{
-			Sentence: fmt.Sprintf("A client connected to %s and said nothing for %s.", a.port(), span(a.handshake.Duration)),
-			Right:    "The connection itself works.",
-			Fixes: []termination.Fix{
-				{Text: "Nothing, if it is a port check or a load balancer that only looks whether the port is open."},
-				{Text: "Otherwise look at what stands between the client and the gateway: something lets the connection through, but not its bytes."},
-			},
-		}
+		return a.silentWords()
 	case termination.ReasonHelloBroken:
 		return a.helloBrokenWords()
 	case termination.ReasonProxyHeader:
@@ -50,36 +43,6 @@ func (a *account) overloadedWords() termination.Explanation {
 		ex.Sentence = fmt.Sprintf("A client was turned away at %s: %s.", a.port(), strings.TrimSuffix(e, "."))
 	}
 	return ex
-}
-
-func (a *account) notTLSWords() termination.Explanation {
-	ex := termination.Explanation{
-		Sentence: fmt.Sprintf("A client spoke something other than TLS to %s, most likely plain HTTP.", a.port()),
-		Fixes:    []termination.Fix{{Text: "Use https:// in the client's URL.", Command: a.callNeighbour()}},
-		ClientTo: a.toClient("it did not begin with TLS", "Please use https:// in its URL."),
-	}
-	if strings.Contains(a.handshake.Error, "HTTP") {
-		ex.Sentence = fmt.Sprintf("A client spoke plain HTTP to %s, where TLS is spoken.", a.port())
-	}
-	return ex
-}
-
-func (a *account) startTLSWords() termination.Explanation {
-	protocol, fix := "another protocol", "Make the client begin with TLS at once."
-	for name, how := range map[string]string{
-		"PostgreSQL": "Make the client begin with TLS at once: PostgreSQL 17 does with sslnegotiation=direct, older ones cannot.",
-		"MySQL":      "MySQL cannot begin with TLS at once. Give it a port of its own that does not pass through here.",
-		"SMTP":       "Make the client use TLS from the first byte (SMTPS, RFC 8314), not STARTTLS.",
-	} {
-		if strings.Contains(a.handshake.Error, name) {
-			protocol, fix = name, how
-		}
-	}
-	return termination.Explanation{
-		Sentence: fmt.Sprintf("A client spoke %s to %s and wanted to go over to TLS later; here TLS comes first.", protocol, a.port()),
-		Fixes:    []termination.Fix{{Text: fix}},
-		ClientTo: a.toClient("it did not begin with TLS", fix),
-	}
 }
 
 func (a *account) helloBrokenWords() termination.Explanation {

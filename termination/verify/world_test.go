@@ -158,6 +158,11 @@ func newWorld(t testing.TB) *world {
 		e.Port = 9443
 		e.ClientAuth.Mode = termination.ModeOff
 	})
+	add("db", "db.example.com", func(e *termination.Endpoint) {
+		e.Scheme, e.StartTLS, e.Port = termination.SchemeTLS, termination.StartTLSPostgres, 5432
+		e.Upstream = termination.Upstream{Scheme: termination.UpstreamTCP, Address: "127.0.0.1:5433"}
+		e.ClientAuth.Authorities = []string{"acme"}
+	})
 	w.search = verify.NewSearch(w.cfg)
 	return w
 }
@@ -226,6 +231,12 @@ func with(h *termination.Handshake, change func(*termination.Handshake)) *termin
 
 func problem(text string) func(*termination.Handshake) {
 	return func(h *termination.Handshake) { h.Error = text }
+}
+
+// on moves a record to another port.
+func on(port uint16, h *termination.Handshake) *termination.Handshake {
+	h.Local = netip.AddrPortFrom(h.Local.Addr(), port)
+	return h
 }
 
 // asking makes h one that belongs to no endpoint and asked for this name.

@@ -139,7 +139,11 @@ func FuzzReadClientHello(f *testing.F) {
 	f.Add(record(recordHandshake, goodParts().with(extServerName, sni("a.example", "b.example")...).message()))
 	f.Add(record(recordHandshake, goodParts().with(extServerName, 0, 8, 1, 0, 1, '.', 0, 0, 1, 'a').message()))
 	f.Add([]byte("GET / HTTP/1.1\r\n"))
-	f.Add([]byte("\x00\x00\x00\x08\x04\xd2\x16\x2f"))
+	for _, first := range []string{
+		"\x00\x00\x00\x08\x04\xd2\x16\x2f", "\x00\x00\x00\x10\x04\xd2\x16\x2e", "A001 CAPABILITY\r\n", ". STARTTLS", "\x30\x84\x00\x00\x00\x25\x02\x01\x01\x63",
+	} {
+		f.Add([]byte(first))
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if !compare(t, raw) {
 			return

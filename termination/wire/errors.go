@@ -20,6 +20,10 @@ var (
 	ErrNotTLS = errors.New("the client does not speak TLS")
 	// ErrHelloTooLarge: the hello is larger than the limit.
 	ErrHelloTooLarge = errors.New("the ClientHello is too large")
+	// ErrEarly: after a request for TLS came more before it was answered, as
+	// when somebody on the way puts his own words before those of the client
+	// (CVE-2021-23214). For callers that answer such requests.
+	ErrEarly = errors.New("more came before the request for TLS was answered")
 	// ErrHelloBroken: it is TLS, but not a valid hello; HelloError.Reason says why.
 	ErrHelloBroken = errors.New("the ClientHello is broken")
 )

@@ -9,23 +9,43 @@ import (
 // TLS. It is a guess for an explanation, never grounds to let anybody in.
 type Protocol string
 
-// The protocols that are told apart. Services in which the server speaks first
-// (MySQL, SMTP, IMAP) cannot be: their clients are silent.
+// The protocols that are told apart. Where the server speaks first (MySQL, SMTP,
+// IMAP, POP3, FTP), most clients wait in silence; these are the impatient ones.
 const (
-	ProtocolUnknown   Protocol = ""
-	ProtocolHTTP      Protocol = "plain HTTP"
-	ProtocolHTTP2     Protocol = "HTTP/2 without TLS"
-	ProtocolPostgres  Protocol = "PostgreSQL asking for TLS (SSLRequest)"
-	ProtocolPostgres3 Protocol = "PostgreSQL without TLS"
-	ProtocolSSH       Protocol = "SSH"
-	ProtocolProxyV1   Protocol = "a PROXY protocol v1 header"
-	ProtocolProxyV2   Protocol = "a PROXY protocol v2 header"
-	ProtocolSSLv2     Protocol = "SSL 2.0"
-	ProtocolSOCKS     Protocol = "SOCKS"
-	ProtocolMQTT      Protocol = "MQTT without TLS"
-	ProtocolRedis     Protocol = "Redis without TLS"
-	ProtocolRDP       Protocol = "RDP"
+	ProtocolUnknown        Protocol = ""
+	ProtocolHTTP           Protocol = "plain HTTP"
+	ProtocolHTTP2          Protocol = "HTTP/2 without TLS"
+	ProtocolPostgres       Protocol = "PostgreSQL asking for TLS (SSLRequest)"
+	ProtocolPostgresGSS    Protocol = "PostgreSQL asking for GSSAPI encryption (GSSENCRequest)"
+	ProtocolPostgresCancel Protocol = "PostgreSQL cancelling a query (CancelRequest)"
+	ProtocolPostgres3      Protocol = "PostgreSQL without TLS"
+	ProtocolSMTP           Protocol = "SMTP"
+	ProtocolIMAP           Protocol = "IMAP"
+	ProtocolPOP3           Protocol = "POP3"
+	ProtocolFTP            Protocol = "FTP"
+	ProtocolLDAP           Protocol = "LDAP"
+	ProtocolXMPP           Protocol = "XMPP"
+	ProtocolSSH            Protocol = "SSH"
+	ProtocolProxyV1        Protocol = "a PROXY protocol v1 header"
+	ProtocolProxyV2        Protocol = "a PROXY protocol v2 header"
+	ProtocolSSLv2          Protocol = "SSL 2.0"
+	ProtocolSOCKS          Protocol = "SOCKS"
+	ProtocolMQTT           Protocol = "MQTT without TLS"
+	ProtocolAMQP           Protocol = "AMQP without TLS"
+	ProtocolRedis          Protocol = "Redis without TLS"
+	ProtocolRDP            Protocol = "RDP"
 )
+
+// GoesOverToTLS says whether clients of the protocol begin without TLS and ask for
+// it later, by STARTTLS or the like.
+func (p Protocol) GoesOverToTLS() bool {
+	switch p {
+	case ProtocolPostgres, ProtocolPostgresGSS, ProtocolPostgresCancel, ProtocolPostgres3,
+		ProtocolSMTP, ProtocolIMAP, ProtocolPOP3, ProtocolFTP, ProtocolLDAP, ProtocolXMPP:
+		return true
+	}
+	return false
+}
 
 // maxFirstBytes is how many bytes classify may ask for.
 const maxFirstBytes = 16
@@ -48,9 +68,24 @@ func openings() []opening {
 		{text: "SSH-", protocol: ProtocolSSH},                 // RFC 4253 section 4.2
 		{text: "PROXY ", protocol: ProtocolProxyV1},
 		{text: "\r\n\r\n\x00\r\nQUIT\n", protocol: ProtocolProxyV2},
-		{text: "\x00\x00\x00\x08\x04\xd2\x16\x2f", protocol: ProtocolPostgres},  // SSLRequest
-		{text: "\x00\x00\x00\x08\x04\xd2\x16\x30", protocol: ProtocolPostgres3}, // GSSENCRequest
-		{text: "\x00\x00\x00\x00\x00\x03\x00\x00", mask: "\xff\xff\x00\x00\xff\xff\xff\xff", protocol: ProtocolPostgres3},
+		{text: "\x00\x00\x00\x08\x04\xd2\x16\x2f", protocol: ProtocolPostgres}, // SSLRequest
+		{text: "\x00\x00\x00\x08\x04\xd2\x16\x30", protocol: ProtocolPostgresGSS},
+		{text: "\x00\x00\x00\x00\x04\xd2\x16\x2e", mask: "\xff\xff\x00\x00\xff\xff\xff\xff", protocol: ProtocolPostgresCancel},
+		{text: "\x00\x00\x00\x00\x00\x03\x00\x00", mask: "\xff\xff\x00\x00\xff\xff\xff\x00", protocol: ProtocolPostgres3}, // any minor version
+		{text: "EHLO ", protocol: ProtocolSMTP},                                                                           // RFC 5321 section 4.1.1.1
+		{text: "HELO ", protocol: ProtocolSMTP},
+		{text: "CAPA\r\n", protocol: ProtocolPOP3}, // RFC 2449 section 5
+		{text: "STLS\r\n", protocol: ProtocolPOP3}, // RFC 2595 section 4
+		{text: "APOP ", protocol: ProtocolPOP3},
+		{text: "AUTH TLS", protocol: ProtocolFTP}, // RFC 4217 section 4
+		{text: "AUTH SSL", protocol: ProtocolFTP},
+		{text: "FEAT\r\n", protocol: ProtocolFTP},
+		{text: "<?xml ", protocol: ProtocolXMPP}, // RFC 6120 section 4.2
+		{text: "<stream:stream", protocol: ProtocolXMPP},
+		// A bind, search or extended request (RFC 4511 section 4.1.1), its length short or long.
+		{text: "\x30\x00\x02\x01\x00\x60", mask: "\xff\x80\xff\xff\x00\xe8", protocol: ProtocolLDAP},
+		{text: "\x30\x84\x00\x00\x00\x00\x02\x01\x00\x60", mask: "\xff\xff\xff\x00\x00\x00\xff\xff\x00\xe8", protocol: ProtocolLDAP},
+		{text: "AMQP\x00", protocol: ProtocolAMQP},
 		{text: "\x80\x00\x01", mask: "\x80\x00\xff", protocol: ProtocolSSLv2}, // a two-byte header and CLIENT-HELLO
 		{text: "\x05\x00", mask: "\xff\xf0", protocol: ProtocolSOCKS},         // RFC 1928: at most fifteen methods in practice
 		{text: "\x04\x01", protocol: ProtocolSOCKS},
@@ -69,6 +104,11 @@ func classify(first []byte) (protocol Protocol, method string, more bool) {
 			return o.protocol, "", false
 		}
 		more = more || matches
+	}
+	if imap, enough := commandOfIMAP(first); imap {
+		return ProtocolIMAP, "", false
+	} else if !enough {
+		more = true
 	}
 	for name := range strings.SplitSeq(httpMethods, " ") {
 		line := []byte(name + " ")
@@ -94,4 +134,35 @@ func (o opening) match(first []byte) (matches, complete bool) {
 		}
 	}
 	return true, n == len(o.text)
+}
+
+// commandOfIMAP says whether the bytes are a tag and a command with which IMAP
+// clients begin (RFC 9051 section 2.2.1), and whether there were enough to say so.
+// Tags are a full stop, or at most one letter and some digits, as clients make
+// them: almost any word may be one.
+func commandOfIMAP(first []byte) (imap, enough bool) {
+	const longestTag = 7
+	tag, rest, found := bytes.Cut(first, []byte(" "))
+	for i, c := range tag {
+		digit, letter := c >= '0' && c <= '9', c|0x20 >= 'a' && c|0x20 <= 'z'
+		if !digit && !(letter && i == 0) && string(tag) != "." {
+			return false, true
+		}
+	}
+	if len(tag) == 0 || len(tag) > longestTag {
+		return false, true
+	}
+	if !found {
+		return false, false
+	}
+	rest = bytes.ToUpper(rest)
+	for _, command := range []string{"CAPABIL", "STARTTL", "LOGIN ", "AUTHENT", "ID ", "NOOP"} { // as much as fits
+		if bytes.HasPrefix(rest, []byte(command)) {
+			return true, true
+		}
+		if strings.HasPrefix(command, string(rest)) {
+			return false, false
+		}
+	}
+	return false, true
 }
