@@ -32,7 +32,8 @@ func database(authorities ...string) func(*termination.Endpoint) {
 	}
 }
 
-// PostgreSQL's own client comes to a real database through the edge, with its certificate and with all of its checks.
+// PostgreSQL's own client comes to a real database through the edge and through an agent, with its certificate and with
+// all of its checks.
 func TestPSQL(t *testing.T) {
 	backend := tlstest.Postgres(t)
 	devices := tlstest.NewCA(tlstest.CN("Devices"))
@@ -44,7 +45,10 @@ func TestPSQL(t *testing.T) {
 	port := freePort(t)
 	r.endpoint("db", port, "tcp://"+backend, database("devices"))
 	r.endpoint("web", port, "whoami", nil) // on the same port
+	r.agents()
+	r.endpoint("far", port, "tcp://"+backend, func(e *termination.Endpoint) { database("devices")(e); atAgent(e) })
 	r.apply()
+	r.agent("far", "tcp://"+backend)
 	to := func(host, mode string, files *tlstest.Files) string {
 		s := fmt.Sprintf("host=%s.localhost hostaddr=127.0.0.1 port=%d user=alice password='%s' dbname=postgres sslmode=%s sslrootcert=%s", host, port, tlstest.PostgresPassword, mode, root)
 		if files == nil {
@@ -62,6 +66,8 @@ func TestPSQL(t *testing.T) {
 	}{
 		{"with a certificate", to("db", "verify-full", &alice), "42", termination.OutcomeVerified, "", ""},
 		{"in TLS 1.2", to("db", "verify-full", &alice) + " ssl_max_protocol_version=TLSv1.2", "42", termination.OutcomeVerified, "", ""},
+		{"through an agent", to("far", "verify-full", &alice), "42", termination.OutcomeVerified, "", ""},
+		{"through an agent without a certificate", to("far", "verify-full", nil), "certificate required", termination.OutcomeRefused, termination.ReasonCertMissing, ""},
 		{"that would rather not", to("db", "allow", &alice), "42", termination.OutcomeBrokenOff, termination.ReasonStartTLS, "without asking for TLS"},
 		{"without a certificate", to("db", "verify-full", nil), "certificate required", termination.OutcomeRefused, termination.ReasonCertMissing, ""},
 		{"of a stranger", to("db", "verify-full", &mallory), "unknown ca", termination.OutcomeRefused, termination.ReasonCAUnknown, ""},
@@ -124,8 +130,11 @@ func TestStartTLSForPostgres(t *testing.T) {
 	port, other := freePort(t), freePort(t)
 	r.endpoint("db", port, "tcp://"+echo.Addr, database("devices"))
 	r.endpoint("web", other, "whoami", nil)
+	r.agents()
+	r.endpoint("far", port, "tcp://"+echo.Addr, func(e *termination.Endpoint) { database("devices")(e); atAgent(e) })
 	r.endpoint("idle", other, "tcp://"+echo.Addr, func(e *termination.Endpoint) { database("devices")(e); e.Enabled = false })
 	r.apply()
+	r.agent("far", "tcp://"+echo.Addr)
 	config := r.clientConfig("db.localhost", tls.VersionTLS13, devices.Client("alice"))
 	config.NextProtos = []string{"postgresql"} // as libpq 17
 	enter := func(conn net.Conn) *tls.Conn {
@@ -150,6 +159,20 @@ func TestStartTLSForPostgres(t *testing.T) {
 		if rec := r.next(); rec.StartTLS != termination.StartTLSNone || rec.Verdict.Outcome != termination.OutcomeVerified {
 			t.Errorf("recorded %q, %s", rec.StartTLS, rec.Verdict.Outcome)
 		}
+	})
+	t.Run("TLS at once at an agent", func(t *testing.T) {
+		far := config.Clone()
+		far.ServerName = "far.localhost"
+		conn, err := tls.Dial("tcp", address(port), far)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		echoes(t, conn)
+		if got := conn.ConnectionState().NegotiatedProtocol; got != "postgresql" {
+			t.Errorf("agreed on %q, and libpq wants postgresql", got)
+		}
+		r.next()
 	})
 	for name, texts := range map[string][]string{"asked for": {sslRequest}, "after GSSAPI was refused": {gssRequest, sslRequest}} {
 		t.Run("TLS "+name, func(t *testing.T) {
@@ -219,10 +242,14 @@ func TestStartTLSForPostgres(t *testing.T) {
 			t.Errorf("recorded %s %q", rec.Verdict.Outcome, rec.Verdict.Reason)
 		}
 	})
-	if got := echo.Accepted(); got != 4 {
+	if got := echo.Accepted(); got != 5 {
 		t.Errorf("the service was reached %d times", got)
 	}
 	r.change("db", func(e *termination.Endpoint) { e.StartTLS = termination.StartTLSNone })
+	if _, answer := speak(t, port, sslRequest); answer != "S" {
+		t.Errorf("answered %q while another endpoint of the address has it", answer)
+	}
+	r.change("far", func(e *termination.Endpoint) { e.StartTLS = termination.StartTLSNone })
 	if _, answer := speak(t, port, sslRequest); answer != "" {
 		t.Errorf("answered %q when nobody has it any more", answer)
 	}

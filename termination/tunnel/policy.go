@@ -39,6 +39,7 @@ func PolicyOf(config *termination.Config, e *termination.Endpoint) *Policy {
 	own.TerminateAt = termination.AtEdge // for the agent, TLS ends here
 	own.Certificates = nil               // it has its own
 	own.Upstream = termination.Upstream{}
+	own.ALPN = e.TLSPolicy().ALPN // which may follow from what is taken away next
 	// The gateway has dealt with these before it read the ClientHello.
 	own.ProxyProtocol, own.StartTLS = nil, termination.StartTLSNone
 	needed := policyAuthorities(config, e)
