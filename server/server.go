@@ -17,6 +17,7 @@ import (
 	"countersign/static"
 	"countersign/store"
 	"countersign/termination"
+	"countersign/termination/acme"
 	"countersign/termination/gateway"
 	"countersign/termination/live"
 	"countersign/views"
@@ -27,6 +28,7 @@ type Options struct {
 	Store   *store.Store
 	Hub     *live.Hub                                        // nil: no live feed
 	Gateway *gateway.Gateway                                 // nil: nothing is served, only the configuration is kept
+	ACME    *acme.Manager                                    // nil: no certificate is obtained
 	Prepare func(*termination.Config) error                  // compiles without serving; nil: nothing to compile
 	Apply   func(context.Context, *termination.Config) error // the gateway's; nil: nothing is served
 	Log     *slog.Logger                                     // nil: discards

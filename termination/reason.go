@@ -55,6 +55,7 @@ const (
 	ReasonEarlyData           Reason = "early_data"
 	ReasonShutdown            Reason = "shutdown"
 	ReasonUpstreamDown        Reason = "upstream_down"
+	ReasonACMEChallenge       Reason = "acme_challenge"
 )
 
 // ReasonInfo is the row of one reason in the table that feeds the pages, the API and the documentation.
@@ -124,6 +125,7 @@ func Reasons() []ReasonInfo {
 		{Code: ReasonProofMissing, Outcome: OutcomeVerified, Turn: TurnClient, Later: true, Title: "Certificate fine, token or password missing", How: "401", Fix: "Send it."},
 		{Code: ReasonUpstreamDown, Outcome: OutcomeVerified, Turn: TurnOperator, Title: "Let in, but the service behind does not answer", How: "dialling it failed, or it broke off", Fix: "Start the service, or correct the upstream's address."},
 		{Code: ReasonTimeout, Outcome: OutcomeBrokenOff, Turn: TurnClient, Title: "Stopped answering", How: "the handshake's deadline", Fix: "Look at the network between, or at the client."},
+		{Code: ReasonACMEChallenge, Outcome: OutcomeOpen, Turn: TurnCA, Title: "A CA checked that a name is ours", How: "the protocol acme-tls/1, and a TLS-ALPN-01 challenge in flight for that name; it gets a handshake and nothing else", Fix: "Nothing: the certificate comes next."},
 		{Code: ReasonShutdown, Outcome: OutcomeBrokenOff, Turn: TurnOperator, Title: "The gateway was stopping", How: "the drain", Fix: "Connect again."},
 	}
 }

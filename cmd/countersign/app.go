@@ -16,8 +16,10 @@ import (
 
 	"countersign/server"
 	"countersign/store"
+	"countersign/termination/acme"
 	"countersign/termination/gateway"
 	"countersign/termination/live"
+	"countersign/termination/servercert"
 )
 
 // The addresses of a gateway that was told nothing. They move to the next free port when they are taken; addresses that
@@ -60,6 +62,7 @@ type app struct {
 
 	store   *store.Store
 	hub     *live.Hub
+	acme    *acme.Manager
 	gateway *gateway.Gateway
 	server  *server.Server
 	control *server.Control
@@ -116,7 +119,11 @@ func (a *app) start(ctx context.Context) error {
 		return err
 	}
 	a.hub = live.New(live.Options{FirstSeq: a.store.NextSeq(), Sink: a.store.WriteHistory, Log: a.log})
-	a.gateway = gateway.New(gateway.Options{Hub: a.hub, Log: a.log, Registry: server.AgentRegistry(a.store)})
+	obtained := servercert.NewObtained()
+	a.acme = acme.New(acme.Options{Storage: a.store.ACMEState(), Obtained: obtained, Log: a.log})
+	a.gateway = gateway.New(gateway.Options{
+		Hub: a.hub, Log: a.log, Registry: server.AgentRegistry(a.store), Obtained: obtained, Applied: a.acme.Apply,
+	})
 	if err := a.openDemo(ctx, first && !o.NoDemo && o.Config == ""); err != nil {
 		return err
 	}
@@ -159,7 +166,7 @@ func (a *app) openServer(ctx context.Context, listen string, hosts []string) err
 	}
 	var err error
 	a.server, err = server.New(server.Options{
-		Store: a.store, Hub: a.hub, Gateway: a.gateway, Log: a.log, Listen: listen, Hosts: hosts,
+		Store: a.store, Hub: a.hub, Gateway: a.gateway, ACME: a.acme, Log: a.log, Listen: listen, Hosts: hosts,
 		Version: a.options.Version, User: userName(), Demo: a.demo.shown(),
 	})
 	if err != nil {
@@ -300,6 +307,9 @@ func (a *app) Close(ctx context.Context) error {
 	}
 	if a.gateway != nil {
 		end("close the gateway", a.gateway.Close)
+	}
+	if a.acme != nil {
+		end("stop obtaining certificates", func(context.Context) error { a.acme.Close(); return nil })
 	}
 	parts.Wait()
 	for _, err := range errs {

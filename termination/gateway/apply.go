@@ -40,6 +40,9 @@ func (g *Gateway) Apply(ctx context.Context, config *termination.Config) error {
 	g.startAccepting(opened) // not before: a client would meet a table without its endpoint
 	g.closeListeners(next)
 	g.workers.Go(func() { g.judgeAgain(next) })
+	if g.applied != nil {
+		g.applied(config)
+	}
 	return nil
 }
 

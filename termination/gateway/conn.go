@@ -36,6 +36,9 @@ func (g *Gateway) serve(raw Conn, a Arrival, slot *slot) {
 		return
 	}
 	rec.Hello = offered(hello)
+	if c.answerChallenge(seen) {
+		return
+	}
 
 	e := t.route(a.Listener, rec.Local, hello.ServerName)
 	if e == nil {

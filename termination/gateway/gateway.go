@@ -12,6 +12,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/proxy"
+	"countersign/termination/servercert"
 	"countersign/termination/sockets"
 	"countersign/termination/tunnel"
 )
@@ -30,6 +31,10 @@ type Options struct {
 	Detached bool
 	// Registry knows the agents. Nil: none can connect.
 	Registry tunnel.Registry
+	// Obtained holds certificates that are obtained from a CA while the gateway serves. Nil: there are none.
+	Obtained *servercert.Obtained
+	// Applied is told each configuration once it is in force, in their order. It must not wait. Nil: nobody is.
+	Applied func(*termination.Config)
 }
 
 // proxyDial opens connections to upstreams.
@@ -44,6 +49,8 @@ type Gateway struct {
 	detached bool
 	sockets  *sockets.Set
 	hold     <-chan struct{}
+	obtained *servercert.Obtained // nil: nothing is obtained
+	applied  func(*termination.Config)
 	table    atomic.Pointer[table]
 	slots    slots
 	live     sessions
@@ -78,6 +85,7 @@ var ErrClosed = errors.New("the gateway is closed")
 func New(o Options) *Gateway {
 	g := &Gateway{
 		hub: o.Hub, log: o.Log, now: o.Now, dial: o.Dial, detached: o.Detached, sockets: o.Sockets, hold: o.Hold,
+		obtained: o.Obtained, applied: o.Applied,
 		listeners: map[netip.AddrPort]*listener{}, retiring: map[netip.AddrPort]*listener{}, ended: make(chan struct{}),
 	}
 	if g.sockets == nil {
@@ -99,7 +107,7 @@ func New(o Options) *Gateway {
 	g.live.open = map[*session]struct{}{}
 	g.proxy = proxy.New(proxy.Options{Log: g.log, Now: g.now, Dial: proxy.DialFunc(g.dial)})
 	g.useFront(limits)
-	g.workers.Go(g.renewLocalCertificates)
+	g.workers.Go(g.renewCertificates)
 	if !g.detached {
 		g.agents = tunnel.NewServer(tunnel.ServerOptions{Registry: o.Registry, Sign: g.signForAgent, Log: g.log, Now: g.now})
 	}

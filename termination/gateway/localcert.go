@@ -89,17 +89,23 @@ func issuerFor(cas []termination.LocalCA, names []string) (*termination.LocalCA,
 	return nil, fmt.Errorf("no local CA may issue for %s: %w; make a local CA without that limit under Certificates, or upload a certificate", strings.Join(names, ", "), first)
 }
 
-// renewLocalCertificates replaces local certificates when two thirds of their life are over.
-func (g *Gateway) renewLocalCertificates() {
+// renewCertificates replaces local certificates when two thirds of their life are over, and takes up those that were
+// obtained from a CA.
+func (g *Gateway) renewCertificates() {
 	ticker := time.NewTicker(renewalInterval)
 	defer ticker.Stop()
+	var changed <-chan struct{}
+	if g.obtained != nil {
+		changed = g.obtained.Changed()
+	}
 	for {
 		select {
 		case <-g.stopped.Done():
 			return
 		case <-ticker.C:
-			g.renewDue()
+		case <-changed:
 		}
+		g.renewDue()
 	}
 }
 
@@ -109,19 +115,37 @@ func (g *Gateway) renewDue() {
 	defer g.mu.Unlock()
 	t := g.table.Load()
 	used := map[termination.Fingerprint]bool{}
+	repaired := false
 	for _, e := range t.byID {
 		if e.chooser == nil {
 			continue
 		}
 		chains, problem := g.chains(t.config, e.Endpoint)
 		if problem != "" {
-			g.log.Error("cannot renew a certificate", "endpoint", e.Name, "error", problem)
+			if problem != e.problem { // else it is known
+				g.log.Error("cannot renew a certificate", "endpoint", e.Name, "error", problem)
+			}
 			continue
 		}
+		repaired = repaired || e.problem != ""
 		e.chooser.Replace(chains)
 		for _, c := range chains {
 			used[termination.FingerprintOf(c.Certificates[0])] = true
 		}
 	}
 	g.local.forget(used)
+	if repaired && !g.closed && !g.left {
+		g.openRepaired(t)
+	}
+}
+
+// openRepaired lets clients into endpoints that had no certificate until now.
+func (g *Gateway) openRepaired(t *table) {
+	next, err := g.compile(t.config, t)
+	if err != nil {
+		g.log.Error("cannot serve endpoints whose certificate has come", "error", err)
+		return
+	}
+	next.listening = t.listening
+	g.publish(next)
 }

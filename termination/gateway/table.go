@@ -267,7 +267,14 @@ func (g *Gateway) chains(config *termination.Config, e *termination.Endpoint) (c
 		names = []string{termination.CertificateLocal}
 	}
 	for _, name := range names {
-		if name == termination.CertificateLocal || name == termination.CertificateACME {
+		if name == termination.CertificateACME {
+			obtained, all := g.obtainedFor(e)
+			chains = append(chains, obtained...)
+			if all {
+				continue
+			}
+		}
+		if name == termination.CertificateACME || name == termination.CertificateLocal {
 			chain, err := g.local.chain(config.LocalCAs, e, g.now())
 			if err != nil {
 				problem = err.Error()
@@ -283,4 +290,21 @@ func (g *Gateway) chains(config *termination.Config, e *termination.Endpoint) (c
 		problem = "" // another certificate answers
 	}
 	return chains, problem
+}
+
+// obtainedFor returns what was obtained for the names of an endpoint, and whether that is all of them. Until it is, the local
+// CA answers for the rest.
+func (g *Gateway) obtainedFor(e *termination.Endpoint) (chains []servercert.Chain, all bool) {
+	if g.obtained == nil {
+		return nil, false
+	}
+	all = true
+	for _, name := range e.ServerNames() {
+		chain, ok := g.obtained.Chain(name)
+		if ok {
+			chains = append(chains, chain)
+		}
+		all = all && ok
+	}
+	return chains, all
 }

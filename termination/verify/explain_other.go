@@ -18,6 +18,12 @@ func (a *account) otherWords(r termination.Reason) termination.Explanation {
 			Sentence: fmt.Sprintf("A client was cut off at %s because the gateway was stopping.", a.at()),
 			Fixes:    []termination.Fix{{Text: "Connect again when the gateway runs; a client that tries again by itself needs nothing."}},
 		}
+	case termination.ReasonACMEChallenge:
+		return termination.Explanation{
+			Sentence: "A certificate authority checked that a name is ours. It got a handshake and nothing else.",
+			Turn:     termination.TurnCA,
+			Fixes:    []termination.Fix{{Text: "Nothing: the certificate comes next.", Action: "/certificates"}},
+		}
 	case termination.ReasonPolicyUnreadable:
 		return a.unreadableWords()
 	case termination.ReasonPolicyDenied:

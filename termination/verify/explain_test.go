@@ -164,6 +164,7 @@ func (w *world) cases(t testing.TB) []explained {
 			h.Upstream = &termination.UpstreamResult{Address: "tcp://127.0.0.1:5432", Error: "connect: connection refused"}
 		}), termination.ReasonUpstreamDown},
 		{"timeout", with(h("payments", b, termination.ReasonTimeout), func(h *termination.Handshake) { h.Verdict.Beat = termination.BeatServerCert }), termination.ReasonTimeout},
+		{"acme_challenge", h("", termination.OutcomeOpen, termination.ReasonACMEChallenge), termination.ReasonACMEChallenge},
 		{"shutdown", h("payments", b, termination.ReasonShutdown), termination.ReasonShutdown},
 	}
 }
