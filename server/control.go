@@ -34,13 +34,15 @@ const viaCommand = "command"
 
 // Control answers the command line on a Unix socket in the data directory. Whoever can open the socket owns the data
 // directory already, so there is no other credential; it can make a sign-in link, an API token and an invitation of an
-// agent, and nothing else. It
+// agent, have an endpoint for as long as a command runs, and prove one, and nothing else. It
 // shares no route with the dashboard, and no browser can reach it.
 type Control struct {
 	server *Server
 	path   string
 	http   *http.Server
 	done   chan error // gets what Serve returned
+
+	commands commands
 
 	closing sync.Once
 	err     error // of closing
@@ -49,7 +51,7 @@ type Control struct {
 // OpenControl makes the control socket and answers on it until Close. Listen must have been called, and the store's lock
 // on the data directory must be held: a socket that is there already was left by a process that was killed.
 func (s *Server) OpenControl(ctx context.Context) (*Control, error) {
-	c := &Control{server: s, path: filepath.Join(s.store.Dir(), ControlFile), done: make(chan error, 1)}
+	c := &Control{server: s, path: filepath.Join(s.store.Dir(), ControlFile), done: make(chan error, 1), commands: newCommands()}
 	if err := removeSocket(c.path); err != nil {
 		return nil, fmt.Errorf("open the control socket: %w", err)
 	}
@@ -61,8 +63,12 @@ func (s *Server) OpenControl(ctx context.Context) (*Control, error) {
 	mux.HandleFunc("POST /sign-in-link", c.signInLink)
 	mux.HandleFunc("POST /tokens", c.createToken)
 	mux.HandleFunc("POST /invitations", c.invite)
+	mux.HandleFunc("POST /leave/{id}", c.serveLeave)
+	all := http.NewServeMux()
+	all.Handle("/", http.MaxBytesHandler(mux, controlBody))
+	all.HandleFunc("POST /join", c.serveJoin)
 	c.http = &http.Server{
-		Handler: http.MaxBytesHandler(mux, controlBody), ErrorLog: s.http.ErrorLog,
+		Handler: all, ErrorLog: s.http.ErrorLog,
 		ReadHeaderTimeout: controlTimeout, ReadTimeout: controlTimeout, WriteTimeout: controlTimeout, MaxHeaderBytes: controlBody,
 	}
 	go func() { c.done <- c.http.Serve(l) }()
@@ -72,6 +78,7 @@ func (s *Server) OpenControl(ctx context.Context) (*Control, error) {
 // Close finishes the requests in flight, as far as ctx allows, and removes the socket.
 func (c *Control) Close(ctx context.Context) error {
 	c.closing.Do(func() {
+		c.commands.stop()
 		if err := c.http.Shutdown(ctx); err != nil {
 			_ = c.http.Close()
 			c.err = fmt.Errorf("close the control socket: %w", err)

@@ -160,7 +160,7 @@ func (a *app) openServer(ctx context.Context, listen string, hosts []string) err
 	if listen == "" {
 		port, err := freePort(ctx, defaultDashboardPort)
 		if err != nil {
-			return fmt.Errorf("%w: %w; choose another with --dashboard", errAddress, err)
+			return fmt.Errorf("%w of the dashboard: %w; choose another with --dashboard", errAddress, err)
 		}
 		listen = netip.AddrPortFrom(loopback(), port).String()
 	}
@@ -180,10 +180,10 @@ func (a *app) openServer(ctx context.Context, listen string, hosts []string) err
 	}
 	l, err := a.server.Listen(ctx)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%w %s: another program uses it; stop that one, or choose another address with --dashboard", errAddress, listen)
+		return fmt.Errorf("%w of the dashboard, %s: another program uses it; stop that one, or choose another address with --dashboard", errAddress, listen)
 	}
 	if err != nil {
-		return fmt.Errorf("%w %s: %w; choose another with --dashboard", errAddress, listen, err)
+		return fmt.Errorf("%w of the dashboard, %s: %w; choose another with --dashboard", errAddress, listen, err)
 	}
 	go func() { a.failed <- a.server.Serve(l) }()
 	return nil

@@ -19,15 +19,15 @@ const (
 
 const exitCodesHelp = `
 Exit codes: 0 done; 1 failed; 2 wrong command line; 3 configuration file refused, nothing applied;
-4 data directory cannot be used (in use, damaged, newer, not ours, open to others, key file); 5 dashboard's address
-cannot be opened.
+4 data directory cannot be used (in use, damaged, newer, not ours, open to others, key file); 5 dashboard's address,
+or that of a command's endpoint, cannot be opened.
 `
 
 var (
 	// errUsage is wrapped by every error about the command line itself.
 	errUsage = errors.New("wrong command line")
-	// errAddress is wrapped when the dashboard's address cannot be opened.
-	errAddress = errors.New("cannot open the dashboard's address")
+	// errAddress is wrapped when an address cannot be opened: the dashboard's, or that of a command's endpoint.
+	errAddress = errors.New("cannot open the address")
 	// errAgentDirectory is wrapped when an agent's directory cannot be used.
 	errAgentDirectory = errors.New("cannot use the agent's directory")
 	// errCutShort says that a second signal ended the program before everything had ended by itself.

@@ -163,8 +163,14 @@ func run(t *testing.T, environment []string, args ...string) (out, errs string, 
 // spawn starts `serve` and returns when it listens.
 func spawn(t *testing.T, environment []string, args ...string) *process {
 	t.Helper()
+	return spawnCommand(t, environment, append([]string{"serve"}, args...)...)
+}
+
+// spawnCommand starts a command that lasts, and returns when it has printed its lines.
+func spawnCommand(t *testing.T, environment []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, out: &buffer{}, err: &buffer{}, done: make(chan struct{})}
-	p.cmd = command(t, environment, append([]string{"serve"}, args...)...)
+	p.cmd = command(t, environment, args...)
 	p.cmd.Stderr = p.err
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {

@@ -48,7 +48,7 @@ It prints a link to the dashboard and a curl command that makes the first handsh
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; see: %s --help", errUsage, err, c.CommandPath())
 	})
-	root.AddCommand(p.serveCommand(), p.loginCommand(), p.tokenCommand(), p.agentCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.httpCommand(), p.tlsCommand(), p.loginCommand(), p.tokenCommand(), p.agentCommand(), p.versionCommand())
 	root.SetHelpTemplate(root.HelpTemplate() + exitCodesHelp)
 	return root
 }
@@ -96,6 +96,16 @@ func (p *program) dataDirectory(flag string) (string, error) {
 
 // passphrase protects the store's key file; it comes from the environment, because arguments can be seen by others.
 func (p *program) passphrase() string { return p.getenv("COUNTERSIGN_PASSPHRASE") }
+
+// printLine prints one line of JSON.
+func (p *program) printLine(v any) error {
+	e := json.NewEncoder(p.out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("print the answer: %w", err)
+	}
+	return nil
+}
 
 // printJSON prints the answer to --json.
 func (p *program) printJSON(v any) error {

@@ -1,0 +1,367 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"countersign/store"
+	"countersign/termination"
+	"countersign/termination/tlstest"
+)
+
+// joinWorld is a gateway that runs, services behind it, and files.
+type joinWorld struct {
+	t       *testing.T
+	dir     string // data
+	files   string
+	gateway *process
+	api     *api
+	ca      *tlstest.Cert // of the server certificates in files
+	clients *tlstest.Cert
+}
+
+func newJoinWorld(t *testing.T) *joinWorld {
+	t.Helper()
+	w := &joinWorld{t: t, dir: dataDir(t), files: t.TempDir(), ca: tlstest.NewCA(tlstest.CN("Server CA")), clients: tlstest.NewCA(tlstest.CN("Clients CA"))}
+	w.serve()
+	w.write("ca.pem", w.ca)
+	w.write("clients.pem", w.clients, tlstest.NewCA(tlstest.CN("Other Clients CA")))
+	w.write("alice.pem", w.clients.Client("alice"))
+	w.write("stranger.pem", tlstest.NewCA().Client("eve \x1b[31mred\u202e"))
+	return w
+}
+
+// serve starts the gateway, without a demo.
+func (w *joinWorld) serve() {
+	w.t.Helper()
+	w.gateway = spawn(w.t, nil, "--data", w.dir, "--dashboard", "127.0.0.1:0", "--no-demo")
+	secret, errs, code := run(w.t, nil, "token", "create", fmt.Sprintf("test-%d", w.gateway.cmd.Process.Pid), "--scope", "admin", "--data", w.dir)
+	if code != exitDone {
+		w.t.Fatal(errs)
+	}
+	w.api = newAPI(w.t, w.gateway.out.String(), strings.TrimSpace(secret))
+}
+
+// write keeps certificates with their keys, CAs without.
+func (w *joinWorld) write(name string, certs ...*tlstest.Cert) string {
+	w.t.Helper()
+	var out bytes.Buffer
+	for _, c := range certs {
+		out.Write(c.PEM())
+		if !c.X509.IsCA {
+			out.Write(c.KeyPEM())
+		}
+	}
+	path := filepath.Join(w.files, name)
+	writeFile(w.t, path, out.Bytes())
+	return path
+}
+
+func (w *joinWorld) file(name string) string { return filepath.Join(w.files, name) }
+
+func (w *joinWorld) join(args ...string) *process {
+	w.t.Helper()
+	return spawnCommand(w.t, nil, append(args, "--data", w.dir)...)
+}
+
+// endpoints are those that the gateway has.
+func (w *joinWorld) endpoints() []struct{ Name, Origin, URL string } {
+	w.t.Helper()
+	var list struct {
+		Items []struct{ Name, Origin, URL string }
+	}
+	if status, err := w.api.ask(http.MethodGet, "/api/v1/endpoints", nil, &list); err != nil || status != http.StatusOK {
+		w.t.Fatalf("status %d, %v", status, err)
+	}
+	return list.Items
+}
+
+// empty checks that nothing is left of any command, neither served nor stored.
+func (w *joinWorld) empty(after string) {
+	w.t.Helper()
+	eventually(w.t, "nothing is served after "+after, func() bool { return len(w.endpoints()) == 0 })
+	for _, kind := range []string{"authorities", "certificates"} {
+		var list struct{ Items []struct{ Origin string } }
+		if _, err := w.api.ask(http.MethodGet, "/api/v1/"+kind, nil, &list); err != nil {
+			w.t.Fatal(err)
+		}
+		for _, i := range list.Items {
+			if i.Origin == "command" {
+				w.t.Errorf("%s are left after %s", kind, after)
+			}
+		}
+	}
+}
+
+// ngrok's forms of its TLS module, by openssl and curl: TLS ends in the service, at the edge with an automatic
+// certificate, and at the edge with its own.
+func TestFormsOfTLS(t *testing.T) {
+	w := newJoinWorld(t)
+	name := "app.localhost"
+	own := w.ca.Server(name, tlstest.DNS(name), tlstest.IP("127.0.0.1"))
+	secure := tlstest.HTTPS(t, &tls.Config{Certificates: []tls.Certificate{own.TLS()}})
+	plain := tlstest.HTTP(t)
+	w.write("app.pem", own)
+	for form, c := range map[string]struct {
+		args   []string
+		issuer string // of the certificate that clients get
+		add    string // to the commands that are printed
+	}{
+		"upstream":                {[]string{secure.Addr}, "Server CA", w.file("ca.pem")},
+		"edge, automatic":         {[]string{plain.Addr, "--terminate-at", "edge"}, "Local CA", ""},
+		"edge, its own":           {[]string{plain.Addr, "--terminate-at", "edge", "--crt", w.file("app.pem"), "--key", w.file("app.pem")}, "Server CA", w.file("ca.pem")},
+		"http, automatic":         {[]string{"http", plain.URL}, "Local CA", ""},
+		"http, mutual":            {[]string{"http", plain.URL, "--mutual-tls-cas", w.file("clients.pem")}, "Local CA", ""},
+		"edge, mutual, its own":   {[]string{plain.Addr, "--terminate-at", "edge", "--mutual-tls-cas", w.file("clients.pem"), "--crt", w.file("app.pem")}, "Server CA", w.file("ca.pem")},
+		"https service, verified": {[]string{"http", secure.URL, "--upstream-tls-verify-cas", w.file("ca.pem")}, "Local CA", ""},
+	} {
+		t.Run(form, func(t *testing.T) {
+			port := freeTestPort(t)
+			args, scheme := c.args, "https"
+			if args[0] != "http" {
+				args, scheme = append([]string{"tls"}, args...), "tls"
+			}
+			url := fmt.Sprintf("%s://%s:%d", scheme, name, port)
+			p := w.join(append(args, "--url", url)...)
+			if got := line(t, p.out.String(), "url"); got != url {
+				t.Errorf("the URL is %s", got)
+			}
+			list := w.endpoints()
+			if len(list) != 1 || list[0].Origin != "command" || list[0].URL != url {
+				t.Fatalf("served: %+v", list)
+			}
+			mutual := strings.Contains(form, "mutual")
+			curl := line(t, p.out.String(), "try it")
+			if c.add != "" {
+				curl += " --cacert " + c.add
+			}
+			good := curl
+			if mutual {
+				good = strings.Replace(good, "--cert client.pem --key client.key", "--cert "+w.file("alice.pem"), 1)
+			}
+			if out, errs, code := shell(t, good+" -sS"); code != 0 || !strings.Contains(out, `"method"`) {
+				t.Errorf("%s: exit %d: %s%s\n%s", good, code, out, errs, p.out)
+			}
+			if mutual {
+				none := strings.Replace(curl, "--cert client.pem --key client.key", "", 1)
+				if out, errs, code := shell(t, none+" -sS"); code == 0 || !strings.Contains(errs, "alert") {
+					t.Errorf("without a certificate: exit %d: %s%s", code, out, errs)
+				}
+				bad := strings.Replace(curl, "--cert client.pem --key client.key", "--cert "+w.file("stranger.pem"), 1)
+				if out, errs, code := shell(t, bad+" -sS"); code == 0 {
+					t.Errorf("a stranger: exit %d: %s%s", code, out, errs)
+				}
+				eventually(t, "the refusals are shown", func() bool {
+					return strings.Contains(p.out.String(), "(cert_missing)") && strings.Contains(p.out.String(), "(ca_unknown)")
+				})
+			}
+			openssl := fmt.Sprintf("openssl s_client -connect 127.0.0.1:%d -servername %s -cert %s </dev/null 2>&1", port, name, w.file("alice.pem"))
+			if out, _, _ := shell(t, openssl); !strings.Contains(out, "CN=app.localhost") && !strings.Contains(out, "CN = app.localhost") || !strings.Contains(out, c.issuer) {
+				t.Errorf("openssl says: %s", out)
+			}
+			eventually(t, "the handshakes are shown", func() bool { return strings.Contains(p.out.String(), " ms") })
+			if out := p.out.String(); strings.Contains(out, "\x1b") || strings.Contains(out, "\u202e") {
+				t.Errorf("text of a stranger goes to the terminal as it is: %q", out)
+			}
+			p.stop()
+			w.empty(form)
+			if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+				_ = conn.Close()
+				t.Error("it listens although the command has ended")
+			}
+		})
+	}
+}
+
+func freeTestPort(t *testing.T) uint16 {
+	t.Helper()
+	port, err := freePort(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// Nothing of a command outlives it, whichever side is killed.
+func TestKilledCommandsLeaveNothing(t *testing.T) {
+	w := newJoinWorld(t)
+	service := tlstest.HTTP(t)
+	w.write("app.pem", w.ca.Server("app.localhost"))
+	args := []string{"http", service.URL, "--url", fmt.Sprintf("https://app.localhost:%d", freeTestPort(t)), "--mutual-tls-cas", w.file("clients.pem"), "--crt", w.file("app.pem")}
+	p := w.join(args...)
+	p.signal(syscall.SIGKILL)
+	p.wait()
+	w.empty("a command was killed")
+
+	// One that reads nothing any more still has its endpoint, and does not keep the gateway from stopping.
+	p = w.join(args...)
+	p.signal(syscall.SIGSTOP)
+	if len(w.endpoints()) != 1 {
+		t.Error("a suspended command has lost its endpoint")
+	}
+	w.gateway.stop()
+	p.signal(syscall.SIGCONT)
+	if code := p.wait(); code != exitFailed || !strings.Contains(p.err.String(), "gateway") {
+		t.Errorf("exit %d: %s", code, p.err)
+	}
+	w.serve()
+	w.empty("the gateway was stopped")
+
+	p = w.join(args...)
+	w.gateway.signal(syscall.SIGKILL)
+	w.gateway.wait()
+	if code := p.wait(); code != exitFailed || !strings.Contains(p.err.String(), "the gateway has gone away") {
+		t.Errorf("exit %d: %s", code, p.err)
+	}
+	w.serve()
+	w.empty("the gateway was killed")
+}
+
+// Without a gateway the command is one; a second command joins it; without a URL the port moves, with one it does not.
+func TestCommandsShareAGateway(t *testing.T) {
+	dir := dataDir(t)
+	first := spawnCommand(t, nil, "http", "whoami", "--data", dir)
+	url := line(t, first.out.String(), "url")
+	if !strings.HasPrefix(url, "https://localhost:") || !strings.Contains(first.out.String(), "?t=") {
+		t.Errorf("printed:\n%s", first.out)
+	}
+	if out, errs, code := shell(t, line(t, first.out.String(), "try it")+" -sS"); code != 0 || !strings.Contains(out, "no client certificate") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	second := spawnCommand(t, nil, "http", "whoami", "--data", dir)
+	moved := line(t, second.out.String(), "url")
+	if moved == url || !strings.HasPrefix(moved, "https://localhost:") || strings.Contains(second.out.String(), "?t=") {
+		t.Errorf("printed:\n%s", second.out)
+	}
+	taken, _ := listener(t, "127.0.0.1:0")
+	if out, errs, code := run(t, nil, "http", "whoami", "--data", dir, "--url", "https://app.localhost:"+fmt.Sprint(taken.Port())); code != exitAddress || !strings.Contains(errs, "stop the program that uses the port") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	if _, errs, code := run(t, nil, "http", "whoami", "--data", dir, "--url", url); code != exitFailed || !strings.Contains(errs, "localhost") {
+		t.Errorf("a name twice: exit %d: %s", code, errs)
+	}
+	second.stop()
+	first.stop()
+	s, err := store.Open(t.Context(), dir, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	config, _, err := s.Load(t.Context())
+	if err != nil || len(config.Endpoints) != 0 || len(config.LocalCAs) != 1 {
+		t.Errorf("left: %+v, %v", config, err)
+	}
+	if list, err := s.Audit(t.Context(), store.AuditQuery{Kind: store.KindEndpoint}); err != nil || len(list) != 6 || list[0].Actor.Via != "command" {
+		t.Errorf("audit: %+v, %v", list, err)
+	}
+}
+
+// What a command made is read-only in the dashboard and the API.
+func TestEndpointOfACommandIsReadOnly(t *testing.T) {
+	w := newJoinWorld(t)
+	p := w.join("http", "whoami", "--url", fmt.Sprintf("https://app.localhost:%d", freeTestPort(t)), "--mutual-tls-cas", w.file("clients.pem"))
+	name := w.endpoints()[0].Name
+	for _, c := range []struct{ method, path string }{
+		{http.MethodPost, "/api/v1/endpoints/" + name + "/stop"},
+		{http.MethodDelete, "/api/v1/endpoints/" + name},
+		{http.MethodDelete, "/api/v1/authorities/" + strings.ReplaceAll(name+" clients", " ", "%20")},
+	} {
+		if status, err := w.api.ask(c.method, c.path, nil, nil); err != nil || status != http.StatusConflict {
+			t.Errorf("%s %s: status %d, %v", c.method, c.path, status, err)
+		}
+	}
+	p.stop()
+	w.empty("the command")
+}
+
+func TestCommandsAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	ca := tlstest.NewCA()
+	key := filepath.Join(dir, "key.pem")
+	writeFile(t, key, ca.Client("x").KeyPEM())
+	leaf := filepath.Join(dir, "leaf.pem")
+	writeFile(t, leaf, ca.Client("x").PEM())
+	junk := filepath.Join(dir, "junk.pem")
+	writeFile(t, junk, []byte("no certificate"))
+	large := filepath.Join(dir, "large.pem")
+	writeFile(t, large, bytes.Repeat([]byte("x"), termination.MaxUpload+1))
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"no address":                  {[]string{"http"}, exitUsage, "say where the service is"},
+		"two addresses":               {[]string{"http", "80", "81"}, exitUsage, "say where the service is"},
+		"no port":                     {[]string{"http", "localhost"}, exitUsage, "host:8080"},
+		"port too high":               {[]string{"http", "70000"}, exitUsage, "no address of a service"},
+		"a path":                      {[]string{"http", "http://localhost/x"}, exitUsage, "only scheme, host and port"},
+		"another scheme":              {[]string{"http", "ftp://localhost"}, exitUsage, "the scheme must be"},
+		"plain http":                  {[]string{"http", "80", "--url", "http://localhost"}, exitUsage, "without TLS"},
+		"wrong scheme":                {[]string{"http", "80", "--url", "tls://localhost:1"}, exitUsage, "begins with https://"},
+		"url and domain":              {[]string{"http", "80", "--url", "a.localhost", "--domain", "b.localhost"}, exitUsage, "keep one of them"},
+		"domain with a port":          {[]string{"http", "80", "--domain", "a.localhost:1"}, exitUsage, "--url https://NAME:PORT"},
+		"a wildcard":                  {[]string{"http", "80", "--domain", "*.localhost"}, exitFailed, "wildcard"},
+		"key alone":                   {[]string{"http", "80", "--key", key}, exitUsage, "--crt"},
+		"traffic policy":              {[]string{"http", "80", "--traffic-policy-file", key}, exitUsage, "not in this version"},
+		"PROXY version":               {[]string{"http", "80", "--upstream-proxy-protocol", "3"}, exitUsage, "1 or 2"},
+		"missing file":                {[]string{"http", "80", "--mutual-tls-cas", junk + ".none"}, exitFailed, "no such file"},
+		"large file":                  {[]string{"http", "80", "--mutual-tls-cas", large}, exitFailed, "larger than"},
+		"no CA in it":                 {[]string{"http", "80", "--mutual-tls-cas", junk}, exitFailed, "--mutual-tls-cas"},
+		"a client's certificate":      {[]string{"http", "80", "--mutual-tls-cas", leaf}, exitFailed, "--mutual-tls-cas"},
+		"a key for a CA":              {[]string{"http", "80", "--mutual-tls-cas", key}, exitFailed, "private key"},
+		"another key":                 {[]string{"http", "80", "--crt", leaf, "--key", key}, exitFailed, "key"},
+		"place unknown":               {[]string{"tls", "443", "--terminate-at", "cloud"}, exitUsage, "must be upstream"},
+		"upstream without a name":     {[]string{"tls", "443"}, exitUsage, "--domain"},
+		"upstream with CAs":           {[]string{"tls", "443", "--domain", "a.localhost", "--mutual-tls-cas", leaf}, exitUsage, "ERR_NGROK_1694"},
+		"upstream with a certificate": {[]string{"tls", "443", "--domain", "a.localhost", "--crt", leaf}, exitUsage, "--terminate-at edge"},
+		"whoami sealed":               {[]string{"tls", "whoami", "--domain", "a.localhost"}, exitFailed, "tcp://host:port"},
+		"interface":                   {[]string{"http", "80", "--listen", "here"}, exitFailed, "--listen"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data := dataDir(t)
+			out, errs, code := run(t, []string{"COUNTERSIGN_DATA=" + data}, c.args...)
+			if code != c.code || !strings.Contains(errs, c.says) || out != "" {
+				t.Errorf("exit %d, want %d:\n%s%s", code, c.code, out, errs)
+			}
+			if _, err := os.Stat(data); c.code == exitUsage && err == nil {
+				t.Error("a wrong command line made a data directory")
+			}
+		})
+	}
+}
+
+func TestUpstreamOf(t *testing.T) {
+	for _, c := range []struct {
+		scheme    termination.Scheme
+		at        termination.TerminateAt
+		text, out string
+	}{
+		{"https", "edge", "80", "http://localhost:80"},
+		{"https", "edge", ":8080", "http://localhost:8080"},
+		{"https", "edge", "10.0.0.7:80", "http://10.0.0.7:80"},
+		{"https", "edge", "[::1]:80", "http://[::1]:80"},
+		{"https", "edge", "https://api.internal", "https://api.internal"},
+		{"https", "edge", "h2c://localhost:9", "h2c://localhost:9"},
+		{"https", "edge", "unix:/run/app.sock", "unix:/run/app.sock"},
+		{"https", "edge", "whoami", "whoami"},
+		{"tls", "upstream", "443", "tcp://localhost:443"},
+		{"tls", "upstream", "https://api.internal", "tcp://api.internal:443"},
+		{"tls", "upstream", "tls://api.internal:1", "tcp://api.internal:1"},
+		{"tls", "edge", "https://api.internal", "tls://api.internal:443"},
+		{"tls", "edge", "http://api.internal", "tcp://api.internal:80"},
+		{"tls", "edge", "db:5432", "tcp://db:5432"},
+	} {
+		if got, err := upstreamOf(c.scheme, c.at, c.text); err != nil || got != c.out {
+			t.Errorf("%s at %s: %q, %v, want %q", c.text, c.at, got, err, c.out)
+		}
+	}
+}

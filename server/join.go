@@ -1,0 +1,280 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"countersign/store"
+	"countersign/termination"
+	"countersign/termination/gateway"
+	"countersign/termination/localca"
+)
+
+// JoinRequest is the endpoint that a command such as `countersign http` asks for, for as long as it runs. Files are read
+// by the command; only their contents come here.
+type JoinRequest struct {
+	Scheme      termination.Scheme        `json:"scheme"`
+	URL         string                    `json:"url,omitempty"`    // empty: https://localhost, on the first port from 8443 on that is free
+	Listen      string                    `json:"listen,omitempty"` // address of an interface; empty: 127.0.0.1
+	TerminateAt termination.TerminateAt   `json:"terminate_at"`
+	Upstream    string                    `json:"upstream"`
+	UpstreamCA  []byte                    `json:"upstream_ca,omitempty"` // certificates that the upstream's is verified against
+	SendProxy   termination.ProxyProtocol `json:"send_proxy,omitempty"`
+	ClientCAs   []byte                    `json:"client_cas,omitempty"` // a bundle; clients must have a certificate from one of them
+	Certificate []byte                    `json:"certificate,omitempty"`
+	Key         []byte                    `json:"key,omitempty"`
+	By          string                    `json:"by"` // who asks, for the audit log
+}
+
+// Joined is what a command got.
+type Joined struct {
+	ID         string `json:"id"` // of the endpoint
+	Name       string `json:"name"`
+	URL        string `json:"url"`
+	Endpoint   string `json:"endpoint_page"` // address of its page in the dashboard
+	Listen     string `json:"listen"`        // host:port
+	Host       string `json:"host"`          // to connect by; localhost where there is no name
+	Resolves   bool   `json:"resolves"`      // the host leads here by itself
+	CAName     string `json:"ca_name,omitempty"`
+	CA         string `json:"ca,omitempty"`         // PEM of the local CA that signed its certificate; empty: another did
+	MadeCA     bool   `json:"made_ca,omitempty"`    // the local CA was made for it, and stays
+	Client     string `json:"client,omitempty"`     // file with a client certificate that it lets in
+	Anchors    int    `json:"anchors,omitempty"`    // CAs that clients' chains may end at
+	Invitation string `json:"invitation,omitempty"` // token for its agent
+}
+
+// JoinError says that the endpoint of a command cannot be reached.
+type JoinError struct {
+	Address string
+	Problem string
+}
+
+func (e JoinError) Error() string { return e.Problem }
+
+// commandPorts is how many ports from [defaultPort] on are tried for a command that names none.
+const commandPorts = 100
+
+// join adds the endpoint of a command. What it returns is to be given to leave.
+func (c *Control) join(ctx context.Context, ask *JoinRequest) (store.Command, *Joined, error) {
+	wanted, err := ask.command(c.server.now())
+	if err != nil {
+		return store.Command{}, nil, err
+	}
+	if ask.URL != "" {
+		return c.enter(ctx, ask, wanted)
+	}
+	first, err := strconv.ParseUint(defaultPort, 10, 16)
+	if err != nil {
+		return store.Command{}, nil, fmt.Errorf("read the default port: %w", err)
+	}
+	// Nobody wrote the port down, so it moves on when it is taken.
+	for n := range uint16(commandPorts) {
+		wanted.Endpoint.Port = uint16(first) + n //nolint:gosec // of 16 bits: see above
+		if !c.server.mayListen(ctx, wanted.Endpoint.Address(), wanted.Endpoint.Host) {
+			continue
+		}
+		made, joined, err := c.enter(ctx, ask, wanted)
+		if _, taken := errors.AsType[JoinError](err); !taken {
+			return made, joined, err
+		}
+	}
+	return store.Command{}, nil, JoinError{Problem: fmt.Sprintf("no port from %s on is free for localhost; name one with --url https://localhost:PORT", defaultPort)}
+}
+
+// enter puts the endpoint into force and takes it back if it cannot be reached.
+func (c *Control) enter(ctx context.Context, ask *JoinRequest, wanted store.Command) (store.Command, *Joined, error) {
+	s := c.server
+	s.nameCommand(&wanted)
+	offer := s.localCAFor(&wanted.Endpoint)
+	if wanted.Endpoint.Fallback() && wanted.Certificate == nil && len(s.current().LocalCAs) == 0 && wanted.Endpoint.TerminateAt == termination.AtEdge {
+		offer = &caOffer{name: freeAuthorityName(s.current(), "Local CA"), constrained: true}
+	}
+	var made store.Command
+	_, err := s.Change(ctx, store.Actor{Name: ask.By, Via: viaCommand}, func(tx *store.Tx) (err error) {
+		if offer != nil {
+			if err := offer.create(tx); err != nil {
+				return err
+			}
+		}
+		made, err = tx.CreateCommand(wanted)
+		return err
+	})
+	if err != nil {
+		return store.Command{}, nil, err
+	}
+	e := s.current().Endpoint(made.Endpoint.Name)
+	status := s.endpointStatuses()[made.Endpoint.ID]
+	if e == nil || s.gateway != nil && status.State == gateway.StateFailed {
+		c.leave(made, ask.By)
+		return store.Command{}, nil, JoinError{Address: wanted.Endpoint.Address().String(), Problem: status.Problem}
+	}
+	joined := s.joined(e, status)
+	joined.MadeCA = offer != nil
+	if made.Authority != nil {
+		joined.Anchors = len(made.Authority.Anchors())
+	}
+	return made, joined, nil
+}
+
+// mayListen reports whether an endpoint of that name can have an address: its port is ours already and the name is free
+// there, or nobody listens on it.
+func (s *Server) mayListen(ctx context.Context, address netip.AddrPort, host string) bool {
+	ours := false
+	for i := range s.current().Endpoints {
+		e := &s.current().Endpoints[i]
+		if e.Port != address.Port() {
+			continue
+		}
+		if slices.Contains(e.ServerNames(), host) {
+			return false
+		}
+		ours = ours || e.Enabled
+	}
+	if ours {
+		return true
+	}
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", address.String())
+	if err != nil {
+		return false
+	}
+	_ = l.Close()
+	return true
+}
+
+// nameCommand gives what a command has names that are free.
+func (s *Server) nameCommand(c *store.Command) {
+	config, host := s.current(), c.Endpoint.Host
+	if host == "" {
+		host = "any"
+	}
+	const room = 40 // leaves some for what is added
+	base := strings.TrimRight(host[:min(len(host), room)], "-.") + "-" + strconv.Itoa(int(c.Endpoint.Port))
+	taken := func(name string) bool {
+		return config.Endpoint(name) != nil || config.Authority(name+" clients") != nil || config.Certificate(name) != nil
+	}
+	name := base
+	for n := 2; taken(name); n++ {
+		name = base + "-" + strconv.Itoa(n)
+	}
+	c.Endpoint.Name = name
+	if c.Authority != nil {
+		c.Authority.Name = name + " clients"
+		c.Endpoint.ClientAuth.Authorities = []string{c.Authority.Name}
+	}
+	if c.Certificate != nil {
+		c.Certificate.Name = name
+		c.Endpoint.Certificates = []string{name}
+	}
+}
+
+// joined says how the endpoint is reached.
+func (s *Server) joined(e *termination.Endpoint, status gateway.EndpointStatus) *Joined {
+	out := &Joined{ID: e.ID, Name: e.Name, URL: e.URL(), Endpoint: s.URL() + endpointPath(e), Listen: e.Address().String(), Host: e.Host}
+	if out.Host == "" {
+		out.Host = "localhost"
+	}
+	out.Resolves = isLocalhost(out.Host) && e.Listen.IsLoopback()
+	for _, leaf := range status.Leaves {
+		if ca := s.localIssuer(leaf); ca != nil {
+			out.CAName, out.CA = ca.Name, string(localca.EncodePEM(ca.Certificate))
+		}
+	}
+	if f := s.filesFor(e, status); f.client != "" && !f.needsClient {
+		out.Client = filepath.Join(f.dir, f.client)
+	}
+	return out
+}
+
+// command reads the request into the words of the domain. What is wrong with them together, Validate says later.
+func (j *JoinRequest) command(now time.Time) (store.Command, error) {
+	e := termination.Endpoint{
+		Enabled: true, Scheme: j.Scheme, Host: "localhost", Listen: netip.AddrFrom4([4]byte{127, 0, 0, 1}), TerminateAt: j.TerminateAt,
+		ClientAuth: termination.ClientAuth{Mode: termination.ModeOff, Announce: true, OnLoss: termination.OnLossClose},
+	}
+	var err error
+	if j.URL != "" {
+		if e.Scheme, e.Host, e.Port, err = termination.ParseEndpointURL(j.URL); err != nil {
+			return store.Command{}, invalidJoin("url", err)
+		}
+	}
+	if j.Listen != "" {
+		if e.Listen, err = netip.ParseAddr(j.Listen); err != nil {
+			return store.Command{}, invalidJoin("listen", err)
+		}
+	}
+	if e.Upstream, err = termination.ParseUpstream(j.Upstream); err != nil {
+		return store.Command{}, invalidJoin("upstream", err)
+	}
+	e.Upstream.Policy.ProxyProtocol = j.SendProxy
+	if len(j.UpstreamCA) > 0 {
+		if e.Upstream.TLS.Roots, err = certificatesIn(j.UpstreamCA); err != nil {
+			return store.Command{}, invalidJoin("upstream-tls-verify-cas", err)
+		}
+	}
+	out := store.Command{Endpoint: e}
+	if len(j.ClientCAs) > 0 {
+		if out.Authority, err = authorityIn(j.ClientCAs, now); err != nil {
+			return out, invalidJoin("mutual-tls-cas", err)
+		}
+		out.Endpoint.ClientAuth.Mode = termination.ModeRequire
+	}
+	if len(j.Certificate) > 0 {
+		read, err := termination.ReadServerCertificate(j.Certificate, j.Key, now)
+		if err != nil {
+			return out, err
+		}
+		cert := read.Certificate("", "", termination.OriginCommand)
+		out.Certificate = &cert
+	}
+	return out, nil
+}
+
+func invalidJoin(field string, err error) error {
+	return termination.ValidationError{{Kind: "--" + field, Problem: err.Error()}}
+}
+
+// authorityIn reads a bundle of CA certificates. Chains may end at its roots, or, where there are none in it, at any of
+// its certificates: whoever gives only intermediates means those.
+func authorityIn(bundle []byte, now time.Time) (*termination.Authority, error) {
+	upload, err := termination.ReadUpload(bundle)
+	if err != nil {
+		return nil, err
+	}
+	options := termination.PlanOptions{Anchors: termination.AnchorsRoots, Declared: true, Now: now}
+	if !upload.Has(termination.UploadRoot) {
+		options.Anchors = termination.AnchorsAll
+	}
+	plan := termination.PlanAuthority(upload, options)
+	for _, i := range plan.Items {
+		if i.Use == termination.UseRefuse || i.Use == termination.UseAsk {
+			return nil, fmt.Errorf("%s: %s", i.Title, i.Message)
+		}
+	}
+	if err := plan.Err(); err != nil {
+		return nil, err
+	}
+	return &termination.Authority{Certificates: plan.Certificates()}, nil
+}
+
+// certificatesIn reads certificates that something is verified against; none would mean the system's, which nobody asked
+// for.
+func certificatesIn(bundle []byte) ([]*x509.Certificate, error) {
+	upload, err := termination.ReadUpload(bundle)
+	if err != nil {
+		return nil, err
+	}
+	if certs := upload.Certificates(); len(certs) > 0 {
+		return certs, nil
+	}
+	return nil, errors.New("there is no certificate in it; give the CA that signed the upstream's certificate")
+}
