@@ -24,9 +24,9 @@ import (
 // joinPatience is how long a command waits for a gateway that is just starting on the same data directory.
 const joinPatience = 10 * time.Second
 
-// join has an endpoint for as long as the command runs: in the gateway that runs on the data directory, else in one that
+// joinGateway has an endpoint for as long as the command runs: in the gateway that runs on the data directory, else in one that
 // is started here.
-func (p *program) join(ctx context.Context, o joinOptions, ask server.JoinRequest) error {
+func (p *program) joinGateway(ctx context.Context, o joinOptions, ask server.JoinRequest) error {
 	dir, err := p.dataDirectory(o.data)
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ one is started here.`,
 			if err != nil {
 				return err
 			}
-			return p.join(c.Context(), o, ask)
+			return p.joinGateway(c.Context(), o, ask)
 		},
 	}
 	o.flags(c)
