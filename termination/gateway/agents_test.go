@@ -27,6 +27,32 @@ func (r *rig) agents() {
 	r.config.Agents = termination.Agents{Listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(r.t)), CA: ca}
 }
 
+// newAgentRig starts a gateway all of whose endpoints end TLS in agents.
+func newAgentRig(t *testing.T) *rig {
+	t.Helper()
+	r := newRig(t)
+	r.byAgents, r.services, r.running = true, map[string]string{}, map[string]*testAgent{}
+	r.agents()
+	return r
+}
+
+// runAgents starts the agents that are missing and waits until all have the configuration in force.
+func (r *rig) runAgents() {
+	r.t.Helper()
+	if !r.byAgents {
+		return
+	}
+	for name, upstream := range r.services {
+		switch a := r.running[name]; {
+		case r.config.Endpoint(name) == nil:
+		case a == nil:
+			r.running[name] = r.agent(name, upstream)
+		case r.config.Endpoint(name).Enabled:
+			a.ready()
+		}
+	}
+}
+
 // testAgent is an agent in this process.
 type testAgent struct {
 	*agent.Agent

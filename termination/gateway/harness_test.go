@@ -56,6 +56,10 @@ type rig struct {
 	serverCA *tlstest.Cert
 	config   *termination.Config
 
+	byAgents bool                  // endpoint ends TLS in agents, which apply starts
+	services map[string]string     // of those, by endpoint
+	running  map[string]*testAgent // likewise
+
 	mu      sync.Mutex
 	changed *sync.Cond
 	records []*termination.Handshake
@@ -157,6 +161,7 @@ func (r *rig) apply() {
 			r.t.Fatalf("endpoint %s: %s", s.Name, s.Problem)
 		}
 	}
+	r.runAgents()
 }
 
 // trust adds an authority of that name with the CA as its anchor, and others as helpers.
@@ -183,6 +188,10 @@ func (r *rig) endpoint(name string, port uint16, upstream string, change func(*t
 	}
 	if change != nil {
 		change(&e)
+	}
+	if r.byAgents && e.TerminateAt == termination.AtEdge {
+		r.services[name] = upstream
+		atAgent(&e)
 	}
 	if e.TerminateAt == termination.AtEdge {
 		names := e.ServerNames()

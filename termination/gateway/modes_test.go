@@ -11,10 +11,14 @@ import (
 
 // Every mode meets every kind of client, in TLS 1.2 and 1.3, and each attempt is recorded with its reason.
 func TestModes(t *testing.T) {
+	t.Run("edge", func(t *testing.T) { testModes(t, newRig(t)) })
+	t.Run("agent", func(t *testing.T) { testModes(t, newAgentRig(t)) })
+}
+
+func testModes(t *testing.T, r *rig) {
 	devices := tlstest.NewCA(tlstest.CN("Devices"))
 	strangers := tlstest.NewCA(tlstest.CN("Strangers"))
 	upstream := tlstest.HTTP(t)
-	r := newRig(t)
 	r.trust("devices", devices)
 	port := freePort(t)
 	modes := []termination.Mode{termination.ModeOff, termination.ModeRequest, termination.ModeRequireAny, termination.ModeOptional, termination.ModeRequire}

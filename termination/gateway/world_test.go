@@ -13,19 +13,21 @@ var public *tlstest.Cert
 
 // Each of these attacks gets in at a naive server: see the tests of tlstest.
 func TestAttacks(t *testing.T) {
-	for _, attack := range tlstest.Attacks(public) {
-		t.Run(attack.Name, func(t *testing.T) {
-			if got := attack.Run(t, serveWorld); len(got) > 0 {
-				t.Errorf("got in by %q", got)
-			}
-		})
+	for where, start := range map[string]func(*testing.T) *rig{"edge": newRig, "agent": newAgentRig} {
+		for _, attack := range tlstest.Attacks(public) {
+			t.Run(where+" "+attack.Name, func(t *testing.T) {
+				serve := func(tb testing.TB, w *tlstest.World) tlstest.Target { return serveWorld(start(tb.(*testing.T)), w) }
+				if got := attack.Run(t, serve); len(got) > 0 {
+					t.Errorf("got in by %q", got)
+				}
+			})
+		}
 	}
 }
 
-// serveWorld starts a gateway that serves the World of the attacks.
-func serveWorld(tb testing.TB, w *tlstest.World) tlstest.Target {
-	t := tb.(*testing.T)
-	r := newRig(t)
+// serveWorld makes a gateway serve the World of the attacks.
+func serveWorld(r *rig, w *tlstest.World) tlstest.Target {
+	t := r.t
 	r.serverCA = w.ServerCA
 	r.trust("staff", w.ClientCA)
 	r.trust("clients", w.ClientCA)
@@ -60,6 +62,7 @@ func serveWorld(tb testing.TB, w *tlstest.World) tlstest.Target {
 			// Refusing this is an answer; serving it to nobody is one too.
 			if err := r.gateway.Apply(context.Background(), &next); err == nil {
 				r.config = &next
+				r.runAgents()
 			}
 		},
 	}
