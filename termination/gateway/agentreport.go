@@ -43,6 +43,9 @@ func (c *client) merge(h *termination.Handshake) error {
 		rec.Alert = &termination.Alert{Number: h.Alert.Number, Name: wire.AlertName(h.Alert.Number), Sent: h.Alert.Sent, Plaintext: h.Alert.Plaintext}
 	}
 	rec.Error = clipped(h.Error, mostReportedText)
+	if rec.Verdict.Reason == termination.ReasonShutdown { // its own, not ours
+		rec.Verdict.Reason, rec.Error = termination.ReasonAgentOffline, "the agent was stopping"
+	}
 	rec.Upstream = cleanUpstream(h.Upstream)
 	return nil
 }
@@ -81,7 +84,10 @@ func known(r termination.Reason) bool {
 // cleanEnd is what an agent may say about the end of a connection; what was carried, the gateway has counted itself.
 func cleanEnd(e termination.ConnectionEnd) termination.ConnectionEnd {
 	out := termination.ConnectionEnd{Requests: max(e.Requests, 0), Detail: clipped(e.Detail, mostReportedText), Upstream: cleanUpstream(e.Upstream)}
-	if known(e.Reason) {
+	switch {
+	case e.Reason == termination.ReasonShutdown:
+		out.Reason, out.Detail = termination.ReasonAgentOffline, "The agent was stopping."
+	case known(e.Reason):
 		out.Reason = e.Reason
 	}
 	switch e.ClosedBy {

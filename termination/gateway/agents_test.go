@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,10 +57,11 @@ func (r *rig) runAgents() {
 // testAgent is an agent in this process.
 type testAgent struct {
 	*agent.Agent
-	r     *rig
-	id    *tunnel.Identity
-	dir   string
-	ended chan error
+	r       *rig
+	id      *tunnel.Identity
+	dir     string
+	ended   chan error
+	network *silence
 }
 
 // agentOptions are those of an agent of the endpoint, which has joined and has a certificate of the rig's CA.
@@ -117,13 +119,15 @@ func (r *rig) agent(name, upstream string) *testAgent {
 }
 
 func (r *rig) start(o agent.Options) *testAgent {
-	a := &testAgent{Agent: agent.New(o), r: r, id: o.Identity, ended: make(chan error, 1)}
+	network := &silence{}
+	o.Dial = network.dial
+	a := &testAgent{Agent: agent.New(o), r: r, id: o.Identity, ended: make(chan error, 1), network: network}
 	go func() { a.ended <- a.Run() }()
 	r.t.Cleanup(a.kill)
 	return a
 }
 
-// kill cuts the agent off at once.
+// kill cuts the agent off at once, as SIGKILL would: nothing is said any more.
 func (a *testAgent) kill() {
 	select {
 	case err, ok := <-a.ended:
@@ -133,6 +137,7 @@ func (a *testAgent) kill() {
 		a.ended <- err
 	default:
 	}
+	a.network.cut()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = a.Close(ctx)
@@ -186,4 +191,72 @@ func TestAgentServes(t *testing.T) {
 	if end.Requests != 1 || end.BytesIn == 0 || end.BytesOut == 0 || end.Upstream == nil {
 		t.Errorf("ended %+v", end)
 	}
+}
+
+// silence is a network that can be made to swallow everything without ending a connection.
+type silence struct {
+	mu    sync.Mutex
+	conns []*silentConn
+	on    bool
+	gone  bool
+}
+
+type silentConn struct {
+	net.Conn
+	of *silence
+}
+
+func (s *silence) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	c := &silentConn{Conn: conn, of: s}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	s.conns = append(s.conns, c)
+	return c, nil
+}
+
+// cut ends all connections with a reset, as when the process behind them is killed, and lets no more through.
+func (s *silence) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+	for _, c := range s.conns {
+		_ = c.Conn.(*net.TCPConn).SetLinger(0)
+		_ = c.Conn.Close()
+	}
+}
+
+func (s *silence) set(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.on = on
+}
+
+func (c *silentConn) silent() bool {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	return c.of.on
+}
+
+func (c *silentConn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if err != nil || !c.silent() {
+			return n, err
+		}
+	}
+}
+
+func (c *silentConn) Write(p []byte) (int, error) {
+	if c.silent() {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
 }

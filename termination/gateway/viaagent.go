@@ -120,18 +120,27 @@ func agentError(err error) error {
 	return errors.New("an agent was online, and its tunnel broke before it answered")
 }
 
-// spliceAgent carries the bytes both ways until both directions have ended.
+// spliceAgent carries the bytes both ways until the agent has ended what it sends: inside TLS there is no half of a
+// connection after that. The client then has a little time to read, and to close.
 func (c *client) spliceAgent(p *tunnel.Passage, first []byte) spliced {
-	limits := c.table.config.Limits
+	splicing := newSplicing(c.raw, p, c.table.config.Limits.IdleTimeout)
+	defer splicing.stop()
+	var inbound, outbound int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		inbound = splicing.carry(p, c.raw)
+	}()
 	if _, err := c.raw.Write(first); err != nil {
-		abandon(p)
-		_ = c.raw.Close()
-		return spliced{first: termination.ClosedByClient}
+		splicing.ended(termination.ClosedByClient)
+		splicing.abort()
+	} else {
+		outbound = splicing.carry(c.raw, p)
 	}
-	passed := splice(c.raw, p, limits.IdleTimeout)
-	linger(c.raw, 0)
-	_ = c.raw.Close()
-	return passed
+	c.waitForEnd(done)
+	_ = p.Reset() // else a client that sends on would be waited for
+	<-done
+	return spliced{fromClient: inbound, fromUpstream: outbound, first: *splicing.first.Load()}
 }
 
 // awaitReport waits for what the agent tells about the handshake, and completes the record by it. An agent that says

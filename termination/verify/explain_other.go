@@ -24,6 +24,8 @@ func (a *account) otherWords(r termination.Reason) termination.Explanation {
 			Turn:     termination.TurnCA,
 			Fixes:    []termination.Fix{{Text: "Nothing: the certificate comes next.", Action: "/certificates"}},
 		}
+	case termination.ReasonAgentOffline:
+		return a.agentWords()
 	case termination.ReasonPolicyUnreadable:
 		return a.unreadableWords()
 	case termination.ReasonPolicyDenied:
@@ -57,6 +59,41 @@ func (a *account) timeoutWords() termination.Explanation {
 		},
 		ClientTo: a.toRefuser(fmt.Sprintf("Your client stopped answering %s.", stage)),
 	}
+}
+
+func (a *account) agentWords() termination.Explanation {
+	ex := termination.Explanation{
+		Sentence: fmt.Sprintf("A client came to %s, whose TLS ends in an agent, and no agent is online for it.", a.at()),
+		ClientTo: a.toRefuser("The service is not connected right now; your client is not the cause."),
+	}
+	if e := a.libraryWords(); e != "" {
+		ex.Sentence = fmt.Sprintf("A client came to %s, whose TLS ends in an agent: %s.", a.at(), strings.TrimSuffix(e, "."))
+	}
+	start, invite := "", ""
+	if a.endpoint != nil {
+		if name, ok := shellWord(a.endpoint.Name); ok {
+			invite = "countersign agent invite " + name
+			start = "countersign agent --endpoint " + name + " --upstream " + a.agentUpstream()
+		}
+	}
+	ex.Fixes = []termination.Fix{
+		{Text: "Start the agent on the machine of the service; it needs no new invitation when it was there before.", Command: start},
+		{Text: "If none has joined yet, invite one, and start it with the token.", Command: invite, Action: "/agents"},
+	}
+	return ex
+}
+
+// agentUpstream is the service as the endpoint notes it for people, or an example: the agent has its own.
+func (a *account) agentUpstream() string {
+	if u := a.endpoint.Upstream; u.Scheme != "" {
+		if word, ok := shellWord(u.String()); ok {
+			return word
+		}
+	}
+	if a.endpoint.Scheme == termination.SchemeHTTPS {
+		return "http://127.0.0.1:8080"
+	}
+	return "tcp://127.0.0.1:5432"
 }
 
 func (a *account) unreadableWords() termination.Explanation {

@@ -165,6 +165,8 @@ func (w *world) cases(t testing.TB) []explained {
 		}), termination.ReasonUpstreamDown},
 		{"timeout", with(h("payments", b, termination.ReasonTimeout), func(h *termination.Handshake) { h.Verdict.Beat = termination.BeatServerCert }), termination.ReasonTimeout},
 		{"acme_challenge", h("", termination.OutcomeOpen, termination.ReasonACMEChallenge), termination.ReasonACMEChallenge},
+		{"agent_offline", h("payments", r, termination.ReasonAgentOffline), termination.ReasonAgentOffline},
+		{"agent_broke", with(h("payments", b, termination.ReasonAgentOffline), problem("the agent's tunnel broke during the handshake")), termination.ReasonAgentOffline},
 		{"shutdown", h("payments", b, termination.ReasonShutdown), termination.ReasonShutdown},
 	}
 }
