@@ -64,6 +64,7 @@ func (s *Server) OpenControl(ctx context.Context) (*Control, error) {
 	mux.HandleFunc("POST /tokens", c.createToken)
 	mux.HandleFunc("POST /invitations", c.invite)
 	mux.HandleFunc("POST /leave/{id}", c.serveLeave)
+	mux.HandleFunc("POST /ready/{id}", c.serveReady)
 	all := http.NewServeMux()
 	all.Handle("/", http.MaxBytesHandler(mux, controlBody))
 	all.HandleFunc("POST /join", c.serveJoin)

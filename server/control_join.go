@@ -20,6 +20,7 @@ const (
 	// maxWatching is how many of them see their handshakes: the rest of the live stream's places is for people.
 	maxWatching = live.MaxSubscribers / 2
 	leaveRetry  = 5 * time.Second
+	readyEvery  = 20 * time.Millisecond // between looks at whether an agent is ready
 )
 
 // commands are those that have joined, by the ID of their endpoint.
@@ -238,6 +239,35 @@ func (c *Control) serveLeave(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	answerJSON(w, http.StatusCreated, struct{}{})
+}
+
+// serveReady answers when the endpoint's agent is given clients.
+func (c *Control) serveReady(w http.ResponseWriter, r *http.Request) {
+	tick := time.NewTicker(readyEvery)
+	defer tick.Stop()
+	for {
+		for _, a := range c.server.gateway.Status().Agents {
+			if a.EndpointID != r.PathValue("id") {
+				continue
+			}
+			if a.Ready() {
+				answerJSON(w, http.StatusCreated, struct{}{})
+				return
+			}
+			if a.Problem != "" {
+				answerJSON(w, http.StatusUnprocessableEntity, controlError{"the agent cannot serve: " + a.Problem})
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-r.Context().Done():
+			return
+		case <-c.commands.stopping.Done():
+			answerJSON(w, http.StatusConflict, controlError{"the gateway is stopping"})
+			return
+		}
+	}
 }
 
 // failJoin tells a command why it has no endpoint.

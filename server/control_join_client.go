@@ -97,6 +97,11 @@ func (m *Membership) Next() (JoinLine, error) {
 	return line, nil
 }
 
+// Ready waits until the endpoint's agent is given clients.
+func (m *Membership) Ready(ctx context.Context) error {
+	return m.client.post(ctx, "/ready/"+m.ID, struct{}{}, &struct{}{})
+}
+
 // Leave removes what was joined, and returns when nothing of it is left.
 func (m *Membership) Leave(ctx context.Context) error {
 	defer func() { m.end(); _ = m.body.Close() }()

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"countersign/server/api"
 	"countersign/store"
 	"countersign/termination"
 	"countersign/termination/gateway"
@@ -32,7 +33,9 @@ type JoinRequest struct {
 	ClientCAs   []byte                    `json:"client_cas,omitempty"` // a bundle; clients must have a certificate from one of them
 	Certificate []byte                    `json:"certificate,omitempty"`
 	Key         []byte                    `json:"key,omitempty"`
-	By          string                    `json:"by"` // who asks, for the audit log
+	// OwnKey says that the command, as the endpoint's agent, holds its certificate and key.
+	OwnKey bool   `json:"own_key,omitempty"`
+	By     string `json:"by"` // who asks, for the audit log
 }
 
 // Joined is what a command got.
@@ -94,10 +97,7 @@ func (c *Control) join(ctx context.Context, ask *JoinRequest) (store.Command, *J
 func (c *Control) enter(ctx context.Context, ask *JoinRequest, wanted store.Command) (store.Command, *Joined, error) {
 	s := c.server
 	s.nameCommand(&wanted)
-	offer := s.localCAFor(&wanted.Endpoint)
-	if wanted.Endpoint.Fallback() && wanted.Certificate == nil && len(s.current().LocalCAs) == 0 && wanted.Endpoint.TerminateAt == termination.AtEdge {
-		offer = &caOffer{name: freeAuthorityName(s.current(), "Local CA"), constrained: true}
-	}
+	offer := s.offerFor(ask, &wanted)
 	var made store.Command
 	_, err := s.Change(ctx, store.Actor{Name: ask.By, Via: viaCommand}, func(tx *store.Tx) (err error) {
 		if offer != nil {
@@ -111,6 +111,13 @@ func (c *Control) enter(ctx context.Context, ask *JoinRequest, wanted store.Comm
 	if err != nil {
 		return store.Command{}, nil, err
 	}
+	invitation := ""
+	if wanted.Endpoint.TerminateAt == termination.AtAgent {
+		if invitation, err = s.inviteCommand(ctx, &made, ask.By); err != nil {
+			c.leave(made, ask.By)
+			return store.Command{}, nil, err
+		}
+	}
 	e := s.current().Endpoint(made.Endpoint.Name)
 	status := s.endpointStatuses()[made.Endpoint.ID]
 	if e == nil || s.gateway != nil && status.State == gateway.StateFailed {
@@ -118,11 +125,50 @@ func (c *Control) enter(ctx context.Context, ask *JoinRequest, wanted store.Comm
 		return store.Command{}, nil, JoinError{Address: wanted.Endpoint.Address().String(), Problem: status.Problem}
 	}
 	joined := s.joined(e, status)
-	joined.MadeCA = offer != nil
+	joined.MadeCA, joined.Invitation = offer != nil, invitation
+	if ca := s.agentsIssuer(ask, e); ca != nil {
+		joined.CAName, joined.CA = ca.Name, string(localca.EncodePEM(ca.Certificate))
+	}
 	if made.Authority != nil {
 		joined.Anchors = len(made.Authority.Anchors())
 	}
 	return made, joined, nil
+}
+
+// offerFor is the local CA that has to be made for the endpoint's certificate; nil: none has to.
+func (s *Server) offerFor(ask *JoinRequest, wanted *store.Command) *caOffer {
+	e := wanted.Endpoint
+	switch {
+	case e.TerminateAt == termination.AtUpstream, ask.OwnKey, wanted.Certificate != nil:
+		return nil
+	case e.Fallback() && len(s.current().LocalCAs) == 0:
+		return &caOffer{name: freeAuthorityName(s.current(), "Local CA"), constrained: true}
+	}
+	e.TerminateAt = termination.AtEdge // an agent that holds no certificate has its key signed like this
+	return s.localCAFor(&e)
+}
+
+// inviteCommand makes the token by which the command joins its own endpoint as its agent.
+func (s *Server) inviteCommand(ctx context.Context, made *store.Command, by string) (string, error) {
+	invitation, err := s.Invite(ctx, store.Actor{Name: by, Via: viaCommand}, api.InviteRequest{Endpoint: made.Endpoint.ID, Life: commandInvitation})
+	return invitation.Token, err
+}
+
+// commandInvitation is how long a command may take to join its own endpoint.
+const commandInvitation = 10 * time.Minute
+
+// agentsIssuer is the local CA that signs for an agent that brings no certificate; nil: none does.
+func (s *Server) agentsIssuer(ask *JoinRequest, e *termination.Endpoint) *termination.LocalCA {
+	if e.TerminateAt != termination.AtAgent || ask.OwnKey {
+		return nil
+	}
+	config := s.current()
+	for i := range config.LocalCAs {
+		if localca.MayIssue(&config.LocalCAs[i], e.ServerNames()) == nil {
+			return &config.LocalCAs[i]
+		}
+	}
+	return nil
 }
 
 // mayListen reports whether an endpoint of that name can have an address: its port is ours already and the name is free

@@ -47,16 +47,26 @@ func (p *program) joinGateway(ctx context.Context, o joinOptions, ask server.Joi
 		return explainJoin(err)
 	}
 	stay := &stay{program: p, dir: dir, options: o, ask: ask, member: member, out: p.out}
+	return errors.Join(p.stay(ctx, stay, client, stop, own), stay.leave())
+}
+
+// stay keeps the endpoint until a signal, or until the gateway ends.
+func (p *program) stay(ctx context.Context, s *stay, client *server.ControlClient, stop <-chan os.Signal, own *app) (err error) {
+	if s.member.Invitation != "" {
+		if s.agent, err = p.startAgent(ctx, s.options, s.ask, s.member); err != nil {
+			return fmt.Errorf("run the endpoint's agent: %w", err)
+		}
+	}
 	link := ""
 	if own != nil {
 		if link, err = client.SignInLink(ctx); err != nil {
 			return err
 		}
 	}
-	if err := stay.announce(link); err != nil {
-		return errors.Join(err, member.Leave(ctx))
+	if err := s.announce(link); err != nil {
+		return err
 	}
-	return stay.watch(ctx, stop, own)
+	return s.watch(ctx, stop, own)
 }
 
 // enter joins the gateway that runs, or starts one and joins that. Without error and membership, a signal came first.
@@ -108,7 +118,16 @@ type stay struct {
 	options joinOptions
 	ask     server.JoinRequest
 	member  *server.Membership
+	agent   *ownAgent // nil: TLS does not end in this process
 	out     io.Writer
+}
+
+// leave ends the agent and then the endpoint, so that clients find one or none.
+func (s *stay) leave() error {
+	ctx, cancel := context.WithTimeout(context.Background(), graceTime)
+	defer cancel()
+	err := s.agent.close(ctx)
+	return errors.Join(err, s.member.Leave(ctx))
 }
 
 // announce prints what the endpoint is and how to reach it.
@@ -149,6 +168,10 @@ func (s *stay) place() string {
 	switch {
 	case s.ask.TerminateAt == termination.AtUpstream:
 		return "in the service itself; only the server name is read here, and no key for it is held"
+	case s.ask.TerminateAt == termination.AtAgent && s.options.crt != "":
+		return "in this process, the endpoint's agent, with the certificate of " + s.options.crt + "; its key stays here"
+	case s.ask.TerminateAt == termination.AtAgent:
+		return "in this process, the endpoint's agent, with a key made here and a certificate of " + s.member.CAName
 	case s.options.crt != "":
 		return "here, at the edge, with the certificate of " + s.options.crt
 	case s.member.MadeCA:
@@ -262,31 +285,29 @@ func (s *stay) watch(ctx context.Context, stop <-chan os.Signal, own *app) error
 			}
 		}
 	}()
-	end := func(err error) error {
-		cancel()
-		err = errors.Join(err, s.member.Leave(context.WithoutCancel(ctx)))
-		<-failed
-		return err
-	}
-	var ended <-chan error
+	var ended, left <-chan error
 	if own != nil {
 		ended = own.Failed()
+	}
+	if s.agent != nil {
+		left = s.agent.ended
 	}
 	for {
 		select {
 		case <-stop:
-			return end(nil)
+			return nil
 		case err := <-ended:
-			return end(fmt.Errorf("the dashboard ended: %w", err))
+			return fmt.Errorf("the dashboard ended: %w", err)
+		case err := <-left:
+			return fmt.Errorf("the endpoint's agent has ended: %w", err)
 		case err := <-failed:
-			failed <- err
-			return end(err)
+			return err
 		case line := <-lines:
 			if line.End != "" {
-				return end(fmt.Errorf("%s, and the endpoint with it", line.End))
+				return fmt.Errorf("%s, and the endpoint with it", line.End)
 			}
 			if err := s.print(line); err != nil {
-				return end(err)
+				return err
 			}
 		}
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -42,7 +44,11 @@ func newJoinWorld(t *testing.T) *joinWorld {
 // serve starts the gateway, without a demo.
 func (w *joinWorld) serve() {
 	w.t.Helper()
-	w.gateway = spawn(w.t, nil, "--data", w.dir, "--dashboard", "127.0.0.1:0", "--no-demo")
+	config := w.file("countersign.yaml")
+	if _, err := os.Stat(config); err != nil { // the ports stay the same over restarts
+		writeFile(w.t, config, fmt.Appendf(nil, "agents: {listen: 127.0.0.1:%d}\nendpoints: []\n", freeTestPort(w.t)))
+	}
+	w.gateway = spawn(w.t, nil, "--data", w.dir, "--dashboard", "127.0.0.1:0", "--config", config)
 	secret, errs, code := run(w.t, nil, "token", "create", fmt.Sprintf("test-%d", w.gateway.cmd.Process.Pid), "--scope", "admin", "--data", w.dir)
 	if code != exitDone {
 		w.t.Fatal(errs)
@@ -102,7 +108,8 @@ func (w *joinWorld) empty(after string) {
 }
 
 // ngrok's forms of its TLS module, by openssl and curl: TLS ends in the service, at the edge with an automatic
-// certificate, and at the edge with its own.
+// certificate, in an agent (a process of its own) with --crt, --key and --domain, and at the edge with its own. And what
+// follows from them.
 func TestFormsOfTLS(t *testing.T) {
 	w := newJoinWorld(t)
 	name := "app.localhost"
@@ -118,6 +125,9 @@ func TestFormsOfTLS(t *testing.T) {
 		"upstream":                {[]string{secure.Addr}, "Server CA", w.file("ca.pem")},
 		"edge, automatic":         {[]string{plain.Addr, "--terminate-at", "edge"}, "Local CA", ""},
 		"edge, its own":           {[]string{plain.Addr, "--terminate-at", "edge", "--crt", w.file("app.pem"), "--key", w.file("app.pem")}, "Server CA", w.file("ca.pem")},
+		"agent":                   {[]string{plain.Addr, "--terminate-at", "agent", "--crt", w.file("app.pem"), "--key", w.file("app.pem")}, "Server CA", w.file("ca.pem")},
+		"agent, automatic":        {[]string{plain.Addr, "--terminate-at", "agent"}, "Local CA", ""},
+		"agent, mutual":           {[]string{secure.URL, "--terminate-at", "agent", "--crt", w.file("app.pem"), "--mutual-tls-cas", w.file("clients.pem"), "--upstream-tls-verify-cas", w.file("ca.pem")}, "Server CA", w.file("ca.pem")},
 		"http, automatic":         {[]string{"http", plain.URL}, "Local CA", ""},
 		"http, mutual":            {[]string{"http", plain.URL, "--mutual-tls-cas", w.file("clients.pem")}, "Local CA", ""},
 		"edge, mutual, its own":   {[]string{plain.Addr, "--terminate-at", "edge", "--mutual-tls-cas", w.file("clients.pem"), "--crt", w.file("app.pem")}, "Server CA", w.file("ca.pem")},
@@ -130,7 +140,11 @@ func TestFormsOfTLS(t *testing.T) {
 				args, scheme = append([]string{"tls"}, args...), "tls"
 			}
 			url := fmt.Sprintf("%s://%s:%d", scheme, name, port)
-			p := w.join(append(args, "--url", url)...)
+			named := []string{"--url", url}
+			if form == "agent" { // as in ngrok's documentation
+				named, url, port = []string{"--domain", name}, "tls://app.localhost:8443", defaultDemoPort
+			}
+			p := w.join(append(args, named...)...)
 			if got := line(t, p.out.String(), "url"); got != url {
 				t.Errorf("the URL is %s", got)
 			}
@@ -163,13 +177,16 @@ func TestFormsOfTLS(t *testing.T) {
 					return strings.Contains(p.out.String(), "(cert_missing)") && strings.Contains(p.out.String(), "(ca_unknown)")
 				})
 			}
-			openssl := fmt.Sprintf("openssl s_client -connect 127.0.0.1:%d -servername %s -cert %s </dev/null 2>&1", port, name, w.file("alice.pem"))
+			openssl := fmt.Sprintf("openssl s_client -connect 127.0.0.1:%d -servername app.localhost -cert %s </dev/null 2>&1", port, w.file("alice.pem"))
 			if out, _, _ := shell(t, openssl); !strings.Contains(out, "CN=app.localhost") && !strings.Contains(out, "CN = app.localhost") || !strings.Contains(out, c.issuer) {
 				t.Errorf("openssl says: %s", out)
 			}
 			eventually(t, "the handshakes are shown", func() bool { return strings.Contains(p.out.String(), " ms") })
 			if out := p.out.String(); strings.Contains(out, "\x1b") || strings.Contains(out, "\u202e") {
 				t.Errorf("text of a stranger goes to the terminal as it is: %q", out)
+			}
+			if strings.HasPrefix(form, "agent") {
+				w.holdsNoKey(own)
 			}
 			p.stop()
 			w.empty(form)
@@ -178,6 +195,68 @@ func TestFormsOfTLS(t *testing.T) {
 				t.Error("it listens although the command has ended")
 			}
 		})
+	}
+}
+
+// holdsNoKey checks that nothing in the gateway's directory holds the key, sealed or not: no certificate is stored.
+func (w *joinWorld) holdsNoKey(of *tlstest.Cert) {
+	w.t.Helper()
+	var list struct{ Items []struct{ Name string } }
+	if _, err := w.api.ask(http.MethodGet, "/api/v1/certificates", nil, &list); err != nil || len(list.Items) > 0 {
+		w.t.Errorf("the gateway has %+v, %v", list.Items, err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(of.Key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	err = filepath.WalkDir(w.dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if bytes.Contains(data, key) || bytes.Contains(data, of.X509.Raw) && filepath.Base(path) == "countersign.db" {
+			w.t.Errorf("%s holds the agent's key or certificate", path)
+		}
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// An agent of a gateway elsewhere: the endpoint and its policy are there, and an invitation lets the command in.
+func TestTLSAtAnAgentElsewhere(t *testing.T) {
+	w := newJoinWorld(t)
+	service := tlstest.HTTP(t)
+	port := freeTestPort(t)
+	w.write("app.pem", w.ca.Server("app.localhost"))
+	status, err := w.api.ask(http.MethodPost, "/api/v1/endpoints", map[string]any{"name": "app", "url": fmt.Sprintf("tls://app.localhost:%d", port), "terminate_at": "agent", "upstream": "tcp://" + service.Addr}, nil)
+	if err != nil || status != http.StatusCreated {
+		t.Fatalf("status %d, %v", status, err)
+	}
+	out, errs, code := run(t, nil, "agent", "invite", "app", "--data", w.dir, "--json")
+	var made struct{ Token string }
+	if err := json.Unmarshal([]byte(out), &made); code != exitDone || err != nil {
+		t.Fatalf("exit %d: %s%s", code, out, errs)
+	}
+	token := w.file("token.txt")
+	writeFile(t, token, []byte(made.Token+"\n"))
+	args := []string{"tls", service.Addr, "--terminate-at", "agent", "--token-file", token, "--data", filepath.Join(w.files, "agent"), "--crt", w.file("app.pem")}
+	if _, errs, code := run(t, nil, append(args, "--domain", "app.localhost")...); code != exitUsage || !strings.Contains(errs, "leave out --url and --domain") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if _, errs, code := run(t, nil, append(args, "--mutual-tls-cas", w.file("clients.pem"))...); code != exitUsage || !strings.Contains(errs, "at the gateway") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	p := spawnCommand(t, nil, args...)
+	curl := fmt.Sprintf("curl -sS --cacert %s https://app.localhost:%d/", w.file("ca.pem"), port)
+	eventually(t, "clients get in", func() bool { out, _, code := shell(t, curl); return code == 0 && strings.Contains(out, `"method"`) })
+	p.stop()
+	if _, _, code := shell(t, curl); code == 0 {
+		t.Error("a client gets in without an agent")
+	}
+	if _, errs, code := run(t, nil, append(args, "--data", filepath.Join(w.files, "other"))...); code != exitFailed || !strings.Contains(errs, "invit") {
+		t.Errorf("a token twice: exit %d: %s", code, errs)
 	}
 }
 
@@ -200,6 +279,13 @@ func TestKilledCommandsLeaveNothing(t *testing.T) {
 	p.signal(syscall.SIGKILL)
 	p.wait()
 	w.empty("a command was killed")
+
+	agent := append([]string{"tls", service.Addr, "--terminate-at", "agent"}, args[2:4]...)
+	agent[len(agent)-1] = strings.Replace(args[3], "https", "tls", 1)
+	p = w.join(agent...)
+	p.signal(syscall.SIGKILL)
+	p.wait()
+	w.empty("a command that is an agent was killed")
 
 	// One that reads nothing any more still has its endpoint, and does not keep the gateway from stopping.
 	p = w.join(args...)
@@ -319,6 +405,10 @@ func TestCommandsAreRefused(t *testing.T) {
 		"a key for a CA":              {[]string{"http", "80", "--mutual-tls-cas", key}, exitFailed, "private key"},
 		"another key":                 {[]string{"http", "80", "--crt", leaf, "--key", key}, exitFailed, "key"},
 		"place unknown":               {[]string{"tls", "443", "--terminate-at", "cloud"}, exitUsage, "must be upstream"},
+		"agent without a name":        {[]string{"tls", "443", "--terminate-at", "agent"}, exitUsage, "--domain"},
+		"a token at the edge":         {[]string{"tls", "443", "--terminate-at", "edge", "--token", "x"}, exitUsage, "for --terminate-at agent"},
+		"agent with another key":      {[]string{"tls", "443", "--terminate-at", "agent", "--domain", "a.localhost", "--crt", leaf, "--key", key}, exitFailed, "key"},
+		"no token":                    {[]string{"tls", "443", "--terminate-at", "agent", "--gateway", "127.0.0.1:1"}, exitUsage, "token"},
 		"upstream without a name":     {[]string{"tls", "443"}, exitUsage, "--domain"},
 		"upstream with CAs":           {[]string{"tls", "443", "--domain", "a.localhost", "--mutual-tls-cas", leaf}, exitUsage, "ERR_NGROK_1694"},
 		"upstream with a certificate": {[]string{"tls", "443", "--domain", "a.localhost", "--crt", leaf}, exitUsage, "--terminate-at edge"},

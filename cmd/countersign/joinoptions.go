@@ -3,16 +3,19 @@ package main
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"countersign/server"
 	"countersign/termination"
+	"countersign/termination/agent"
 )
 
 // joinOptions are the flags of http and tls.
@@ -21,6 +24,8 @@ type joinOptions struct {
 	crt, key, clientCAs             string
 	upstreamCAs, sendProxy, traffic string
 	terminateAt                     string
+	gateways                        []string // of agents
+	token, tokenFile                string   // likewise
 	asJSON                          bool
 }
 
@@ -71,12 +76,18 @@ func (o *joinOptions) request(scheme termination.Scheme, address string, at term
 	default:
 		return ask, fmt.Errorf("%w: --upstream-proxy-protocol must be 1 or 2, not %q", errUsage, o.sendProxy)
 	}
+	if ask.OwnKey = at == termination.AtAgent && o.crt != ""; ask.OwnKey {
+		files := agent.Files{Certificate: o.crt, Key: o.key, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+		if err := files.Read(); err != nil {
+			return ask, err
+		}
+	}
 	for _, f := range []struct {
 		path string
 		into *[]byte
 	}{{o.clientCAs, &ask.ClientCAs}, {o.crt, &ask.Certificate}, {o.key, &ask.Key}, {o.upstreamCAs, &ask.UpstreamCA}} {
-		if f.path == "" {
-			continue
+		if f.path == "" || ask.OwnKey && (f.into == &ask.Certificate || f.into == &ask.Key) {
+			continue // what the agent holds, the gateway never sees
 		}
 		if *f.into, err = readSmall(f.path); err != nil {
 			return ask, err
