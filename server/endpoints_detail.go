@@ -64,6 +64,9 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 		Judged: shown.judged, Pasted: shown.pasted, Presents: s.presents(p.Clock, e, gate), Try: s.tryIt(e, gate),
 		CanIssue: s.has("/certificates/issue"), CanTrust: s.has("/authorities"),
 	}
+	if v.Agents, err = s.endpointAgents(c, p, e); err != nil {
+		return err
+	}
 	v.PolicyProblems = shown.wrong[""]
 	for _, w := range s.warnings(p.Clock, e, gate) {
 		if w.Tone != parts.Plain {

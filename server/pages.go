@@ -18,14 +18,11 @@ import (
 func (s *Server) view(c echo.Context, title string, modules ...string) views.Page {
 	a := appearanceOf(c.Request())
 	p := views.Page{
-		Clock:      format.Clock{Now: s.now(), Zone: time.Local},
+		Clock:      s.clock(c),
 		Title:      title,
 		Appearance: a,
 		Assets:     views.Assets{URL: s.assets.URL, Sprite: s.assets.Sprite()},
 		Modules:    modules,
-	}
-	if a.UTC {
-		p.Zone = time.UTC
 	}
 	who := userOf(c)
 	if who == nil {
@@ -36,6 +33,14 @@ func (s *Server) view(c echo.Context, title string, modules ...string) views.Pag
 	p.Nav, p.Settings = s.nav(c.Request().URL.Path)
 	p.Status = s.status(c.Request().Context())
 	return p
+}
+
+// clock is the moment of a request and the zone of its reader.
+func (s *Server) clock(c echo.Context) format.Clock {
+	if appearanceOf(c.Request()).UTC {
+		return format.Clock{Now: s.now(), Zone: time.UTC}
+	}
+	return format.Clock{Now: s.now(), Zone: time.Local}
 }
 
 // status is the line at the bottom. What cannot be found out is left out: a page that tells about a failure needs its
@@ -67,6 +72,7 @@ func (s *Server) nav(path string) (items []views.NavItem, settings views.NavItem
 		{Label: "Endpoints", Href: "/endpoints", Key: "e", Count: format.Int(len(config.Endpoints))},
 		{Label: "Trust", Href: "/authorities", Key: "t", Count: format.Int(len(config.Authorities))},
 		{Label: "Certificates", Href: "/certificates", Key: "c"},
+		{Label: "Agents", Href: "/agents", Key: "a"},
 	}
 	for _, n := range all {
 		if s.has(n.Href) {

@@ -73,6 +73,7 @@ func (s *Server) routes() []route {
 		s.endpointRoutes(),
 		s.authorityRoutes(),
 		s.certificateRoutes(),
+		s.agentRoutes(),
 		s.apiRoutes(),
 	)
 }

@@ -22,6 +22,7 @@ type EndpointDetail struct {
 	Presents       []Presented
 	CanIssue       bool
 	CanTrust       bool
+	Agents         *EndpointAgents // nil: its TLS ends elsewhere
 }
 
 // ModeRow is a place where TLS can end.
