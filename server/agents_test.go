@@ -23,7 +23,7 @@ func TestAgentsPageBeginsWithSomethingThatWorks(t *testing.T) {
 	wantAll(t, f.get("/agents"), 200, "No agent yet", "beside.localhost", `name="example"`, `href="/agents"`, `data-key="a"`)
 	wantAll(t, f.get("/agents/invite"), 200, "No endpoint&#39;s TLS ends at an agent", `name="example"`)
 	made := f.post("/agents/invite", url.Values{"example": {"on"}})
-	wantAll(t, made, 200, "Run this beside the service", "countersign agent --endpoint beside --upstream http://127.0.0.1:3000", "--token csjoin1_", "waiting for the agent", "Only from this machine", "No local CA here may sign for beside.localhost")
+	wantAll(t, made, 200, "Run this beside the service", "countersign agent --endpoint beside --upstream http://127.0.0.1:3000", "COUNTERSIGN_TOKEN=csjoin1_", "waiting for the agent", "Only from this machine", "No local CA here may sign for beside.localhost")
 	if e := f.current().Endpoint("beside"); e == nil || e.TerminateAt != termination.AtAgent || e.ClientAuth.Mode != termination.ModeOff {
 		t.Errorf("made %+v", e)
 	}

@@ -191,7 +191,8 @@ func reachNote(gateways []string) string {
 	return "Agents are listened for on this machine alone, so the agent has to run here too. For other machines give agents.listen an address that they reach, in the configuration file, and invite again."
 }
 
-// agentCommand is the command that starts an agent, whole.
+// agentCommand is the command that starts an agent, whole. The token stands in the environment: what stands in arguments,
+// other users of the machine can read.
 func agentCommand(e *termination.Endpoint, token string) string {
-	return "countersign agent --endpoint " + shellQuote(e.Name) + " --upstream " + shellQuote(e.Upstream.String()) + " \\\n  --token " + token
+	return "COUNTERSIGN_TOKEN=" + token + " \\\n  countersign agent --endpoint " + shellQuote(e.Name) + " --upstream " + shellQuote(e.Upstream.String())
 }

@@ -78,7 +78,7 @@ func TestInvitationCarriesWhatAnAgentNeeds(t *testing.T) {
 	if made.State != "open" || made.By != "rhea" || made.Expires.Sub(made.Created) != DefaultInvitation {
 		t.Errorf("made %+v", made)
 	}
-	for _, want := range []string{"countersign agent ", "--endpoint 'my api'", "--upstream http://127.0.0.1:3000", "--token " + made.Token} {
+	for _, want := range []string{"countersign agent ", "--endpoint 'my api'", "--upstream http://127.0.0.1:3000", "COUNTERSIGN_TOKEN=" + made.Token} {
 		if !strings.Contains(made.Command, want) {
 			t.Errorf("the command lacks %q: %s", want, made.Command)
 		}

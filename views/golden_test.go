@@ -3,6 +3,7 @@ package views
 import (
 	"bytes"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -70,7 +71,7 @@ func goldenPages() map[string]templ.Component {
 		Limits:  []Limit{{Name: "connections", What: "At once.", Value: "50 000", Default: true}, {Name: "header", What: "Of a request.", Value: "1 kB"}},
 		About:   []parts.Fact{{Name: "Version", Value: "v0.1.0"}},
 	}
-	return map[string]templ.Component{
+	pages := map[string]templ.Component{
 		"parts":           PartsPage(examplePage("Parts")),
 		"signin":          SignIn(strangerPage("Sign in"), SignInForm{Token: "abc", Who: "rhea"}),
 		"signin-error":    SignIn(strangerPage("Sign in"), SignInForm{Token: "abc", Error: "Give a name."}),
@@ -90,6 +91,8 @@ func goldenPages() map[string]templ.Component {
 		"audit":           AuditPage(examplePage("Audit log"), []AuditItem{{When: "22 Nov 14:00 UTC", Exact: "2026-11-22 14:00:00.000 UTC", Revision: 7, Actor: hostile, Via: "dashboard", Action: "update", Kind: "endpoint", Name: hostile, Before: "{\n  \"a\": 1\n}", After: hostile}}, "/audit?before=7"),
 		"audit-empty":     AuditPage(examplePage("Audit log"), nil, ""),
 	}
+	maps.Copy(pages, agentPages())
+	return pages
 }
 
 func renderPage(t *testing.T, c templ.Component) string {

@@ -28,11 +28,11 @@ endpoints:
 	}
 	start(t, dir, func(o *appOptions) { o.Config = config })
 	out, errs, code := run(t, nil, "agent", "invite", "api", "--data", dir)
-	if code != exitDone || !strings.HasPrefix(out, "countersign agent ") || !strings.Contains(errs, "One agent can join api with it, until ") {
+	if code != exitDone || !strings.Contains(out, "countersign agent --endpoint api --upstream http://127.0.0.1:3000") || !strings.Contains(errs, "One agent can join api with it, until ") {
 		t.Fatalf("exit %d: %s%s", code, out, errs)
 	}
-	fields := strings.Fields(out)
-	token, err := termination.ParseJoinToken(fields[len(fields)-1])
+	text, _ = strings.CutPrefix(strings.Fields(out)[0], "COUNTERSIGN_TOKEN=")
+	token, err := termination.ParseJoinToken(text)
 	if err != nil || token.Gateways[0] != "gw.example.com:7444" || token.Endpoint != "api" {
 		t.Errorf("token %+v, %v", token, err)
 	}
