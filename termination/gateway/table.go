@@ -218,7 +218,7 @@ func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.End
 		return nil, err
 	}
 	chains, problem := g.chains(config, e)
-	out.chooser, out.problem = servercert.NewChooser(chains), problem
+	out.chooser, out.problem = servercert.NewChooser(chains, g.now), problem
 	out.tlsKey = tlsKey(e, out.policy, out.routes)
 	if before != nil && before.tlsKey == out.tlsKey {
 		out.terminator = before.terminator
