@@ -43,7 +43,8 @@ func rules() []rule {
 		{path: "termination/wire", other: []string{"golang.org/x/crypto/cryptobyte"}},
 		{path: "termination/verify", ours: words},
 		{path: "termination/terminate", ours: []string{"termination", "termination/wire", "termination/verify"}},
-		{path: "termination/servercert", ours: []string{"termination", "termination/localca"}},
+		{path: "termination/servercert"},
+		{path: "termination/staple", ours: []string{"termination/servercert"}, other: []string{"golang.org/x/crypto/ocsp"}},
 		{
 			path: "termination/acme", ours: []string{"termination", "termination/servercert"},
 			other: []string{"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "github.com/libdns/libdns", "github.com/miekg/dns", "go.uber.org/zap", "golang.org/x/net/netutil"},
@@ -58,7 +59,7 @@ func rules() []rule {
 		{path: "termination/localca", ours: words, other: []string{"software.sslmate.com/src/go-pkcs12"}},
 		{
 			path: "termination/gateway",
-			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/live", "termination/proxy", "termination/localca", "termination/sockets", "termination/tunnel"},
+			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/live", "termination/proxy", "termination/localca", "termination/sockets", "termination/staple", "termination/tunnel"},
 		},
 		{path: "termination/proof", ours: []string{"termination", "termination/wire", "termination/localca"}},
 		{path: "termination/tlstest", ours: words, other: []string{"golang.org/x/", "google.golang.org/grpc", "github.com/gorilla/websocket"}},

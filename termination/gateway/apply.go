@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"countersign/termination"
+	"countersign/termination/servercert"
 )
 
 // Prepare compiles a configuration without serving it, so that a change can be refused before it is stored.
@@ -53,6 +54,11 @@ func (g *Gateway) publish(next *table) {
 			e.terminator.Rename(e.policy, e.routes)
 		}
 	}
+	var presented []servercert.Chain
+	for _, e := range next.byID {
+		presented = append(presented, e.chains...)
+	}
+	g.stapler.Watch(presented, issuers(next.config))
 	limits := next.config.Limits
 	g.slots.limits.Store(&limits)
 	g.useFront(limits)

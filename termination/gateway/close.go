@@ -72,6 +72,7 @@ func (g *Gateway) Close(ctx context.Context) error {
 	}
 	g.proxy.Close()
 	g.workers.Wait()
+	g.stapler.Close()
 	return err
 }
 

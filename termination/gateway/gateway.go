@@ -14,6 +14,7 @@ import (
 	"countersign/termination/proxy"
 	"countersign/termination/servercert"
 	"countersign/termination/sockets"
+	"countersign/termination/staple"
 	"countersign/termination/tunnel"
 )
 
@@ -50,6 +51,7 @@ type Gateway struct {
 	sockets  *sockets.Set
 	hold     <-chan struct{}
 	obtained *servercert.Obtained // nil: nothing is obtained
+	stapler  *staple.Stapler
 	applied  func(*termination.Config)
 	table    atomic.Pointer[table]
 	slots    slots
@@ -107,6 +109,7 @@ func New(o Options) *Gateway {
 	g.live.open = map[*session]struct{}{}
 	g.proxy = proxy.New(proxy.Options{Log: g.log, Now: g.now, Dial: proxy.DialFunc(g.dial)})
 	g.useFront(limits)
+	g.stapler = staple.New(staple.Options{Log: g.log, Now: g.now})
 	g.workers.Go(g.renewCertificates)
 	if !g.detached {
 		g.agents = tunnel.NewServer(tunnel.ServerOptions{Registry: o.Registry, Sign: g.signForAgent, Log: g.log, Now: g.now})

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/x509"
 	"fmt"
 	"strings"
 	"sync"
@@ -104,6 +105,7 @@ func (g *Gateway) renewCertificates() {
 			return
 		case <-ticker.C:
 		case <-changed:
+		case <-g.stapler.Changed():
 		}
 		g.renewDue()
 	}
@@ -115,6 +117,7 @@ func (g *Gateway) renewDue() {
 	defer g.mu.Unlock()
 	t := g.table.Load()
 	used := map[termination.Fingerprint]bool{}
+	var presented []servercert.Chain
 	repaired := false
 	for _, e := range t.byID {
 		if e.chooser == nil {
@@ -129,14 +132,27 @@ func (g *Gateway) renewDue() {
 		}
 		repaired = repaired || e.problem != ""
 		e.chooser.Replace(chains)
+		presented = append(presented, chains...)
 		for _, c := range chains {
 			used[termination.FingerprintOf(c.Certificates[0])] = true
 		}
 	}
 	g.local.forget(used)
+	g.stapler.Watch(presented, issuers(t.config))
 	if repaired && !g.closed && !g.left {
 		g.openRepaired(t)
 	}
+}
+
+// issuers are the CA certificates that are known.
+func issuers(config *termination.Config) []*x509.Certificate {
+	var out []*x509.Certificate
+	for i := range config.Authorities {
+		for _, c := range config.Authorities[i].Certificates {
+			out = append(out, c.Certificate)
+		}
+	}
+	return out
 }
 
 // openRepaired lets clients into endpoints that had no certificate until now.

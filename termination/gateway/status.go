@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"countersign/termination"
+	"countersign/termination/staple"
 	"countersign/termination/tunnel"
 )
 
@@ -28,6 +29,7 @@ type EndpointStatus struct {
 	Connections int
 	Exact       bool                // crypto/tls verifies first, so alerts are exact
 	Leaves      []*x509.Certificate // what it presents, in order of preference
+	Staples     []staple.Status     // of each leaf, in the same order
 	PolicyHash  string
 }
 
@@ -60,7 +62,11 @@ func (g *Gateway) Status() Status {
 	}
 	for i := range t.config.Endpoints {
 		e := &t.config.Endpoints[i]
-		s.Endpoints = append(s.Endpoints, t.status(e, counts[e.ID]))
+		status := t.status(e, counts[e.ID])
+		for _, leaf := range status.Leaves {
+			status.Staples = append(status.Staples, g.stapler.Status(leaf))
+		}
+		s.Endpoints = append(s.Endpoints, status)
 	}
 	return s
 }

@@ -36,6 +36,7 @@ type endpoint struct {
 	terminator *terminate.Terminator // nil where TLS ends in the upstream
 	tlsKey     string                // what the terminator depends on
 	chooser    *servercert.Chooser   // this table's own: a handshake keeps to the certificates that it began with
+	chains     []servercert.Chain    // what the chooser began with
 	visits     *atomic.Int64         // verified clients since the start
 	problem    string                // why nobody can enter; empty: all is well
 }
@@ -218,7 +219,7 @@ func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.End
 		return nil, err
 	}
 	chains, problem := g.chains(config, e)
-	out.chooser, out.problem = servercert.NewChooser(chains, g.now), problem
+	out.chains, out.chooser, out.problem = chains, servercert.NewChooser(chains, g.now), problem
 	out.tlsKey = tlsKey(e, out.policy, out.routes)
 	if before != nil && before.tlsKey == out.tlsKey {
 		out.terminator = before.terminator
@@ -288,6 +289,9 @@ func (g *Gateway) chains(config *termination.Config, e *termination.Endpoint) (c
 	}
 	if len(chains) > 0 {
 		problem = "" // another certificate answers
+	}
+	for i := range chains {
+		chains[i].Staple = g.stapler.Staple(chains[i].Certificates[0])
 	}
 	return chains, problem
 }
