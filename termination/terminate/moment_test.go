@@ -27,7 +27,7 @@ func TestExpiryAtTheLastMoment(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := serverCA.Server(serverName)
-	chooser := servercert.NewChooser([]servercert.Chain{{Certificates: []*x509.Certificate{server.X509}, Key: server.Key}})
+	chooser := servercert.NewChooser([]servercert.Chain{{Certificates: []*x509.Certificate{server.X509}, Key: server.Key}}, nil)
 	var looks atomic.Int64 // at the clock
 	meet := func(expiresAt int64) *termination.Handshake {
 		looks.Store(0)
