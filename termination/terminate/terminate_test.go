@@ -47,7 +47,7 @@ func newSetupAt(t *testing.T, now func() time.Time, auth termination.ClientAuth,
 	}
 	serverCA := tlstest.NewCA(tlstest.CN("Server CA"))
 	server := serverCA.Server(serverName)
-	chooser := servercert.NewChooser([]servercert.Chain{{Certificates: []*x509.Certificate{server.X509}, Key: server.Key}})
+	chooser := servercert.NewChooser([]servercert.Chain{{Certificates: []*x509.Certificate{server.X509}, Key: server.Key}}, nil)
 	terminator, err := terminate.New(terminate.Options{
 		Endpoint:     &termination.Endpoint{Name: "api", Scheme: termination.SchemeHTTPS},
 		Policy:       policy,
