@@ -124,8 +124,8 @@ func Reasons() []ReasonInfo {
 		{Code: ReasonHostMismatch, Outcome: OutcomeVerified, Turn: TurnClient, Title: "Asked over this connection for a name that needs another", How: "Host against endpoint: 421", Fix: "Connect by that name."},
 		{Code: ReasonProofMissing, Outcome: OutcomeVerified, Turn: TurnClient, Later: true, Title: "Certificate fine, token or password missing", How: "401", Fix: "Send it."},
 		{Code: ReasonUpstreamDown, Outcome: OutcomeVerified, Turn: TurnOperator, Title: "Let in, but the service behind does not answer", How: "dialling it failed, or it broke off", Fix: "Start the service, or correct the upstream's address."},
-		{Code: ReasonTimeout, Outcome: OutcomeBrokenOff, Turn: TurnClient, Title: "Stopped answering", How: "the handshake's deadline", Fix: "Look at the network between, or at the client."},
 		{Code: ReasonACMEChallenge, Outcome: OutcomeOpen, Turn: TurnCA, Title: "A CA checked that a name is ours", How: "the protocol acme-tls/1, and a TLS-ALPN-01 challenge in flight for that name; it gets a handshake and nothing else", Fix: "Nothing: the certificate comes next."},
+		{Code: ReasonTimeout, Outcome: OutcomeBrokenOff, Turn: TurnClient, Title: "Stopped answering", How: "the handshake's deadline; after it, an answer of which the client reads nothing for the idle time", Fix: "Look at the network between, or at the client."},
 		{Code: ReasonShutdown, Outcome: OutcomeBrokenOff, Turn: TurnOperator, Title: "The gateway was stopping", How: "the drain", Fix: "Connect again."},
 	}
 }

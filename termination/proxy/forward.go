@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -68,6 +69,9 @@ func (x *exchange) serveUpstream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	strip(r.Header)
+	if !mayUpgrade(r) {
+		delete(r.Header, "Upgrade")
+	}
 	if r.Header["Upgrade"] != nil && !x.to.tunnels() {
 		x.refuse(w, r, refusal{status: http.StatusNotImplemented, detail: "The service behind speaks HTTP/2 only, which cannot carry this WebSocket."})
 		return
@@ -81,6 +85,12 @@ func (x *exchange) serveUpstream(w http.ResponseWriter, r *http.Request) {
 		r.Body = x.body
 	}
 	x.to.forward.ServeHTTP(w, r)
+}
+
+// mayUpgrade reports whether a request can become a tunnel: HTTP/1.0 has none (RFC 9110, section 7.8), and a WebSocket
+// begins with a GET (RFC 6455, section 4.1), which has no body that could be taken for the tunnel's first bytes.
+func mayUpgrade(r *http.Request) bool {
+	return r.ProtoAtLeast(1, 1) && r.Method == http.MethodGet && r.ContentLength == 0
 }
 
 // rewrite completes the request for the upstream. It runs after headers that the client named in Connection were
@@ -128,6 +138,8 @@ func (x *exchange) answered(res *http.Response) {
 	}
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		res.Body = &responseBody{ReadCloser: res.Body, x: x}
+	} else if tunnel, ok := res.Body.(io.ReadWriteCloser); ok {
+		res.Body = newUpstreamTunnel(tunnel, x)
 	}
 }
 

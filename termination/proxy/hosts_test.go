@@ -160,7 +160,7 @@ func TestTwoHosts(t *testing.T) {
 					fields = append(fields, c.fields[i], c.fields[i+1])
 				}
 			}
-			a := conn.answer(conn.open(true, fields...))
+			a := conn.answer(conn.Open(true, fields...))
 			wantStatus(t, a, c.status)
 			if c.status == 200 && echo(t, a).Host != "public.test" {
 				t.Errorf("the upstream saw the host %q", echo(t, a).Host)

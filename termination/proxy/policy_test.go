@@ -203,18 +203,18 @@ func TestOnLoss(t *testing.T) {
 				f.apply(f.endpoint("public.test", up.URL, mode(termination.ModeRequire), onLoss(loss)))
 				conn := f.rawH2(clientOptions{serverName: "public.test", cert: f.clients.Client("alice")})
 				ask := func() answer {
-					return conn.answer(conn.open(true, ":method", "GET", ":scheme", "https", ":authority", "public.test", ":path", "/"))
+					return conn.answer(conn.Open(true, ":method", "GET", ":scheme", "https", ":authority", "public.test", ":path", "/"))
 				}
 				wantStatus(t, ask(), 200)
 				f.apply(f.endpoint("public.test", up.URL, mode(termination.ModeRequire), trusting("partners"), onLoss(loss)))
 				wantStatus(t, ask(), 403)
 				if closes {
-					conn.waitGoAway()
+					conn.WaitGoAway()
 					return
 				}
 				f.apply(f.endpoint("public.test", up.URL, mode(termination.ModeRequire), onLoss(loss)))
 				wantStatus(t, ask(), 200)
-				if conn.goAway {
+				if conn.GoAway {
 					t.Error("the connection is to end")
 				}
 			})

@@ -140,6 +140,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.requests.Add(1)
+	if !r.ProtoAtLeast(1, 1) {
+		// One with a Transfer-Encoding, which net/http ignores here, must be the last (RFC 9112, section 6.1).
+		w.Header().Set("Connection", "close")
+	}
 	x := &exchange{proxy: p, state: p.current.Load(), conn: c}
 	for _, step := range [...]func(*http.Request) *refusal{x.findHost, x.findSite, x.admit, x.findRoute, x.authorize} {
 		if no := step(r); no != nil {

@@ -33,7 +33,7 @@ type ServerOptions struct {
 
 // NewServer returns a server for connections whose TLS handshake is done: its listener gives out *tls.Conn, of which
 // net/http takes the protocol that ALPN has chosen. Every limit is set, since net/http's defaults have none for most.
-// Bodies are not bounded in time: streams are meant to stay open.
+// Bodies are not bounded in time, since streams are meant to stay open; a client that does not take what is sent to it is.
 func NewServer(handler http.Handler, o ServerOptions) *http.Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -42,7 +42,7 @@ func NewServer(handler http.Handler, o ServerOptions) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	return &http.Server{
-		Handler:                      handler,
+		Handler:                      boundStalls(handler, o.Limits.IdleTimeout),
 		ReadHeaderTimeout:            o.Limits.HandshakeTimeout,
 		IdleTimeout:                  o.Limits.IdleTimeout,
 		MaxHeaderBytes:               o.Limits.Header,

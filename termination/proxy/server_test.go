@@ -57,8 +57,8 @@ func TestLimits(t *testing.T) {
 	for i := range 2000 { // a few bytes each on the wire, since HPACK has seen them before
 		fields = append(fields, "x-bomb", strings.Repeat("y", 100), "x-n", fmt.Sprint(i%3))
 	}
-	block := c.block(fields)
-	c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block, EndHeaders: true, EndStream: true}))
+	block := c.Block(fields...)
+	c.Must(c.Framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block, EndHeaders: true, EndStream: true}))
 	if a := c.answer(1); a.StatusCode != http.StatusRequestHeaderFieldsTooLarge && a.StatusCode != 0 {
 		t.Errorf("the header bomb was answered with %v", a)
 	}
@@ -73,14 +73,14 @@ func TestRapidReset(t *testing.T) {
 	f, up := newFront(t, frontOptions{}), tlstest.HTTP(t)
 	f.apply(f.endpoint("public.test", up.URL))
 	c := f.rawH2(clientOptions{serverName: "public.test"})
-	go func() { _, _ = io.Copy(io.Discard, c.conn) }()
+	go func() { _, _ = io.Copy(io.Discard, c.Conn) }()
 	const streams = 5000
 	for range streams {
-		id := c.next
-		c.next += 2
-		block := c.block([]string{":method", "GET", ":scheme", "https", ":authority", "public.test", ":path", "/?hang=1"})
-		if c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: true}) != nil ||
-			c.framer.WriteRSTStream(id, http2.ErrCodeCancel) != nil {
+		id := c.Next
+		c.Next += 2
+		block := c.Block(":method", "GET", ":scheme", "https", ":authority", "public.test", ":path", "/?hang=1")
+		if c.Framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: true}) != nil ||
+			c.Framer.WriteRSTStream(id, http2.ErrCodeCancel) != nil {
 			break // it was ended
 		}
 	}

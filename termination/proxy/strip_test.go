@@ -232,10 +232,10 @@ func TestForgedTrailers(t *testing.T) {
 		var a answer
 		if h2 {
 			c := f.rawH2(clientOptions{serverName: "public.test"})
-			id := c.open(false, ":method", "POST", ":scheme", "https", ":authority", "public.test", ":path", "/",
+			id := c.Open(false, ":method", "POST", ":scheme", "https", ":authority", "public.test", ":path", "/",
 				"trailer", "x-client-verify, x-sum, x_ssl_client_verify, cookie")
-			c.must(c.framer.WriteData(id, false, []byte("body")))
-			c.trailers(id, "x-client-verify", "FORGED", "x-sum", "42", "x_ssl_client_verify", "FORGED", "cookie", "FORGED", "x-unannounced", "FORGED", "client-cert", "FORGED")
+			c.Must(c.Framer.WriteData(id, false, []byte("body")))
+			c.Trailers(id, "x-client-verify", "FORGED", "x-sum", "42", "x_ssl_client_verify", "FORGED", "cookie", "FORGED", "x-unannounced", "FORGED", "client-cert", "FORGED")
 			a = c.answer(id)
 		} else {
 			a = f.raw(clientOptions{serverName: "public.test"}, "POST / HTTP/1.1\r\nHost: public.test\r\nTransfer-Encoding: chunked\r\n"+

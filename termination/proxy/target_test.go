@@ -122,13 +122,13 @@ func TestTargetThatIsNoPath(t *testing.T) {
 		{":method", "GET", ":path", "https://public.test/"},
 	} {
 		conn := f.rawH2(o)
-		a := conn.answer(conn.open(true, append(fields, ":scheme", "https", ":authority", "public.test")...))
+		a := conn.answer(conn.Open(true, append(fields, ":scheme", "https", ":authority", "public.test")...))
 		if a.StatusCode != 400 && a.StatusCode != 0 {
 			t.Errorf("%q answered %v, want 400", fields, a)
 		}
 	}
 	conn := f.rawH2(o)
-	if a := conn.answer(conn.open(true, ":method", "CONNECT", ":authority", "public.test")); a.StatusCode != 400 {
+	if a := conn.answer(conn.Open(true, ":method", "CONNECT", ":authority", "public.test")); a.StatusCode != 400 {
 		t.Errorf("CONNECT answered %v", a)
 	}
 }
