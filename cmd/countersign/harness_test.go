@@ -31,6 +31,10 @@ import (
 const runMain = "COUNTERSIGN_TEST_RUN_MAIN"
 
 func TestMain(m *testing.M) {
+	if address := os.Getenv(runService); address != "" {
+		serveMarker(address)
+		return
+	}
 	if os.Getenv(runMain) != "" {
 		main()
 		return

@@ -442,9 +442,7 @@ func TestHostileAgents(t *testing.T) {
 			good, bad := g.member("a"), g.member("b")
 			g.raw(good)
 			a := g.raw(bad)
-			if err := attack(a); err != nil {
-				t.Fatal(err)
-			}
+			_ = attack(a) // it may be cut off before it has said all
 			g.wait("the hostile agent to be cut off", func() bool {
 				agents := g.server.Agents()
 				return len(agents) == 1 && agents[0].ID == good.ID && agents[0].Ready()
