@@ -12,6 +12,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/net/http/httpguts"
+
 	"countersign/termination"
 	"countersign/termination/verify"
 )
@@ -145,7 +147,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	x := &exchange{proxy: p, state: p.current.Load(), conn: c}
-	for _, step := range [...]func(*http.Request) *refusal{x.findHost, x.findSite, x.admit, x.findRoute, x.authorize} {
+	for _, step := range [...]func(*http.Request) *refusal{x.readHead, x.findHost, x.findSite, x.admit, x.findRoute, x.authorize} {
 		if no := step(r); no != nil {
 			p.pages.refuse(w, r, c, *no)
 			return
@@ -172,6 +174,17 @@ func (p *Proxy) recover(r *http.Request) {
 		p.options.Log.Error("panic in a request", "method", r.Method, "panic", v, "stack", string(debug.Stack()))
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// readHead refuses what net/http lets pass in HTTP/2 and HTTP/1.1 has no words for.
+func (x *exchange) readHead(r *http.Request) *refusal {
+	if !httpguts.ValidHeaderFieldName(r.Method) { // it is a token too (RFC 9110, section 9.1)
+		return &refusal{status: http.StatusBadRequest, detail: "The request's method is not a token."}
+	}
+	if len(r.Header["Content-Length"]) > 1 { // of which net/http takes the first (RFC 9113, section 8.1.1)
+		return &refusal{status: http.StatusBadRequest, detail: "The request has more than one length."}
+	}
+	return nil
 }
 
 // findHost finds the site of the host that the request names.

@@ -64,14 +64,28 @@ func spelling(to []byte, name string) []byte {
 	return to
 }
 
+// framesElsewhere reports whether a service could take a header for one that says where the request ends or whom it is
+// for: Transfer_Encoding is one to CGI and its heirs, and to us it is none.
+func framesElsewhere(name string) bool {
+	var buffer [longestSpelling]byte
+	switch string(spelling(buffer[:0], name)) {
+	case "transfer-encoding":
+		return true // net/http has taken the real one out
+	case "content-length":
+		return name != "Content-Length"
+	case "host":
+		return true // HTTP/2 lets it pass beside :authority
+	}
+	return false
+}
+
 // strip removes from the headers of a client what must not reach an upstream.
 func strip(h http.Header) {
 	for name := range h {
-		if identityHeader(name) {
+		if identityHeader(name) || framesElsewhere(name) {
 			delete(h, name)
 		}
 	}
-	delete(h, "Host") // HTTP/2 lets it pass beside :authority
 	stripCookies(h)
 	// Only WebSocket is tunnelled. An upstream that agreed to h2c would take requests in the tunnel that nobody judges.
 	if up := h["Upgrade"]; len(up) != 1 || !strings.EqualFold(up[0], "websocket") {
