@@ -149,6 +149,7 @@ func (v *validation) endpoints() {
 		}
 	}
 	v.agentListener()
+	v.proxySources()
 }
 
 // address refuses two endpoints that claim one server name on one address; the laxer would win by chance.
@@ -286,20 +287,6 @@ func (v *validation) opened(e *Endpoint) {
 	v.routes(e)
 }
 
-func (v *validation) upstream(e *Endpoint, field string, u Upstream) {
-	switch {
-	case u.Scheme == "" && e.TerminateAt == AtAgent:
-	case u.Scheme == "" || u.Address == "":
-		v.add("endpoint", e.Name, field, "is missing", "name the service behind, as in http://127.0.0.1:8080")
-	case e.Scheme == SchemeHTTPS && !u.HTTP():
-		v.add("endpoint", e.Name, field, fmt.Sprintf("%s cannot carry HTTP requests", u), "use http://, https:// or h2c://, or a tls:// url in front")
-	case u.Scheme == UpstreamBuiltin && e.Scheme != SchemeHTTPS:
-		v.add("endpoint", e.Name, field, fmt.Sprintf("the built-in %s speaks HTTP", u), "use an https:// url")
-	case u.Scheme == UpstreamH2C && e.Scheme == SchemeTLS:
-		v.add("endpoint", e.Name, field, "h2c needs an https endpoint", "use tcp://")
-	}
-}
-
 func (v *validation) clientAuth(e *Endpoint, field string, a ClientAuth) {
 	if !a.Mode.Valid() {
 		v.add("endpoint", e.Name, field+".mode", fmt.Sprintf("%q is unknown", a.Mode), "use off, request, require_any, optional or require")
@@ -390,10 +377,5 @@ func (v *validation) passthrough(e *Endpoint) {
 		v.add("endpoint", e.Name, "routes", "paths and headers cannot be seen in sealed traffic", "remove routes and forward_identity")
 	}
 	v.passthroughTLS(e)
-	if e.Upstream.Scheme != UpstreamTCP && e.Upstream.Scheme != UpstreamTLS {
-		v.add("endpoint", e.Name, "upstream", "sealed bytes go to an address as they are", "use tcp://host:port")
-	}
-	if e.Upstream.Scheme == UpstreamTLS {
-		v.add("endpoint", e.Name, "upstream", "tls:// would put TLS into TLS", "use tcp://host:port")
-	}
+	v.sealedUpstream(e)
 }

@@ -62,6 +62,7 @@ func (g *Gateway) publish(next *table) {
 	limits := next.config.Limits
 	g.slots.limits.Store(&limits)
 	g.useFront(limits)
+	g.useServices(next)
 	// First HTTP, then the handshakes: a connection never meets an HTTP side that does not know its endpoint yet.
 	g.proxy.Swap(next.sites)
 	g.table.Store(next)

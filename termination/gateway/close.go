@@ -71,6 +71,7 @@ func (g *Gateway) Close(ctx context.Context) error {
 		g.agents.Close() // not before: it carried connections
 	}
 	g.proxy.Close()
+	g.services.Close()
 	g.workers.Wait()
 	g.stapler.Close()
 	return err

@@ -1,17 +1,12 @@
 package gateway
 
 import (
-	"context"
 	"crypto/tls"
 	"time"
 
 	"countersign/termination"
-	"countersign/termination/proxy"
 	"countersign/termination/terminate"
 )
-
-// upstreamDialTimeout bounds how long a verified client waits for the service behind.
-const upstreamDialTimeout = 5 * time.Second
 
 // terminate ends TLS here. A connection of an https endpoint belongs to HTTP afterwards, which closes it and releases
 // its slot through the session's end.
@@ -75,7 +70,7 @@ func (c *client) refuseUnreadable() {
 func (c *client) spliceTLS(s *session, front *tls.Conn) {
 	g := c.gateway
 	end := termination.ConnectionEnd{ID: s.record.ID}
-	upstream, result, err := g.dialUpstream(c.endpoint.Upstream)
+	upstream, release, result, err := c.dialUpstream()
 	end.Upstream = &result
 	if err != nil {
 		end.Reason, end.Detail = termination.ReasonUpstreamDown, result.Error
@@ -85,6 +80,7 @@ func (c *client) spliceTLS(s *session, front *tls.Conn) {
 		s.endedBy(termination.ClosedByGateway)
 		_ = front.Close() // with close_notify, so that the client does not take it for an attack
 	} else {
+		defer release()
 		s.reach(upstream)
 		passed := splice(front, upstream, c.table.config.Limits.IdleTimeout)
 		s.endedBy(passed.first)
@@ -112,28 +108,4 @@ func (g *Gateway) finish(s *session, end termination.ConnectionEnd) {
 		end.Reason, end.Detail = termination.ReasonShutdown, "The gateway stopped, and its grace time was over."
 	}
 	g.hub.Complete(end)
-}
-
-// dialUpstream opens a connection for raw bytes. An https or tls upstream is always verified.
-func (g *Gateway) dialUpstream(u termination.Upstream) (end, termination.UpstreamResult, error) {
-	result := termination.UpstreamResult{Address: u.String()}
-	ctx, cancel := context.WithTimeout(g.stopped, upstreamDialTimeout)
-	defer cancel()
-	began := g.now()
-	conn, err := g.dial(ctx, "tcp", u.Address)
-	result.Connect = g.now().Sub(began)
-	if err != nil {
-		result.Error = "cannot connect to the upstream: " + err.Error()
-		return nil, result, err
-	}
-	if u.Scheme == termination.UpstreamTLS || u.Scheme == termination.UpstreamHTTPS {
-		secured := tls.Client(conn, proxy.UpstreamTLS(u))
-		if err := secured.HandshakeContext(ctx); err != nil {
-			_ = conn.Close()
-			result.Error = "the upstream's TLS handshake failed: " + err.Error()
-			return nil, result, err
-		}
-		return secured, result, nil
-	}
-	return conn.(end), result, nil
 }

@@ -16,6 +16,7 @@ import (
 	"countersign/termination/sockets"
 	"countersign/termination/staple"
 	"countersign/termination/tunnel"
+	"countersign/termination/upstream"
 )
 
 // Options are what a gateway needs besides its configuration.
@@ -59,9 +60,10 @@ type Gateway struct {
 	local    localCerts
 	probes   probes
 
-	agents *tunnel.Server // nil: detached
-	proxy  *proxy.Proxy
-	front  atomic.Pointer[front]
+	agents   *tunnel.Server // nil: detached
+	services *upstream.Set  // of raw bytes; HTTP has its own
+	proxy    *proxy.Proxy
+	front    atomic.Pointer[front]
 
 	mu        sync.Mutex // serialises Apply and Close
 	fronts    []*front   // all that may still have connections
@@ -108,6 +110,7 @@ func New(o Options) *Gateway {
 	g.table.Store(emptyTable())
 	g.live.open = map[*session]struct{}{}
 	g.proxy = proxy.New(proxy.Options{Log: g.log, Now: g.now, Dial: proxy.DialFunc(g.dial)})
+	g.services = upstream.NewSet(upstream.Options{Dial: upstream.DialFunc(g.dial), Now: g.now, Log: g.log})
 	g.useFront(limits)
 	g.stapler = staple.New(staple.Options{Log: g.log, Now: g.now})
 	g.workers.Go(g.renewCertificates)

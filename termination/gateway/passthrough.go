@@ -17,7 +17,7 @@ const observeBuffer = 4 << 10
 // chosen. No key for the name is needed or held.
 func (c *client) passThrough() {
 	g, rec := c.gateway, c.record
-	upstream, result, err := g.dialUpstream(c.endpoint.Upstream)
+	upstream, release, result, err := c.dialUpstream()
 	rec.Upstream = &result
 	if err != nil {
 		rec.Verdict = termination.Verdict{Outcome: termination.OutcomeRefused, Reason: termination.ReasonUpstreamDown, Beat: termination.BeatAgreement}
@@ -28,6 +28,7 @@ func (c *client) passThrough() {
 		c.refuseWithAlert(alertInternalError)
 		return
 	}
+	defer release()
 	s := &session{record: rec, slot: c.slot, raw: c.raw, onLoss: c.endpoint.ClientAuth.OnLoss}
 	s.reach(upstream)
 	c.session = s

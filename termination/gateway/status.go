@@ -8,6 +8,7 @@ import (
 	"countersign/termination"
 	"countersign/termination/staple"
 	"countersign/termination/tunnel"
+	"countersign/termination/upstream"
 )
 
 // EndpointState says whether an endpoint can be reached.
@@ -31,6 +32,7 @@ type EndpointStatus struct {
 	Leaves      []*x509.Certificate // what it presents, in order of preference
 	Staples     []staple.Status     // of each leaf, in the same order
 	PolicyHash  string
+	Upstreams   []upstream.TargetStatus // the targets behind, those of routes included; none where an agent or a built-in is
 }
 
 // Status is the gateway as it is right now.
@@ -65,6 +67,9 @@ func (g *Gateway) Status() Status {
 		status := t.status(e, counts[e.ID])
 		for _, leaf := range status.Leaves {
 			status.Staples = append(status.Staples, g.stapler.Status(leaf))
+		}
+		if compiled := t.byID[e.ID]; compiled != nil {
+			status.Upstreams = g.upstreams(compiled)
 		}
 		s.Endpoints = append(s.Endpoints, status)
 	}

@@ -11,6 +11,7 @@ import (
 	"countersign/termination/proxy"
 	"countersign/termination/servercert"
 	"countersign/termination/terminate"
+	"countersign/termination/upstream"
 	"countersign/termination/verify"
 )
 
@@ -38,6 +39,7 @@ type endpoint struct {
 	chooser    *servercert.Chooser   // this table's own: a handshake keeps to the certificates that it began with
 	chains     []servercert.Chain    // what the chooser began with
 	visits     *atomic.Int64         // verified clients since the start
+	service    *upstream.Service     // of raw bytes, once the table is in force
 	problem    string                // why nobody can enter; empty: all is well
 }
 

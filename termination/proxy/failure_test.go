@@ -15,6 +15,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/tlstest"
+	"countersign/termination/upstream"
 )
 
 // TestUpstreamFails: whatever the upstream does wrong is answered, noted and explained, and never blamed on the client.
@@ -32,7 +33,7 @@ func TestUpstreamFails(t *testing.T) {
 	}
 	garbage := tlstest.ServeTCP(t, func(_ context.Context, conn net.Conn) { fmt.Fprint(conn, "220 mail ready\r\n") })
 	bigHeader := tlstest.HTTPHandler(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("X-Big", strings.Repeat("x", maxResponseHeader+1000))
+		w.Header().Set("X-Big", strings.Repeat("x", upstream.MaxResponseHeader+1000))
 	}))
 	for _, c := range []struct {
 		name   string
@@ -47,7 +48,7 @@ func TestUpstreamFails(t *testing.T) {
 		{"header too large", plain(bigHeader.Addr), 502, "broke off"},
 		{"unknown CA", https(foreign.Addr), 502, "The certificate of https://"},
 		{"wrong name", https(wrongName.Addr), 502, "The certificate of https://"},
-		{"no TLS", https(tlstest.HTTP(t).Addr), 502, "broke off"},
+		{"no TLS", https(tlstest.HTTP(t).Addr), 502, "Cannot secure the connection to https://"},
 		{"no HTTP/2", termination.Upstream{Scheme: termination.UpstreamH2C, Address: tlstest.HTTP(t).Addr}, 502, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

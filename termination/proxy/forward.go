@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"countersign/termination"
+	"countersign/termination/upstream"
 )
 
 // flushInterval bounds how long a part of an answer whose length is known waits for the next one. What is streamed goes
@@ -36,9 +38,9 @@ func (b *bufferPool) Get() []byte {
 func (b *bufferPool) Put(p []byte) { b.pool.Put(&p) }
 
 // reverseProxy is what forwards to an upstream. The exchange is in the request's context.
-func (p *Proxy) reverseProxy(up *upstream) *httputil.ReverseProxy {
+func (p *Proxy) reverseProxy(s *service) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Transport:     up.transport,
+		Transport:     s,
 		BufferPool:    &p.buffers,
 		FlushInterval: flushInterval,
 		ErrorLog:      slog.NewLogLogger(p.options.Log.Handler(), slog.LevelDebug),
@@ -63,7 +65,7 @@ func exchangeFrom(ctx context.Context) *exchange {
 
 // serveUpstream forwards the request.
 func (x *exchange) serveUpstream(w http.ResponseWriter, r *http.Request) {
-	x.to = x.state.upstreams[x.route.upstream]
+	x.to = x.state.services[x.route.upstream]
 	if x.to == nil {
 		x.refuse(w, r, refusal{status: http.StatusBadGateway, detail: "The service behind is not known."})
 		return
@@ -77,13 +79,14 @@ func (x *exchange) serveUpstream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x.incoming = r
-	x.patience = newPatience(r, x.proxy.options.Patience)
+	x.patience = newPatience(r, cmp.Or(x.to.policy.ResponseTimeout, x.proxy.options.Patience))
 	defer x.patience.end()
 	r = r.WithContext(context.WithValue(x.patience.context, exchangeKey{}, x))
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body = newRequestBody(w, r, x)
 		r.Body = x.body
 	}
+	defer x.goTo(nil)
 	x.to.forward.ServeHTTP(w, r)
 }
 
@@ -97,7 +100,7 @@ func mayUpgrade(r *http.Request) bool {
 // removed, so none of ours can be.
 func (x *exchange) rewrite(r *httputil.ProxyRequest) {
 	r.Out.URL = &url.URL{
-		Scheme: x.to.target.Scheme, Host: x.to.target.Host, Path: x.target.path,
+		Scheme: x.to.scheme, Path: x.target.path, // the host follows with the choice of the target
 		Opaque:   x.target.raw, // is written as it stands, where Path would be escaped anew
 		RawQuery: x.target.query, ForceQuery: x.target.hasQuery,
 	}
@@ -131,7 +134,8 @@ func (x *exchange) setForwarded(h http.Header) {
 // answered is called when the upstream has begun to answer.
 func (x *exchange) answered(res *http.Response) {
 	x.patience.over()
-	x.conn.noteReached(x.to.name, 0) // over a connection that was open already
+	x.at.Answers()
+	x.conn.noteReached(x.at.Name(), 0) // over a connection that was open already
 	stripSetCookies(res.Header)
 	if len(res.Trailer) > 0 && x.incoming.ProtoMajor == 1 {
 		res.Header.Del("Content-Length") // only a chunked body has trailers in HTTP/1.1
@@ -157,6 +161,9 @@ func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
 		err = errNoAnswer
 	}
 	x.upstreamDown(err)
+	if x.at != nil && !notSent(err) {
+		x.at.Broke(err)
+	}
 	no := refusal{status: http.StatusBadGateway, detail: "The service behind this endpoint does not answer."}
 	if isTimeout(err) {
 		no.status, no.detail = http.StatusGatewayTimeout, "The service behind this endpoint did not answer in time."
@@ -166,12 +173,12 @@ func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
 
 // upstreamDown notes that the upstream failed this request.
 func (x *exchange) upstreamDown(err error) {
-	result := &termination.UpstreamResult{Address: x.to.name, Error: err.Error()}
-	var dial *dialError
+	result := &termination.UpstreamResult{Address: x.targetName(), Error: err.Error()}
+	var dial *upstream.DialError
 	if errors.As(err, &dial) {
-		result.Connect = dial.took
+		result.Connect = dial.Took
 	}
-	x.conn.note(Note{Reason: termination.ReasonUpstreamDown, Detail: failureText(x.to.name, err), Upstream: result})
+	x.conn.note(Note{Reason: termination.ReasonUpstreamDown, Detail: failureText(x.targetName(), err), Upstream: result})
 }
 
 func isTimeout(err error) bool {

@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -15,24 +14,21 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"countersign/termination"
+	"countersign/termination/upstream"
 	"countersign/termination/verify"
 )
 
-// Defaults of Options.
-const (
-	DefaultDialTimeout = 5 * time.Second
-	// DefaultPatience is long, since services may think about an answer; what is quiet after its header is not bounded.
-	DefaultPatience = 5 * time.Minute
-)
+// DefaultPatience is long, since services may think about an answer; what is quiet after its header is not bounded.
+const DefaultPatience = 5 * time.Minute
 
 // Options are what a proxy needs besides its table.
 type Options struct {
 	Log         *slog.Logger     // nil: discards
 	Now         func() time.Time // nil: time.Now
 	Dial        DialFunc         // nil: net.Dialer
-	DialTimeout time.Duration    // for TCP, and again for TLS; 0: DefaultDialTimeout
-	// Patience bounds how long an upstream may take to begin its answer, and how long an HTTP/1.1 client may be silent
-	// in the middle of a request body; 0: DefaultPatience.
+	DialTimeout time.Duration    // of upstreams that have none of their own; 0: upstream.DefaultConnectTimeout
+	// Patience bounds how long an upstream without a timeout of its own may take to begin its answer, and how long an
+	// HTTP/1.1 client may be silent in the middle of a request body; 0: DefaultPatience.
 	Patience time.Duration
 }
 
@@ -41,6 +37,7 @@ type Proxy struct {
 	options Options
 	pages   *pages
 	buffers bufferPool
+	targets *upstream.Set
 	current atomic.Pointer[snapshot]
 
 	mu     sync.Mutex // serialises Swap and Close
@@ -49,8 +46,9 @@ type Proxy struct {
 
 // snapshot is a table with the upstreams it needs. It is immutable.
 type snapshot struct {
-	table     *Table
-	upstreams map[upstreamKey]*upstream
+	table      *Table
+	services   map[upstream.Key]*service
+	transports map[*upstream.Target]*transport
 }
 
 // New returns a proxy that answers 503 until its first Swap.
@@ -61,16 +59,11 @@ func New(o Options) *Proxy {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Dial == nil {
-		o.Dial = (&net.Dialer{}).DialContext
-	}
-	if o.DialTimeout == 0 {
-		o.DialTimeout = DefaultDialTimeout
-	}
 	if o.Patience == 0 {
 		o.Patience = DefaultPatience
 	}
 	p := &Proxy{options: o, pages: newPages()}
+	p.targets = upstream.NewSet(upstream.Options{Dial: o.Dial, Now: o.Now, Log: o.Log, ConnectTimeout: o.DialTimeout})
 	p.current.Store(&snapshot{table: &Table{}})
 	return p
 }
@@ -84,35 +77,25 @@ func (p *Proxy) Swap(t *Table) {
 		return
 	}
 	before := p.current.Load()
-	next := &snapshot{table: t, upstreams: map[upstreamKey]*upstream{}}
-	for _, s := range t.byID {
-		s.upstreams(func(k upstreamKey, u termination.Upstream) {
-			switch _, known := next.upstreams[k]; {
-			case known, u.Scheme == termination.UpstreamBuiltin:
-			case before.upstreams[k] != nil:
-				next.upstreams[k] = before.upstreams[k]
-			default:
-				next.upstreams[k] = p.newUpstream(u)
-			}
-		})
-	}
+	next := p.useUpstreams(t, before)
 	p.current.Store(next)
-	for k, up := range before.upstreams {
-		if next.upstreams[k] == nil {
-			up.transport.CloseIdleConnections()
+	for target, transport := range before.transports {
+		if next.transports[target] == nil {
+			transport.closeIdle()
 		}
 	}
 }
 
-// Close closes the idle connections to upstreams. Requests must have ended, and none is served afterwards.
+// Close closes the idle connections to upstreams and ends their checks. Requests must have ended, and none is served afterwards.
 func (p *Proxy) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
 	last := p.current.Swap(&snapshot{table: &Table{}})
-	for _, up := range last.upstreams {
-		up.transport.CloseIdleConnections()
+	for _, transport := range last.transports {
+		transport.closeIdle()
 	}
+	p.targets.Close()
 }
 
 // exchange is one request on its way through.
@@ -126,7 +109,8 @@ type exchange struct {
 	client verify.Judgement // what the policy in force for this request makes of the client
 
 	// While it is forwarded:
-	to       *upstream
+	to       *service
+	at       *upstream.Target // where the request went last
 	incoming *http.Request
 	body     *requestBody // nil without a body
 	patience *patience

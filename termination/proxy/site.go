@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"countersign/termination"
+	"countersign/termination/upstream"
 	"countersign/termination/verify"
 )
 
@@ -19,7 +20,7 @@ type Site struct {
 
 	policies []*verify.Policy // Policy and those of the routes that differ from it
 	tls      termination.TLSPolicy
-	upstream upstreamKey
+	upstream upstream.Key
 }
 
 // Route is a path under a site with its own policy or upstream.
@@ -28,13 +29,13 @@ type Route struct {
 	Policy *verify.Policy // the site's where the route has none of its own
 
 	to       termination.Upstream
-	upstream upstreamKey
+	upstream upstream.Key
 }
 
 // NewSite makes a site of an endpoint. The policy is the endpoint's own, compiled, and nil where TLS does not end here;
 // those of the routes are compiled from config.
 func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify.Policy) (*Site, error) {
-	s := &Site{Endpoint: e, Policy: policy, upstream: keyOf(e.Upstream), tls: e.TLSPolicy()}
+	s := &Site{Endpoint: e, Policy: policy, upstream: upstream.KeyOf(e.Upstream), tls: e.TLSPolicy()}
 	if !s.http() {
 		return s, nil
 	}
@@ -45,7 +46,7 @@ func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify
 	for _, r := range e.Routes {
 		route := Route{Path: r.Path, Policy: policy, to: e.Upstream, upstream: s.upstream}
 		if r.Upstream != nil {
-			route.to, route.upstream = *r.Upstream, keyOf(*r.Upstream)
+			route.to, route.upstream = *r.Upstream, upstream.KeyOf(*r.Upstream)
 		}
 		if r.ClientAuth != nil {
 			p, err := verify.Compile(config, *r.ClientAuth)
@@ -89,13 +90,13 @@ func under(path, prefix string) bool {
 }
 
 // upstreams calls f for each upstream that requests of the site may go to.
-func (s *Site) upstreams(f func(upstreamKey, termination.Upstream)) {
+func (s *Site) upstreams(f func(termination.Upstream)) {
 	if !s.http() {
 		return
 	}
-	f(s.upstream, s.Endpoint.Upstream)
+	f(s.Endpoint.Upstream)
 	for _, r := range s.Routes {
-		f(r.upstream, r.to)
+		f(r.to)
 	}
 }
 

@@ -2,140 +2,206 @@ package proxy
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
-	"net/url"
+	"sync/atomic"
 	"time"
 
 	"countersign/termination"
-)
-
-// Bounds of the connections to upstreams.
-const (
-	idlePerUpstream     = 128
-	idleTime            = 60 * time.Second
-	continueWait        = time.Second // for the upstream's 100 (RFC 9110, section 10.1.1)
-	maxResponseHeader   = 256 << 10
-	upstreamPing        = 30 * time.Second // HTTP/2: a connection silent for so long is probed
-	upstreamPingTimeout = 15 * time.Second
+	"countersign/termination/upstream"
 )
 
 // DialFunc opens a connection, as net.Dialer.DialContext does.
-type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+type DialFunc = upstream.DialFunc
 
-// upstreamKey is what makes two upstreams the same: as long as it is unchanged, so are the idle connections.
-type upstreamKey struct {
-	scheme     termination.UpstreamScheme
-	address    string
-	serverName string
-	roots      [sha256.Size]byte // of all root certificates; zero: the system's
+// service is an upstream with the connections to its targets.
+type service struct {
+	name       string // for people
+	scheme     string // of URLs
+	policy     termination.UpstreamPolicy
+	targets    *upstream.Service
+	transports map[*upstream.Target]*transport
+	websocket  bool // whether one can be carried
+	forward    *httputil.ReverseProxy
 }
 
-func keyOf(u termination.Upstream) upstreamKey {
-	k := upstreamKey{scheme: u.Scheme, address: u.Address}
-	if u.Scheme != termination.UpstreamHTTPS {
-		return k
+// useUpstreams makes the services that a table needs. Targets that are in both tables keep their connections.
+func (p *Proxy) useUpstreams(t *Table, before *snapshot) *snapshot {
+	var wanted []termination.Upstream
+	for _, s := range t.byID {
+		s.upstreams(func(u termination.Upstream) { wanted = append(wanted, u) })
 	}
-	k.serverName = u.TLS.ServerName
-	if len(u.TLS.Roots) > 0 {
-		h := sha256.New()
-		for _, c := range u.TLS.Roots {
-			f := termination.FingerprintOf(c)
-			h.Write(f[:])
+	found := p.targets.Use(wanted)
+	next := &snapshot{table: t, services: map[upstream.Key]*service{}, transports: map[*upstream.Target]*transport{}}
+	for _, u := range wanted {
+		key := upstream.KeyOf(u)
+		if found[key] == nil || next.services[key] != nil {
+			continue
 		}
-		h.Sum(k.roots[:0])
-	}
-	return k
-}
-
-// upstream is a service behind, with the connections to it.
-type upstream struct {
-	name      string // for people
-	target    url.URL
-	transport *http.Transport
-	forward   *httputil.ReverseProxy
-}
-
-// newUpstream makes the transport of an upstream. No proxy is taken from the environment, no compression is added, and
-// requests that are not idempotent are never sent twice (RFC 9110, section 9.2.2), which net/http sees to.
-func (p *Proxy) newUpstream(u termination.Upstream) *upstream {
-	up := &upstream{name: u.String(), target: url.URL{Scheme: "http", Host: u.Address}}
-	up.transport = &http.Transport{
-		DialContext:            p.dialer(up.name),
-		TLSHandshakeTimeout:    p.options.DialTimeout,
-		DisableCompression:     true,
-		MaxIdleConnsPerHost:    idlePerUpstream,
-		IdleConnTimeout:        idleTime,
-		ExpectContinueTimeout:  continueWait,
-		MaxResponseHeaderBytes: maxResponseHeader,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: upstreamPing, PingTimeout: upstreamPingTimeout},
-		Protocols:              new(http.Protocols),
-	}
-	switch u.Scheme {
-	case termination.UpstreamHTTPS:
-		up.target.Scheme = "https"
-		up.transport.TLSClientConfig = UpstreamTLS(u)
-		up.transport.Protocols.SetHTTP1(true)
-		up.transport.Protocols.SetHTTP2(true)
-	case termination.UpstreamH2C:
-		up.transport.Protocols.SetUnencryptedHTTP2(true)
-	default:
-		up.transport.Protocols.SetHTTP1(true)
-	}
-	up.forward = p.reverseProxy(up)
-	return up
-}
-
-// UpstreamTLS is how a connection to an https or tls upstream is secured. It always verifies. A nil pool means the system's roots here, which is what an upstream without roots of its
-// own is documented to get.
-func UpstreamTLS(u termination.Upstream) *tls.Config {
-	c := &tls.Config{ServerName: u.TLS.ServerName, MinVersion: tls.VersionTLS12}
-	if c.ServerName == "" {
-		c.ServerName, _, _ = net.SplitHostPort(u.Address) // an address that cannot be split verifies as no name at all
-	}
-	if len(u.TLS.Roots) > 0 {
-		c.RootCAs = x509.NewCertPool()
-		for _, r := range u.TLS.Roots {
-			c.RootCAs.AddCert(r)
+		for _, target := range found[key].Targets() {
+			switch {
+			case next.transports[target] != nil:
+			case before.transports[target] != nil:
+				next.transports[target] = before.transports[target]
+			default:
+				next.transports[target] = p.newTransport(target, nil)
+			}
+		}
+		next.services[key] = before.services[key]
+		if s := next.services[key]; s == nil || s.targets != found[key] {
+			next.services[key] = p.newService(u, found[key], next.transports)
 		}
 	}
-	return c
+	return next
 }
 
-// tunnels reports whether a WebSocket can be carried to the upstream. HTTP/2 has another way to open one (RFC 8441),
-// which net/http does not speak as a client.
-func (up *upstream) tunnels() bool { return up.transport.Protocols.HTTP1() }
-
-// dialError is a connection to an upstream that could not be had.
-type dialError struct {
-	took time.Duration
-	err  error
+func (p *Proxy) newService(u termination.Upstream, targets *upstream.Service, transports map[*upstream.Target]*transport) *service {
+	s := &service{name: u.String(), policy: u.Policy, targets: targets, transports: map[*upstream.Target]*transport{}}
+	for _, t := range targets.Targets() {
+		s.transports[t] = transports[t]
+		// HTTP/2 has another way to open a WebSocket (RFC 8441), which net/http does not speak as a client.
+		s.websocket = transports[t].main.Protocols.HTTP1()
+		s.scheme = t.URLScheme()
+	}
+	s.forward = p.reverseProxy(s)
+	return s
 }
 
-func (e *dialError) Error() string { return "cannot connect: " + e.err.Error() }
-func (e *dialError) Unwrap() error { return e.err }
+func (s *service) tunnels() bool { return s.websocket }
 
-// dialer dials under a deadline, and tells the connection that it dials for how long it took.
-func (p *Proxy) dialer(name string) DialFunc {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		c := ConnFrom(ctx)
-		ctx, cancel := context.WithTimeout(ctx, p.options.DialTimeout)
-		defer cancel()
-		began := p.options.Now()
-		conn, err := p.options.Dial(ctx, network, address)
-		took := p.options.Now().Sub(began)
+// RoundTrip implements http.RoundTripper: it sends the request to the best target, and to the next one when no
+// connection could be had. What was sent is never sent again here; net/http does that for requests without a body that
+// change nothing, when a kept connection turns out to be closed (RFC 9110, section 9.2.2).
+func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
+	x := exchangeFrom(r.Context())
+	choice := s.targets.Choose()
+	var held *heldBody
+	if choice.More() && len(s.transports) > 1 {
+		held = hold(r)
+	}
+	for {
+		t := choice.Next()
+		x.goTo(t)
+		r.URL.Host = t.Host()
+		if s.policy.Host == termination.HostUpstream {
+			r.Host = t.Host()
+		}
+		res, err := x.transport(t).roundTrip(r)
+		if err == nil || !notSent(err) || held.begun() || !choice.More() || r.Context().Err() != nil {
+			return res, err
+		}
+		again := *r // the transport before may still look at its own
+		address := *r.URL
+		again.URL = &address
+		r = &again
+	}
+}
+
+func notSent(err error) bool {
+	var dial *upstream.DialError
+	return errors.As(err, &dial)
+}
+
+// heldBody is the body of a request that may have to go to another target: until something was read of it, closing does
+// nothing. The one who sent the request closes what it holds in any case.
+type heldBody struct {
+	io.ReadCloser
+	read atomic.Bool
+}
+
+// hold returns nil for a request without a body.
+func hold(r *http.Request) *heldBody {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	b := &heldBody{ReadCloser: r.Body}
+	r.Body = b
+	return b
+}
+
+func (b *heldBody) begun() bool { return b != nil && b.read.Load() }
+
+// Read implements io.Reader.
+func (b *heldBody) Read(p []byte) (int, error) {
+	b.read.Store(true)
+	return b.ReadCloser.Read(p)
+}
+
+// Close implements io.Closer.
+func (b *heldBody) Close() error {
+	if !b.read.Load() {
+		return nil
+	}
+	return b.ReadCloser.Close()
+}
+
+// goTo counts the request at a target, and no longer at the one before. With nil it has ended.
+func (x *exchange) goTo(t *upstream.Target) {
+	if x.at != nil {
+		x.at.End()
+	}
+	if x.at = t; t != nil {
+		t.Begin()
+	}
+}
+
+// targetName is the name of where the request went.
+func (x *exchange) targetName() string {
+	if x.at == nil {
+		return x.to.name
+	}
+	return x.at.Name()
+}
+
+// transport returns the connections to a target that the request may use.
+func (x *exchange) transport(t *upstream.Target) *transport { return x.to.transports[t] }
+
+// transport holds the connections to one target.
+type transport struct {
+	main    *http.Transport
+	upgrade *http.Transport // for WebSockets, where ALPN could choose HTTP/2, which cannot carry them; nil: main
+}
+
+func (p *Proxy) newTransport(t *upstream.Target, header []byte) *transport {
+	out := &transport{main: t.NewTransport(p.dialer(t, t.Dial, header))}
+	if t.Secured() {
+		out.upgrade = t.NewTransport(p.dialer(t, t.DialHTTP1, header))
+	}
+	return out
+}
+
+func (t *transport) roundTrip(r *http.Request) (*http.Response, error) {
+	if t.upgrade != nil && r.Header["Upgrade"] != nil {
+		return t.upgrade.RoundTrip(r)
+	}
+	return t.main.RoundTrip(r)
+}
+
+func (t *transport) closeIdle() {
+	t.main.CloseIdleConnections()
+	if t.upgrade != nil {
+		t.upgrade.CloseIdleConnections()
+	}
+}
+
+// dialTarget is one of the ways to dial a target.
+type dialTarget func(context.Context, []byte) (net.Conn, time.Duration, error)
+
+// dialer dials a target, and tells the connection that it dials for how long it took.
+func (p *Proxy) dialer(t *upstream.Target, dial dialTarget, header []byte) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		conn, took, err := dial(ctx, header)
 		if err != nil {
-			return nil, &dialError{took: took, err: err}
+			return nil, err
 		}
-		if c != nil {
-			c.noteReached(name, took)
+		if c := ConnFrom(ctx); c != nil {
+			c.noteReached(t.Name(), took)
 		}
 		return conn, nil
 	}
@@ -150,13 +216,15 @@ func (c *Conn) noteReached(name string, took time.Duration) {
 
 // failureText says in one sentence what went wrong with an upstream, for the operator.
 func failureText(name string, err error) string {
-	var dial *dialError
+	var dial *upstream.DialError
 	var verification *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &verification):
 		return fmt.Sprintf("The certificate of %s is not accepted: %v.", name, verification.Err)
+	case errors.As(err, &dial) && dial.InTLS:
+		return fmt.Sprintf("Cannot secure the connection to %s after %s: %v.", name, dial.Took.Round(time.Millisecond), dial.Err)
 	case errors.As(err, &dial):
-		return fmt.Sprintf("Cannot connect to %s after %s: %v.", name, dial.took.Round(time.Millisecond), dial.err)
+		return fmt.Sprintf("Cannot connect to %s after %s: %v.", name, dial.Took.Round(time.Millisecond), dial.Err)
 	case isTimeout(err):
 		return fmt.Sprintf("%s did not answer in time: %v.", name, err)
 	default:
@@ -166,3 +234,12 @@ func failureText(name string, err error) string {
 
 // clientAddress is the address of a client as headers tell it: without zone, and IPv4 as IPv4.
 func clientAddress(a netip.AddrPort) string { return a.Addr().Unmap().WithZone("").String() }
+
+// Upstreams tells how the targets of an upstream in use are doing.
+func (p *Proxy) Upstreams(u termination.Upstream) []upstream.TargetStatus {
+	s := p.current.Load().services[upstream.KeyOf(u)]
+	if s == nil {
+		return nil
+	}
+	return s.targets.Status()
+}
