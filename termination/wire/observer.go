@@ -6,6 +6,13 @@ import "strings"
 // have a post-quantum key share or a cookie, and less than 3,000.
 const maxServerHello = 16 << 10
 
+// maxCertificates bounds a Certificate message that is kept, in bytes, and
+// maxChain how many certificates of it.
+const (
+	maxCertificates = 64 << 10
+	maxChain        = 10
+)
+
 // maxRetries is how many HelloRetryRequests there may be (RFC 8446 section 4.1.4).
 const maxRetries = 1
 
@@ -19,15 +26,12 @@ type ServerObserver struct {
 	tap   Tap
 	ended bool
 
-	// The handshake message at hand.
-	head   [handshakeHeaderLen]byte
-	filled int    // bytes of head
-	left   int    // bytes of the message still to come
-	body   []byte // as much of it as is of interest
+	messages messageFollower
 
 	hello   *ServerHello
 	retries int
 	asks    bool
+	chain   [][]byte
 }
 
 // Feed takes the bytes that came next. It returns false when there is nothing
@@ -49,7 +53,7 @@ func (o *ServerObserver) Feed(p []byte) (more bool) {
 		}
 	}
 	if o.ended {
-		o.body = nil
+		o.messages.drop()
 	}
 	return !o.ended
 }
@@ -68,53 +72,44 @@ func (o *ServerObserver) Alert() (alert Alert, seen bool) { return o.tap.Alert()
 // certificate. In TLS 1.3 that cannot be seen.
 func (o *ServerObserver) AsksForCertificate() bool { return o.asks }
 
+// Certificates returns the certificates that the server was seen to present, DER,
+// its own first. In TLS 1.3 they cannot be seen.
+func (o *ServerObserver) Certificates() [][]byte { return o.chain }
+
 // handshake takes a piece of the stream of handshake messages.
 func (o *ServerObserver) handshake(p []byte) {
 	for !o.ended {
-		if o.filled < handshakeHeaderLen {
-			n := copy(o.head[o.filled:], p)
-			o.filled += n
-			p = p[n:]
-			if o.filled < handshakeHeaderLen {
-				return
-			}
-			o.left = int(o.head[1])<<16 | int(o.head[2])<<8 | int(o.head[3])
-			o.body = o.body[:0]
-			if o.head[0] == typeServerHello && o.left > maxServerHello {
-				o.ended = true
-				return
-			}
-		}
-		n := min(o.left, len(p))
-		o.left -= n
-		if keep := min(n, o.interest()-len(o.body)); keep > 0 {
-			o.body = append(o.body, p[:keep]...)
-		}
-		p = p[n:]
-		if o.left > 0 {
+		complete, rest := o.messages.next(p, interestInServer)
+		if o.messages.kind() == typeServerHello && o.messages.size > maxServerHello {
+			o.ended = true
 			return
 		}
-		o.message()
-		o.filled = 0
+		if !complete {
+			return
+		}
+		p = rest
+		o.message(o.messages.kind(), o.messages.body)
 	}
 }
 
-// interest is how many bytes of the message at hand are worth keeping.
-func (o *ServerObserver) interest() int {
-	switch o.head[0] {
-	case typeServerHello:
+// interestInServer is how many bytes of a message are worth keeping.
+func interestInServer(kind uint8, size int) int {
+	switch {
+	case kind == typeServerHello:
 		return maxServerHello
-	case typeServerKeyExchange:
+	case kind == typeServerKeyExchange:
 		return 3
+	case kind == typeCertificate && size <= maxCertificates:
+		return size
 	}
 	return 0
 }
 
 // message looks at a message that is complete.
-func (o *ServerObserver) message() {
-	switch kind := o.head[0]; {
+func (o *ServerObserver) message(kind uint8, body []byte) {
+	switch {
 	case kind == typeServerHello && o.hello == nil:
-		hello, ok := parseServerHello(o.body)
+		hello, ok := parseServerHello(body)
 		switch {
 		case !ok, hello.isRetry() && o.retries == maxRetries:
 			o.ended = true
@@ -127,12 +122,14 @@ func (o *ServerObserver) message() {
 		}
 	case o.hello == nil && kind != 0: // only a HelloRequest may come before it
 		o.ended = true
+	case kind == typeCertificate && o.chain == nil:
+		o.chain = parseCertificates(body)
 	case kind == typeServerKeyExchange:
 		// ECParameters with a named curve (RFC 8422 section 5.4). Other key
 		// exchanges begin with lengths.
 		const namedCurve = 3
-		if len(o.body) == 3 && o.body[0] == namedCurve && signsECDHE(o.hello.CipherSuite) {
-			o.hello.Group = uint16(o.body[1])<<8 | uint16(o.body[2])
+		if len(body) == 3 && body[0] == namedCurve && signsECDHE(o.hello.CipherSuite) {
+			o.hello.Group = uint16(body[1])<<8 | uint16(body[2])
 		}
 	case kind == typeCertificateReq:
 		o.asks = true

@@ -373,8 +373,8 @@ func FuzzServerObserver(f *testing.F) {
 		if x, y := whole.tap, pieces.tap; x.alert != y.alert || x.seen != y.seen || whole.asks != pieces.asks || whole.retries != pieces.retries {
 			t.Errorf("%+v whole, %+v in pieces", whole, pieces)
 		}
-		if cap(whole.body) > 2*maxServerHello {
-			t.Errorf("%d bytes kept", cap(whole.body))
+		if cap(whole.messages.body) > 2*maxCertificates {
+			t.Errorf("%d bytes kept", cap(whole.messages.body))
 		}
 	})
 }

@@ -23,8 +23,11 @@ const (
 
 	typeClientHello       = 1
 	typeServerHello       = 2
+	typeCertificate       = 11
 	typeServerKeyExchange = 12
 	typeCertificateReq    = 13
+	typeCertificateVerify = 15
+	typeClientKeyExchange = 16
 )
 
 // ReadClientHello reads a ClientHello from the start of a connection. The hello may
