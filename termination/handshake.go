@@ -33,8 +33,12 @@ type Handshake struct {
 	Chosen *Negotiated  `json:"chosen,omitempty"`
 	Client ClientName   `json:"client,omitzero"`
 
-	Presented []*x509.Certificate `json:"-"` // as the client sent it; only the first is proven, and only from beat 5
+	// Presented is as the client sent it. Only the first is proven, and only from beat 5; of what passed through sealed,
+	// none is.
+	Presented []*x509.Certificate `json:"-"`
 	Path      []*x509.Certificate `json:"-"` // leaf to anchor, where a chain was found; empty for pins
+
+	Passed *Passed `json:"passed,omitempty"` // what was seen of a handshake that passed through sealed; nil where TLS ended with us
 
 	Verdict  Verdict         `json:"verdict"`
 	Alert    *Alert          `json:"alert,omitempty"`
@@ -97,6 +101,7 @@ type Alert struct {
 	Number    uint8  `json:"number"`
 	Name      string `json:"name"`
 	Sent      bool   `json:"sent"`                // by us
+	Service   bool   `json:"service,omitempty"`   // by the service behind, seen in passing
 	Plaintext bool   `json:"plaintext,omitempty"` // received unencrypted where encryption was due, as OpenSSL does
 }
 

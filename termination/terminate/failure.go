@@ -86,26 +86,29 @@ func (t *Terminator) alertReceived(conn *Conn, rec *termination.Handshake, err e
 		return failure{}, false
 	}
 	f := failure{
-		outcome: termination.OutcomeClientRefused,
-		beat:    termination.BeatServerCert,
-		alert:   &termination.Alert{Number: number, Name: wire.AlertName(number), Plaintext: plaintext},
+		beat:  termination.BeatServerCert,
+		alert: &termination.Alert{Number: number, Name: wire.AlertName(number), Plaintext: plaintext},
 	}
-	switch number {
-	case alertCloseNotify, alertUserCanceled:
-		f.outcome, f.reason = termination.OutcomeBrokenOff, termination.ReasonClientLeft
-	case alertUnknownCA:
-		f.reason = termination.ReasonClientRefusedUsCA
-	case alertCertificateExpired:
-		f.reason = termination.ReasonClientRefusedUsDate
-	case alertCertificateUnknown:
-		f.reason = termination.ReasonClientRefusedUsCA
-	default:
-		f.reason = termination.ReasonClientRefusedUs
-	}
-	if (number == alertBadCertificate || number == alertCertificateUnknown) && !t.covers(conn, rec.Hello) {
-		f.reason = termination.ReasonClientRefusedUsName
-	}
+	f.outcome, f.reason = MeaningOfAlert(number, t.covers(conn, rec.Hello))
 	return f, true
+}
+
+// MeaningOfAlert says what a client means by an alert with which it answers a server's certificate. Named says that the
+// certificate bears the name that the client asked for, or that this is not known.
+func MeaningOfAlert(number uint8, named bool) (termination.Outcome, termination.Reason) {
+	refused := termination.OutcomeClientRefused
+	switch {
+	case number == alertCloseNotify, number == alertUserCanceled:
+		return termination.OutcomeBrokenOff, termination.ReasonClientLeft
+	case !named && (number == alertBadCertificate || number == alertCertificateUnknown):
+		return refused, termination.ReasonClientRefusedUsName
+	case number == alertUnknownCA, number == alertCertificateUnknown:
+		return refused, termination.ReasonClientRefusedUsCA
+	case number == alertCertificateExpired:
+		return refused, termination.ReasonClientRefusedUsDate
+	default:
+		return refused, termination.ReasonClientRefusedUs
+	}
 }
 
 // covers reports whether one of our certificates bears the name that the client asked for.

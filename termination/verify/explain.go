@@ -116,7 +116,7 @@ func (a *account) fine() termination.Explanation {
 	case v.Outcome == termination.OutcomeVerified:
 		return termination.Explanation{Sentence: fmt.Sprintf("%s came in at %s with a certificate that is trusted there.", a.who(), a.at())}
 	case v.Outcome == termination.OutcomePassed:
-		return termination.Explanation{Sentence: fmt.Sprintf("A client was passed on to the service behind %s, sealed.", a.at())}
+		return a.passedWords()
 	case v.Outcome == termination.OutcomeOpen:
 		return termination.Explanation{Sentence: fmt.Sprintf("A client came in at %s without a certificate, as its policy allows.", a.at())}
 	}
@@ -328,7 +328,8 @@ func (a *account) call(certificate, chain bool) string {
 
 // local reports whether the endpoint's server certificate comes from the local CA, which clients do not know by themselves.
 func (a *account) local() bool {
-	return a.endpoint != nil && (len(a.endpoint.Certificates) == 0 || slices.Contains(a.endpoint.Certificates, termination.CertificateLocal))
+	return a.endpoint != nil && a.endpoint.TerminateAt != termination.AtUpstream &&
+		(len(a.endpoint.Certificates) == 0 || slices.Contains(a.endpoint.Certificates, termination.CertificateLocal))
 }
 
 // issue is the fix that gives the client a certificate that passes.

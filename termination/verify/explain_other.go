@@ -46,6 +46,9 @@ func (a *account) timeoutWords() termination.Explanation {
 		stage = "after its ClientHello"
 	case termination.BeatServerCert:
 		stage = "after our certificate"
+		if a.handshake.Passed != nil {
+			stage = "after the service's reply"
+		}
 	case termination.BeatClientCert, termination.BeatEstablished:
 		stage = "when its certificate was due"
 	case termination.BeatHello:

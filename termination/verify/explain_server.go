@@ -58,6 +58,9 @@ func (a *account) askedName() string {
 
 // serverWords explains why a client did not accept us.
 func (a *account) serverWords(r termination.Reason) termination.Explanation {
+	if a.handshake.Passed != nil {
+		return a.serviceWords(r)
+	}
 	switch r {
 	case termination.ReasonClientRefusedUsCA:
 		return a.distrustWords()
@@ -79,7 +82,10 @@ func (a *account) said() string {
 		return ""
 	}
 	s := fmt.Sprintf("It sent the TLS alert %d, %s", alert.Number, visible(alert.Name, maxNameText))
-	if alert.Plaintext {
+	switch p := a.handshake.Passed; {
+	case p != nil && p.SealedFrom == termination.SealedFromFinished:
+		s += ", unencrypted, as all alerts are at this point before TLS 1.3"
+	case alert.Plaintext:
 		s += ", unencrypted, as OpenSSL and curl do at this point"
 	}
 	return s + "."

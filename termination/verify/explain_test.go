@@ -36,6 +36,7 @@ func (w *world) cases(t testing.TB) []explained {
 		return w.judged(t, endpoint, presented...)
 	}
 	h := w.handshake
+	service := w.public.Server("other.example.com", tlstest.CN("a\u202eb\x1b[31m"), years)
 	deep := w.root
 	for i := range 5 {
 		deep = intermediate(deep, fmt.Sprintf("Acme Level %d", i+1), "Acme")
@@ -46,6 +47,21 @@ func (w *world) cases(t testing.TB) []explained {
 		{"verified_pin", judged("kiosks", w.pinned.X509), ""},
 		{"open", judged("shop"), ""},
 		{"passed", h("raw", termination.OutcomePassed, ""), ""},
+
+		{"passed_service_refused", with(seen(h("vault", termination.OutcomePassed, "")), func(h *termination.Handshake) {
+			h.Alert = &termination.Alert{Number: 40, Name: "handshake_failure", Plaintext: true, Service: true}
+			h.Passed.AsksForCertificate = true
+		}), ""},
+		{"passed_probably_refused", with(seen(h("vault", termination.OutcomePassed, "")), func(h *termination.Handshake) { h.Passed.ProbablyRefused = true }), ""},
+		{"sealed_refused_us_ca", received(seen(h("vault", us, termination.ReasonClientRefusedUsCA)), 48, true), termination.ReasonClientRefusedUsCA},
+		{"sealed_refused_us_ca_1.2", received(seen(h("vault", us, termination.ReasonClientRefusedUsCA), service), 48, true), termination.ReasonClientRefusedUsCA},
+		{"sealed_refused_us_name", received(seen(h("vault", us, termination.ReasonClientRefusedUsName), service), 42, true), termination.ReasonClientRefusedUsName},
+		{"sealed_refused_us_date", received(seen(h("vault", us, termination.ReasonClientRefusedUsDate), w.public.Server("vault.example.com", old)), 45, true), termination.ReasonClientRefusedUsDate},
+		{"sealed_refused_us_date_clock", received(seen(h("vault", us, termination.ReasonClientRefusedUsDate), service), 45, true), termination.ReasonClientRefusedUsDate},
+		{"sealed_refused_us_date_sealed", received(seen(h("vault", us, termination.ReasonClientRefusedUsDate)), 45, true), termination.ReasonClientRefusedUsDate},
+		{"sealed_refused_us", received(seen(h("vault", us, termination.ReasonClientRefusedUs), service), 42, true), termination.ReasonClientRefusedUs},
+		{"sealed_client_left", seen(h("vault", b, termination.ReasonClientLeft)), termination.ReasonClientLeft},
+		{"sealed_timeout", with(seen(h("vault", b, termination.ReasonTimeout)), func(h *termination.Handshake) { h.Verdict.Beat = termination.BeatServerCert }), termination.ReasonTimeout},
 
 		{"not_tls", with(h("", b, termination.ReasonNotTLS), problem("the client spoke HTTP")), termination.ReasonNotTLS},
 		{"silent", h("", b, termination.ReasonSilent), termination.ReasonSilent},

@@ -163,6 +163,11 @@ func newWorld(t testing.TB) *world {
 		e.Upstream = termination.Upstream{Scheme: termination.UpstreamTCP, Address: "127.0.0.1:5433"}
 		e.ClientAuth.Authorities = []string{"acme"}
 	})
+	add("vault", "vault.example.com", func(e *termination.Endpoint) {
+		e.Scheme, e.TerminateAt, e.Port = termination.SchemeTLS, termination.AtUpstream, 7000
+		e.Upstream = termination.Upstream{Scheme: termination.UpstreamTCP, Address: "127.0.0.1:7443"}
+		e.ClientAuth = termination.ClientAuth{Mode: termination.ModeOff}
+	})
 	w.search = verify.NewSearch(w.cfg)
 	return w
 }
@@ -231,6 +236,17 @@ func with(h *termination.Handshake, change func(*termination.Handshake)) *termin
 
 func problem(text string) func(*termination.Handshake) {
 	return func(h *termination.Handshake) { h.Error = text }
+}
+
+// seen makes h one of a handshake that passed through sealed, in which this was seen of the service's certificate.
+func seen(h *termination.Handshake, service ...*tlstest.Cert) *termination.Handshake {
+	h.TerminateAt = termination.AtUpstream
+	h.Passed = &termination.Passed{SealedFrom: termination.SealedFromServerHello}
+	for _, c := range service {
+		h.Passed.SealedFrom = termination.SealedFromFinished
+		h.Passed.Service = append(h.Passed.Service, termination.SeenCertificateOf(c.X509))
+	}
+	return h
 }
 
 // on moves a record to another port.

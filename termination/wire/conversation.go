@@ -36,6 +36,13 @@ type Seen struct {
 // certificates cannot be seen.
 func (s Seen) Sealed() bool { return s.Hello != nil && s.Hello.Version >= VersionTLS13 }
 
+// ClientGaveUp says whether the client ended the handshake by the alert that was
+// seen of it.
+func (s Seen) ClientGaveUp() bool { return s.ClientAlert != nil && givesUp(*s.ClientAlert) }
+
+// ServerGaveUp says the same of the server.
+func (s Seen) ServerGaveUp() bool { return s.ServerAlert != nil && s.ServerAlert.Level == LevelFatal }
+
 // FromServer takes the bytes that came next from the server. It returns false when
 // there is nothing left to see in this direction.
 func (c *Conversation) FromServer(p []byte) (more bool) {
@@ -64,9 +71,9 @@ func (c *Conversation) Over() bool {
 }
 
 func (c *Conversation) over() bool {
-	_, clientGaveUp := c.client.gaveUp()
-	alert, seen := c.server.Alert()
-	return clientGaveUp || c.client.lost || seen && alert.Level == LevelFatal || c.server.ended && c.server.hello == nil
+	said, clientSpoke := c.client.tap.Alert()
+	alert, serverSpoke := c.server.Alert()
+	return clientSpoke && givesUp(said) || serverSpoke && alert.Level == LevelFatal || c.client.lost || c.server.ended && c.server.hello == nil
 }
 
 // Seen returns what was seen so far.
@@ -164,10 +171,8 @@ func interestInClient(kind uint8, size int) int {
 	return 0
 }
 
-// gaveUp returns the alert with which the client ended the handshake, if it was
-// seen to.
-func (o *clientObserver) gaveUp() (Alert, bool) {
-	alert, seen := o.tap.Alert()
-	const userCanceled = 90
-	return alert, seen && (alert.Level == LevelFatal || alert.Description == 0 || alert.Description == userCanceled)
+// givesUp says whether a client ends the handshake by this alert.
+func givesUp(a Alert) bool {
+	const closeNotify, userCanceled = 0, 90
+	return a.Level == LevelFatal || a.Description == closeNotify || a.Description == userCanceled
 }
