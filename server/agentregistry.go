@@ -11,14 +11,14 @@ import (
 )
 
 // agentRegistry tells the gateway about agents in its own words.
-type agentRegistry struct{ store *store.Store }
+type agentRegistry struct{ store func() *store.Store }
 
-// AgentRegistry is what the gateway must be told of the agents that s keeps.
-func AgentRegistry(s *store.Store) tunnel.Registry { return agentRegistry{s} }
+// AgentRegistry is what the gateway must be told of the agents that a store keeps: the one that is open at the moment.
+func AgentRegistry(s func() *store.Store) tunnel.Registry { return agentRegistry{s} }
 
 // Redeem implements [tunnel.Registry].
 func (r agentRegistry) Redeem(ctx context.Context, secret [sha256.Size]byte, a termination.Agent) (termination.Agent, error) {
-	joined, err := r.store.Redeem(ctx, secret, a)
+	joined, err := r.store().Redeem(ctx, secret, a)
 	for ours, theirs := range map[error]error{
 		store.ErrInvitationUnknown: tunnel.ErrInvitationUnknown, store.ErrInvitationUsed: tunnel.ErrInvitationUsed,
 		store.ErrInvitationExpired: tunnel.ErrInvitationExpired, store.ErrInvitationElsewhere: tunnel.ErrInvitationElsewhere,
@@ -32,7 +32,7 @@ func (r agentRegistry) Redeem(ctx context.Context, secret [sha256.Size]byte, a t
 
 // Agent implements [tunnel.Registry].
 func (r agentRegistry) Agent(ctx context.Context, id string) (termination.Agent, error) {
-	a, err := r.store.Agent(ctx, id)
+	a, err := r.store().Agent(ctx, id)
 	var missing store.NotFoundError
 	var removed store.AgentRemovedError
 	switch {
@@ -46,5 +46,5 @@ func (r agentRegistry) Agent(ctx context.Context, id string) (termination.Agent,
 
 // Seen implements [tunnel.Registry].
 func (r agentRegistry) Seen(ctx context.Context, a termination.Agent) error {
-	return r.store.AgentSeen(ctx, a)
+	return r.store().AgentSeen(ctx, a)
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,6 +42,8 @@ type Control struct {
 	path   string
 	http   *http.Server
 	done   chan error // gets what Serve returned
+	socket net.Listener
+	left   atomic.Bool // by Leave
 
 	commands commands
 
@@ -63,6 +66,7 @@ func (s *Server) OpenControl(ctx context.Context) (*Control, error) {
 	mux.HandleFunc("POST /sign-in-link", c.signInLink)
 	mux.HandleFunc("POST /tokens", c.createToken)
 	mux.HandleFunc("POST /invitations", c.invite)
+	mux.HandleFunc("POST /upgrade", c.upgrade)
 	mux.HandleFunc("POST /leave/{id}", c.serveLeave)
 	mux.HandleFunc("POST /ready/{id}", c.serveReady)
 	all := http.NewServeMux()
@@ -72,11 +76,20 @@ func (s *Server) OpenControl(ctx context.Context) (*Control, error) {
 		Handler: all, ErrorLog: s.http.ErrorLog,
 		ReadHeaderTimeout: controlTimeout, ReadTimeout: controlTimeout, WriteTimeout: controlTimeout, MaxHeaderBytes: controlBody,
 	}
+	c.socket = l
 	go func() { c.done <- c.http.Serve(l) }()
 	return c, nil
 }
 
-// Close finishes the requests in flight, as far as ctx allows, and removes the socket.
+// Leave stops listening, so that another process can put its own socket in the place; requests in flight go on until
+// Close.
+func (c *Control) Leave() {
+	c.left.Store(true)
+	c.commands.stop()    // their endpoints go with the store
+	_ = c.socket.Close() // it is closed either way
+}
+
+// Close finishes the requests in flight, as far as ctx allows, and removes the socket, unless Leave left it to others.
 func (c *Control) Close(ctx context.Context) error {
 	c.closing.Do(func() {
 		c.commands.stop()
@@ -84,7 +97,11 @@ func (c *Control) Close(ctx context.Context) error {
 			_ = c.http.Close()
 			c.err = fmt.Errorf("close the control socket: %w", err)
 		}
-		if err := <-c.done; !errors.Is(err, http.ErrServerClosed) {
+		err := <-c.done
+		if c.left.Load() {
+			return
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
 			c.err = errors.Join(c.err, fmt.Errorf("serve the control socket: %w", err))
 		}
 		if err := removeSocket(c.path); err != nil {
@@ -312,6 +329,10 @@ func (c *ControlClient) Invite(ctx context.Context, endpoint, expires string, ga
 }
 
 func (c *ControlClient) post(ctx context.Context, path string, ask, answer any) error {
+	return postTo(ctx, c.http, path, ask, answer)
+}
+
+func postTo(ctx context.Context, client *http.Client, path string, ask, answer any) error {
 	body, err := json.Marshal(ask)
 	if err != nil {
 		return fmt.Errorf("ask the gateway: %w", err)
@@ -322,7 +343,7 @@ func (c *ControlClient) post(ctx context.Context, path string, ask, answer any) 
 		return fmt.Errorf("ask the gateway: %w", err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	res, err := c.http.Do(r)
+	res, err := client.Do(r)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("%w (%w)", ErrNoGateway, err)
 	}

@@ -55,7 +55,7 @@ func (f *fixture) invited(endpoint string) (api.NewInvitation, termination.JoinT
 func (f *fixture) joined(endpoint, name string) termination.Agent {
 	f.t.Helper()
 	_, token := f.invited(endpoint)
-	a, err := AgentRegistry(f.store).Redeem(f.t.Context(), token.Hash(), termination.Agent{
+	a, err := AgentRegistry(func() *store.Store { return f.store }).Redeem(f.t.Context(), token.Hash(), termination.Agent{
 		ID: termination.NewID(termination.PrefixAgent, f.now()), Name: name, Key: termination.Fingerprint{1}, Version: "v1.2.3", Address: "192.0.2.7:40000",
 	})
 	if err != nil {
@@ -162,7 +162,7 @@ func TestRegistryAnswersInTheGatewaysWords(t *testing.T) {
 	ctx := t.Context()
 	f := start(t, nil)
 	e := f.withAgentEndpoint("api")
-	registry := AgentRegistry(f.store)
+	registry := AgentRegistry(func() *store.Store { return f.store })
 	a := f.joined("api", "host-1")
 	if a.EndpointID != e.ID {
 		t.Errorf("joined %+v", a)
@@ -203,7 +203,7 @@ func TestRegistryAnswersInTheGatewaysWords(t *testing.T) {
 	f.withAgentEndpoint("api")
 	_, token = f.invited("api")
 	now = now.Add(DefaultInvitation)
-	if _, err := AgentRegistry(f.store).Redeem(ctx, token.Hash(), termination.Agent{ID: "agt_4"}); !errors.Is(err, tunnel.ErrInvitationExpired) {
+	if _, err := AgentRegistry(func() *store.Store { return f.store }).Redeem(ctx, token.Hash(), termination.Agent{ID: "agt_4"}); !errors.Is(err, tunnel.ErrInvitationExpired) {
 		t.Errorf("expired: %v", err)
 	}
 }

@@ -20,8 +20,12 @@ import (
 	"countersign/termination/acme"
 	"countersign/termination/gateway"
 	"countersign/termination/live"
+	"countersign/termination/sockets"
 	"countersign/views"
 )
+
+// SocketUse is what the dashboard's listening socket is called in its [sockets.Set].
+const SocketUse = "dashboard"
 
 // Options are what a dashboard needs.
 type Options struct {
@@ -34,6 +38,8 @@ type Options struct {
 	Log     *slog.Logger                                     // nil: discards
 	Clock   func() time.Time                                 // nil: time.Now
 	Listen  string                                           // host:port on loopback; port 0 takes a free one
+	Sockets *sockets.Set                                     // opens that address, or takes over its socket; nil: a set of its own
+	Upgrade Upgrade                                          // replaces the running program; nil: it cannot
 	Hosts   []string                                         // more names that the dashboard answers to
 	Version string
 	User    string // suggested name at sign-in
@@ -76,6 +82,9 @@ func New(o Options) (*Server, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	if o.Sockets == nil {
+		o.Sockets = sockets.New()
+	}
 	assets, err := static.Load()
 	if err != nil {
 		return nil, err
@@ -104,8 +113,7 @@ func New(o Options) (*Server, error) {
 
 // Listen opens the dashboard's address. Addresses of names other than localhost were refused by New.
 func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", s.opts.Listen)
+	l, err := s.opts.Sockets.Listen(ctx, SocketUse, "tcp", s.opts.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("open the dashboard's address: %w", err)
 	}

@@ -100,7 +100,7 @@ func (p *program) runAgent(ctx context.Context, o agentOptions) error {
 func (p *program) serveAgent(a *agent.Agent, stop <-chan os.Signal) error {
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run() }()
-	ctx, cancel := context.WithTimeout(context.Background(), graceTime)
+	ctx, cancel := context.WithTimeout(context.Background(), defaultGrace)
 	defer cancel()
 	select {
 	case err := <-ended:

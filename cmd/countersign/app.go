@@ -11,15 +11,18 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"countersign/server"
 	"countersign/store"
+	"countersign/termination"
 	"countersign/termination/acme"
 	"countersign/termination/gateway"
 	"countersign/termination/live"
 	"countersign/termination/servercert"
+	"countersign/termination/sockets"
 )
 
 // The addresses of a gateway that was told nothing. They move to the next free port when they are taken; addresses that
@@ -51,6 +54,12 @@ type appOptions struct {
 	// Browse opens a link in a browser. Nil: none is opened.
 	Browse func(ctx context.Context, dir, link string) error
 
+	// Program and Args start the program again, for an upgrade. Empty: it cannot be upgraded.
+	Program string
+	Args    []string
+	// Getenv tells whether this process takes over from another. Nil: it does not.
+	Getenv func(string) string
+
 	// demoPort is where the search for the demo's port begins; 0 takes any free one.
 	demoPort uint16
 }
@@ -60,25 +69,50 @@ type app struct {
 	options appOptions
 	log     *slog.Logger
 
+	sockets *sockets.Set
 	store   *store.Store
+	pen     *pen
 	hub     *live.Hub
-	acme    *acme.Manager
 	gateway *gateway.Gateway
 	server  *server.Server
 	control *server.Control
 	demo    *demo // nil: there is none
 	file    *file // nil: no configuration file was given
 
+	current  atomic.Pointer[store.Store] // store, for whoever outlives it
+	acme     atomic.Pointer[acme.Manager]
+	obtained *servercert.Obtained
+
+	listen    string       // address of the dashboard, as it was asked for
+	hosts     []string     // that the dashboard answers to
+	dashboard net.Listener // open, and not served yet
+
 	failed chan error // gets the error of the dashboard, should it end by itself
 	stop   context.CancelFunc
 	tended sync.WaitGroup
+
+	heir      *heir         // nil: this process took nothing over
+	hold      chan struct{} // closed when clients are this process's own
+	upgrading sync.Mutex    // held during an upgrade
+	successor *handover     // nil: no other process has taken over
+	replaced  chan struct{} // closed when one has
+	life      context.Context
+	endLife   context.CancelFunc
+	handed    sync.WaitGroup // what an upgrade has running
 }
 
 func newApp(o appOptions) *app {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &app{options: o, log: o.Log, failed: make(chan error, 1), stop: func() {}}
+	if o.Getenv == nil {
+		o.Getenv = func(string) string { return "" }
+	}
+	life, end := context.WithCancel(context.Background())
+	return &app{
+		options: o, log: o.Log, failed: make(chan error, 1), stop: func() {}, sockets: sockets.New(), pen: &pen{log: o.Log},
+		obtained: servercert.NewObtained(), hold: make(chan struct{}), replaced: make(chan struct{}), life: life, endLife: end,
+	}
 }
 
 // Run starts everything, and returns once it listens. After an error nothing is left running. ctx ends the start alone.
@@ -93,47 +127,109 @@ func (a *app) Run(ctx context.Context) error {
 	return nil
 }
 
-func (a *app) start(ctx context.Context) error {
-	o := a.options
-	listen, hosts := o.Dashboard, []string(nil)
-	if err := checkDashboard(listen); err != nil {
+func (a *app) start(ctx context.Context) (err error) {
+	if a.heir, err = newHeir(a.options.Getenv, a.sockets); err != nil {
 		return err
 	}
-	if o.Config != "" {
-		// Read first: a file that is refused leaves nothing behind.
-		a.file = &file{app: a, path: o.Config}
-		d, err := a.file.read()
-		if err != nil {
-			return fmt.Errorf("the configuration file is refused, and nothing was applied:\n%w", err)
+	if err := a.prepare(ctx); err != nil {
+		if a.heir != nil {
+			a.heir.failed(err)
 		}
-		hosts = d.Dashboard.Hosts
-		if listen == "" {
-			listen = d.Dashboard.Listen
+		return err
+	}
+	close(a.hold)
+	a.serveDashboard()
+	if a.heir != nil {
+		a.heir.accepting(a)
+	} else if err := a.announce(ctx); err != nil {
+		return err
+	}
+	a.sayProblems()
+	a.look(ctx)
+	return nil
+}
+
+// prepare does everything up to the moment when clients are accepted.
+func (a *app) prepare(ctx context.Context) error {
+	o := a.options
+	if err := a.readFile(); err != nil {
+		return err
+	}
+	if a.heir != nil {
+		if err := a.heir.ready(ctx, o.Version, o.Data); err != nil {
+			return err
 		}
 	}
 	first, err := isEmpty(o.Data)
 	if err != nil {
 		return err
 	}
-	if a.store, err = store.Open(ctx, o.Data, store.Options{Passphrase: o.Passphrase, Log: a.log}); err != nil {
+	if err := a.openStore(ctx); err != nil {
 		return err
 	}
-	a.hub = live.New(live.Options{FirstSeq: a.store.NextSeq(), Sink: a.store.WriteHistory, Log: a.log})
-	obtained := servercert.NewObtained()
-	a.acme = acme.New(acme.Options{Storage: a.store.ACMEState(), Obtained: obtained, Log: a.log})
+	a.pen.use(a.store.WriteHistory)
+	a.hub = live.New(live.Options{FirstSeq: a.store.NextSeq(), Sink: a.pen.write, Log: a.log})
 	a.gateway = gateway.New(gateway.Options{
-		Hub: a.hub, Log: a.log, Registry: server.AgentRegistry(a.store), Obtained: obtained, Applied: a.acme.Apply,
+		Hub: a.hub, Log: a.log, Sockets: a.sockets, Hold: a.hold,
+		Registry: server.AgentRegistry(a.current.Load), Obtained: a.obtained, Applied: func(c *termination.Config) { a.acme.Load().Apply(c) },
 	})
+	if err := a.loadObtained(ctx); err != nil {
+		return err
+	}
 	if err := a.openDemo(ctx, first && !o.NoDemo && o.Config == ""); err != nil {
 		return err
 	}
-	if err := a.openServer(ctx, listen, hosts); err != nil {
+	if err := a.openRim(ctx); err != nil {
 		return err
 	}
-	if a.control, err = a.server.OpenControl(ctx); err != nil {
+	if a.heir != nil {
+		return a.heir.prepared(ctx)
+	}
+	return nil
+}
+
+// readFile reads the configuration file, if there is one, before anything is made: a file that is refused leaves
+// nothing behind.
+func (a *app) readFile() error {
+	o := a.options
+	a.listen = o.Dashboard
+	if err := checkDashboard(a.listen); err != nil {
 		return err
 	}
-	return a.begin(ctx)
+	if o.Config == "" {
+		return nil
+	}
+	a.file = &file{app: a, path: o.Config}
+	d, err := a.file.read()
+	if err != nil {
+		return fmt.Errorf("the configuration file is refused, and nothing was applied:\n%w", err)
+	}
+	a.hosts = d.Dashboard.Hosts
+	if a.listen == "" {
+		a.listen = d.Dashboard.Listen
+	}
+	return nil
+}
+
+func (a *app) openStore(ctx context.Context) (err error) {
+	a.store, err = store.Open(ctx, a.options.Data, store.Options{Passphrase: a.options.Passphrase, Log: a.log})
+	if err != nil {
+		return err
+	}
+	a.current.Store(a.store)
+	a.acme.Store(acme.New(acme.Options{Storage: a.store.ACMEState(), Obtained: a.obtained, Log: a.log, Sockets: a.sockets}))
+	return nil
+}
+
+// loadObtained brings the certificates that were obtained earlier, so that the first client is shown them already.
+func (a *app) loadObtained(ctx context.Context) error {
+	config, _, err := a.store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	manager := a.acme.Load()
+	manager.Apply(config)
+	return manager.Settle(ctx)
 }
 
 // checkDashboard refuses an address given on the command line before anything is made. That of a configuration file was
@@ -155,40 +251,6 @@ func checkDashboard(listen string) error {
 	return nil
 }
 
-// openServer builds the dashboard, puts the configuration into force, and listens.
-func (a *app) openServer(ctx context.Context, listen string, hosts []string) error {
-	if listen == "" {
-		port, err := freePort(ctx, defaultDashboardPort)
-		if err != nil {
-			return fmt.Errorf("%w of the dashboard: %w; choose another with --dashboard", errAddress, err)
-		}
-		listen = netip.AddrPortFrom(loopback(), port).String()
-	}
-	var err error
-	a.server, err = server.New(server.Options{
-		Store: a.store, Hub: a.hub, Gateway: a.gateway, ACME: a.acme, Log: a.log, Listen: listen, Hosts: hosts,
-		Version: a.options.Version, User: userName(), Demo: a.demo.shown(),
-	})
-	if err != nil {
-		return fmt.Errorf("build the dashboard: %w", err)
-	}
-	if err := a.load(ctx); err != nil {
-		return err
-	}
-	if err := a.moveDemo(ctx); err != nil {
-		return err
-	}
-	l, err := a.server.Listen(ctx)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%w of the dashboard, %s: another program uses it; stop that one, or choose another address with --dashboard", errAddress, listen)
-	}
-	if err != nil {
-		return fmt.Errorf("%w of the dashboard, %s: %w; choose another with --dashboard", errAddress, listen, err)
-	}
-	go func() { a.failed <- a.server.Serve(l) }()
-	return nil
-}
-
 // load puts the configuration into force: what the store holds, with the configuration file's part replaced.
 func (a *app) load(ctx context.Context) error {
 	if a.file != nil {
@@ -207,8 +269,8 @@ func (a *app) load(ctx context.Context) error {
 	return nil
 }
 
-// begin prints the lines of the start, opens the browser, and looks after things from now on.
-func (a *app) begin(ctx context.Context) error {
+// announce prints the lines of the start, and opens the browser.
+func (a *app) announce(ctx context.Context) error {
 	link, err := a.server.SignInLink(ctx)
 	if err != nil {
 		return fmt.Errorf("make a sign-in link: %w", err)
@@ -218,11 +280,6 @@ func (a *app) begin(ctx context.Context) error {
 		fmt.Fprintf(a.options.Out, "  try it     %s\n", command)
 	}
 	fmt.Fprintln(a.options.Out, "  stop       Ctrl-C")
-	for _, e := range a.gateway.Status().Endpoints {
-		if e.State == gateway.StateFailed {
-			a.log.Error("an endpoint does not work", "endpoint", e.Name, "problem", e.Problem)
-		}
-	}
 	if a.options.Browse != nil {
 		// A link of its own: the printed one stays good.
 		if link, err = a.server.SignInLink(ctx); err == nil {
@@ -232,6 +289,19 @@ func (a *app) begin(ctx context.Context) error {
 			a.log.Warn("the browser could not be opened; open the link by hand", "error", err)
 		}
 	}
+	return nil
+}
+
+func (a *app) sayProblems() {
+	for _, e := range a.gateway.Status().Endpoints {
+		if e.State == gateway.StateFailed {
+			a.log.Error("an endpoint does not work", "endpoint", e.Name, "problem", e.Problem)
+		}
+	}
+}
+
+// look begins to look after what changes outside.
+func (a *app) look(ctx context.Context) {
 	tending, stop := context.WithCancel(context.WithoutCancel(ctx))
 	a.stop = stop
 	if a.file != nil {
@@ -240,7 +310,6 @@ func (a *app) begin(ctx context.Context) error {
 		}
 	}
 	a.tended.Go(func() { a.tend(tending) })
-	return nil
 }
 
 // tend looks after what changes outside: files, ports, dates.
@@ -259,6 +328,7 @@ func (a *app) tend(ctx context.Context) {
 		case <-browsed.C:
 			removeRedirect(a.store.Dir())
 		case <-tick.C:
+			a.sockets.CloseInherited() // by now whoever wants one has it
 			a.gateway.Retry(ctx)
 			a.file.remind()
 			a.demo.renew(ctx, a)
@@ -273,8 +343,16 @@ func (a *app) Reload(ctx context.Context) error {
 		a.log.Warn("there is no configuration file to read again; name one with --config")
 		return nil
 	}
+	if !a.upgrading.TryLock() {
+		a.log.Info("the configuration file is not read again during an upgrade; the new program reads it")
+		return nil
+	}
+	defer a.upgrading.Unlock()
 	return a.file.reload(ctx)
 }
+
+// Replaced is closed once another process has taken over: see Upgrade.
+func (a *app) Replaced() <-chan struct{} { return a.replaced }
 
 // Failed gets an error when the dashboard ends by itself.
 func (a *app) Failed() <-chan error { return a.failed }
@@ -282,6 +360,9 @@ func (a *app) Failed() <-chan error { return a.failed }
 // Close stops accepting, lets what is in flight end until ctx is done, and ends the rest. It is called once. What Run
 // did not get to is left out.
 func (a *app) Close(ctx context.Context) error {
+	a.endLife() // breaks an upgrade off
+	a.upgrading.Lock()
+	defer a.upgrading.Unlock()
 	a.stop()
 	a.tended.Wait()
 	var errs []error
@@ -305,11 +386,14 @@ func (a *app) Close(ctx context.Context) error {
 	if a.server != nil {
 		end("close the dashboard", a.server.Shutdown)
 	}
+	if a.dashboard != nil {
+		_ = a.dashboard.Close() // nobody served it yet
+	}
 	if a.gateway != nil {
 		end("close the gateway", a.gateway.Close)
 	}
-	if a.acme != nil {
-		end("stop obtaining certificates", func(context.Context) error { a.acme.Close(); return nil })
+	if m := a.acme.Load(); m != nil {
+		end("stop obtaining certificates", func(context.Context) error { m.Close(); return nil })
 	}
 	parts.Wait()
 	for _, err := range errs {
@@ -323,10 +407,18 @@ func (a *app) Close(ctx context.Context) error {
 	if a.hub != nil {
 		errs = append(errs, a.hub.Close(last))
 	}
-	if a.store != nil {
+	if a.store != nil && a.successor == nil {
 		removeRedirect(a.store.Dir())
 		errs = append(errs, a.store.Close())
 	}
+	if a.successor != nil {
+		a.successor.close()
+	}
+	if a.heir != nil {
+		a.heir.end()
+	}
+	a.sockets.CloseInherited()
+	a.handed.Wait()
 	return errors.Join(errs...)
 }
 

@@ -46,7 +46,7 @@ func rules() []rule {
 		{path: "termination/servercert"},
 		{path: "termination/staple", ours: []string{"termination/servercert"}, other: []string{"golang.org/x/crypto/ocsp"}},
 		{
-			path: "termination/acme", ours: []string{"termination", "termination/servercert"},
+			path: "termination/acme", ours: []string{"termination", "termination/servercert", "termination/sockets"},
 			other: []string{"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "github.com/libdns/libdns", "github.com/miekg/dns", "go.uber.org/zap", "golang.org/x/net/netutil"},
 		},
 		{path: "termination/live", ours: words},

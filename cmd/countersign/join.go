@@ -41,7 +41,7 @@ func (p *program) joinGateway(ctx context.Context, o joinOptions, ask server.Joi
 	}
 	member, own, err := p.enter(ctx, dir, client, ask, stop)
 	if own != nil {
-		defer func() { _ = closeUnlessStopped(own, stop) }()
+		defer func() { _ = closeUnlessStopped(own, stop, defaultGrace) }()
 	}
 	if err != nil || member == nil {
 		return explainJoin(err)
@@ -82,7 +82,7 @@ func (p *program) enter(ctx context.Context, dir string, client *server.ControlC
 			Data: dir, NoDemo: true, Passphrase: p.passphrase(), Version: p.version, Out: io.Discard,
 			Log: slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		})
-		stopped, err := startUnlessStopped(ctx, a, stop)
+		stopped, err := startUnlessStopped(ctx, a, stop, defaultGrace)
 		if isError[store.LockedError](err) {
 			// Another command may be starting the gateway at this moment.
 			again := time.NewTimer(joinPatience / 50)

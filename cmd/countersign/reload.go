@@ -188,8 +188,11 @@ func (f *file) changes() <-chan struct{} {
 }
 
 func (f *file) close() {
+	f.reloading.Lock()
+	defer f.reloading.Unlock()
 	if f.watcher != nil {
 		f.watcher.close()
+		f.watcher = nil
 	}
 }
 

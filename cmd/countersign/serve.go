@@ -13,13 +13,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// graceTime is how long connections may take to end by themselves after a signal to stop.
-const graceTime = 10 * time.Second
+// defaultGrace is how long connections may take to end by themselves after a signal to stop.
+const defaultGrace = 10 * time.Second
 
 // serveOptions are the flags of serve.
 type serveOptions struct {
 	config, data, dashboard string
 	noDemo, noBrowser       bool
+	grace                   time.Duration
 }
 
 func (p *program) serveCommand() *cobra.Command {
@@ -32,7 +33,8 @@ The first start in an empty data directory, without --config, makes a demo: a lo
 alone, an endpoint that demands a certificate from it, and a client certificate for you.
 
 SIGHUP reads the configuration file again, as does a change of it or of a file that it names. SIGINT and SIGTERM stop
-accepting, let what is in flight end within ten seconds, and then end; a second one ends at once.
+accepting, let what is in flight end within the grace time, and then end; a second one ends at once. SIGUSR2 replaces the
+program while it runs: see countersign upgrade.
 
 The private keys in the store are opened by a key file of mode 0600; $COUNTERSIGN_PASSPHRASE protects that file in addition.`,
 		RunE: func(c *cobra.Command, _ []string) error { return p.serve(c.Context(), o) },
@@ -40,6 +42,7 @@ The private keys in the store are opened by a key file of mode 0600; $COUNTERSIG
 	dataFlag(c, &o.data)
 	c.Flags().StringVar(&o.config, "config", "", "configuration `file`, countersign.yaml")
 	c.Flags().StringVar(&o.dashboard, "dashboard", "", "`address` of the dashboard, on loopback (default 127.0.0.1:7443, or the next free port)")
+	c.Flags().DurationVar(&o.grace, "grace", defaultGrace, "how `long` connections may take to end by themselves when the gateway stops")
 	c.Flags().BoolVar(&o.noDemo, "no-demo", false, "make no demo at the first start")
 	c.Flags().BoolVar(&o.noBrowser, "no-browser", false, "do not open the browser")
 	_ = c.MarkFlagFilename("config", "yaml", "yml") // it exists: see above
@@ -48,6 +51,9 @@ The private keys in the store are opened by a key file of mode 0600; $COUNTERSIG
 
 // serve runs the gateway until a signal ends it.
 func (p *program) serve(ctx context.Context, o serveOptions) error {
+	if o.grace < 0 {
+		return fmt.Errorf("%w: --grace cannot be negative", errUsage)
+	}
 	dir, err := p.dataDirectory(o.data)
 	if err != nil {
 		return err
@@ -55,7 +61,7 @@ func (p *program) serve(ctx context.Context, o serveOptions) error {
 	log := slog.New(slog.NewTextHandler(p.err, nil))
 	options := appOptions{
 		Data: dir, Config: o.config, Dashboard: o.dashboard, NoDemo: o.noDemo, Passphrase: p.passphrase(), Version: p.version,
-		Out: p.out, Log: log, demoPort: defaultDemoPort,
+		Out: p.out, Log: log, Program: p.path, Args: p.args, Getenv: p.getenv, demoPort: defaultDemoPort,
 	}
 	if out, ok := p.out.(*os.File); ok && !o.noBrowser && isTerminal(out) {
 		options.Browse = openBrowser
@@ -68,21 +74,35 @@ func (p *program) serve(ctx context.Context, o serveOptions) error {
 	signal.Notify(again, syscall.SIGHUP)
 	defer signal.Stop(again)
 
+	upgrade := make(chan os.Signal, 1)
+	signal.Notify(upgrade, upgradeSignal())
+	defer signal.Stop(upgrade)
+
 	a := newApp(options)
-	if stopped, err := startUnlessStopped(ctx, a, stop); err != nil || stopped {
+	if stopped, err := startUnlessStopped(ctx, a, stop, o.grace); err != nil || stopped {
 		return err
 	}
-	failure := p.wait(ctx, a, stop, again)
-	fmt.Fprintln(p.err, "stopping; Ctrl-C again ends at once")
-	return errors.Join(failure, closeUnlessStopped(a, stop))
+	p.notifyManager(stateReady)
+	failure := p.wait(ctx, a, stop, again, upgrade)
+	if a.successor == nil {
+		p.notifyManager(stateStopping)
+		fmt.Fprintln(p.err, "stopping; Ctrl-C again ends at once")
+	}
+	return errors.Join(failure, closeUnlessStopped(a, stop, o.grace))
 }
 
-// wait returns when a signal wants the end, or with the error of a dashboard that ended by itself.
-func (p *program) wait(ctx context.Context, a *app, stop, again <-chan os.Signal) error {
+// wait returns when a signal wants the end, when another process has taken over, or with the error of a dashboard that
+// ended by itself.
+func (p *program) wait(ctx context.Context, a *app, stop, again, upgrade <-chan os.Signal) error {
 	for {
 		select {
 		case <-again:
 			_ = a.Reload(ctx) // it is logged and shown
+		case <-upgrade:
+			a.handed.Go(func() { _, _ = a.Upgrade(ctx, upgradePatience) }) // it is logged
+		case <-a.Replaced():
+			p.notifyManager(stateReplaced(a.successor.process.Process.Pid))
+			return nil
 		case <-stop:
 			return nil
 		case err := <-a.Failed():
@@ -92,7 +112,7 @@ func (p *program) wait(ctx context.Context, a *app, stop, again <-chan os.Signal
 }
 
 // startUnlessStopped starts the app; a signal breaks the start off.
-func startUnlessStopped(ctx context.Context, a *app, stop <-chan os.Signal) (stopped bool, err error) {
+func startUnlessStopped(ctx context.Context, a *app, stop <-chan os.Signal, grace time.Duration) (stopped bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	started := make(chan error, 1)
@@ -104,15 +124,15 @@ func startUnlessStopped(ctx context.Context, a *app, stop <-chan os.Signal) (sto
 		cancel()
 	}
 	if <-started == nil {
-		err = closeUnlessStopped(a, stop)
+		err = closeUnlessStopped(a, stop, grace)
 	}
 	return true, err
 }
 
 // closeUnlessStopped ends the app within the grace time; a signal ends it at once. Signals to reload are ignored from
 // here on.
-func closeUnlessStopped(a *app, stop <-chan os.Signal) error {
-	ctx, cancel := context.WithTimeout(context.Background(), graceTime)
+func closeUnlessStopped(a *app, stop <-chan os.Signal, grace time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	closed := make(chan error, 1)
 	go func() { closed <- a.Close(ctx) }()

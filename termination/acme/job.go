@@ -41,6 +41,7 @@ type job struct {
 	name   string
 	cancel context.CancelFunc
 	now    chan struct{} // wakes it up
+	looked chan struct{} // closed once what is kept was looked at
 
 	mu     sync.Mutex
 	status NameStatus
@@ -48,7 +49,7 @@ type job struct {
 
 func (m *Manager) start(name string) *job {
 	ctx, cancel := context.WithCancel(context.Background())
-	j := &job{manager: m, authority: m.authority, name: name, cancel: cancel, now: make(chan struct{}, 1)}
+	j := &job{manager: m, authority: m.authority, name: name, cancel: cancel, now: make(chan struct{}, 1), looked: make(chan struct{})}
 	j.status = NameStatus{Name: name, State: StateObtaining}
 	m.workers.Go(func() { j.run(ctx) })
 	return j
@@ -63,6 +64,8 @@ func (j *job) set(change func(*NameStatus)) {
 // run obtains, waits until it is due, and renews, until ctx ends.
 func (j *job) run(ctx context.Context) {
 	o := j.manager.options
+	looked := sync.OnceFunc(func() { close(j.looked) })
+	defer looked()
 	if j.magic == nil {
 		j.set(func(s *NameStatus) { s.State, s.Error = StateFailed, j.broken })
 		return
@@ -70,6 +73,7 @@ func (j *job) run(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
 		due := j.show(ctx)
+		looked()
 		if due.After(o.Now()) {
 			failures = 0
 			j.set(func(s *NameStatus) { s.State, s.Error, s.NextTry = StateOK, "", due })

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -20,6 +19,9 @@ const (
 	challengeConns = 256
 	challengeTime  = 10 * time.Second
 )
+
+// SocketUse is what the socket for challenges over HTTP is called in its [sockets.Set].
+const SocketUse = "acme"
 
 // challengeListener is the plain HTTP listener that answers challenges and nothing else.
 type challengeListener struct {
@@ -70,9 +72,8 @@ func (l *challengeListener) serve(ctx context.Context, m *Manager) {
 	if l.address.Addr().Is4() {
 		network = "tcp4" // 0.0.0.0 means all of IPv4 and no more
 	}
-	var config net.ListenConfig
 	for ctx.Err() == nil {
-		socket, err := config.Listen(ctx, network, l.address.String())
+		socket, err := m.options.Sockets.Listen(ctx, SocketUse, network, l.address.String())
 		if err == nil {
 			l.say("")
 			// Serve returns at once after close, whichever came first.

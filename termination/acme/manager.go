@@ -1,7 +1,9 @@
 package acme
 
 import (
+	"context"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -15,6 +17,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/servercert"
+	"countersign/termination/sockets"
 )
 
 const (
@@ -30,6 +33,7 @@ type Options struct {
 	Obtained *servercert.Obtained // certificates and answers to challenges go there
 	Log      *slog.Logger         // nil: discards
 	Now      func() time.Time     // nil: time.Now
+	Sockets  *sockets.Set         // opens the address for challenges over HTTP; nil: a set of its own
 	Attempt  time.Duration        // how long one attempt may take; 0: five minutes
 	// Backoff is how long to wait after so many failures in a row. Nil: a minute, and more each time, up to six hours.
 	Backoff func(failures int) time.Duration
@@ -65,6 +69,9 @@ func New(o Options) *Manager {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Sockets == nil {
+		o.Sockets = sockets.New()
 	}
 	if o.Attempt == 0 {
 		o.Attempt = attemptTime
@@ -120,6 +127,21 @@ func (m *Manager) Apply(config *termination.Config) {
 			m.jobs[name] = m.start(name)
 		}
 	}
+}
+
+// Settle waits until what was obtained earlier, of what the configuration applied last wants, is there to be shown.
+func (m *Manager) Settle(ctx context.Context) error {
+	m.mu.Lock()
+	jobs := slices.Collect(maps.Values(m.jobs))
+	m.mu.Unlock()
+	for _, j := range jobs {
+		select {
+		case <-j.looked:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the certificates that are kept: %w", ctx.Err())
+		}
+	}
+	return nil
 }
 
 // wantedNames are the names of enabled endpoints that have their certificates through ACME.

@@ -213,6 +213,11 @@ func (g *Gateway) judge(t *table, s *session) {
 		}
 		onLoss = e.ClientAuth.OnLoss
 	}
+	s.lose(onLoss)
+}
+
+// lose ends a connection that is no longer admitted.
+func (s *session) lose(onLoss termination.OnLoss) {
 	switch {
 	case onLoss == termination.OnLossLeave:
 	case onLoss == termination.OnLossDrain && s.http != nil:

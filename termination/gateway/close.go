@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,27 @@ func (g *Gateway) Leave() {
 	for _, l := range g.allListeners() {
 		l.leave()
 	}
+}
+
+// EndSessions ends the live connections of endpoints as their on_loss says. It is for a gateway that was left: the process
+// that has taken over says of which endpoints it would no longer admit them.
+func (g *Gateway) EndSessions(endpointIDs []string) {
+	for _, s := range g.live.all() {
+		if slices.Contains(endpointIDs, s.record.EndpointID) {
+			s.lose(s.onLoss)
+		}
+	}
+}
+
+// Admission says in a few words, by endpoint ID, what decides who may be connected to the enabled endpoints. Where they
+// change, connections have to be judged again.
+func (g *Gateway) Admission() map[string]string {
+	t := g.table.Load()
+	out := make(map[string]string, len(t.byID))
+	for id, e := range t.byID {
+		out[id] = fmt.Sprint(e.TerminateAt, " ", e.Address(), " ", e.ServerNames(), " ", e.problem == "", " ", e.tlsKey)
+	}
+	return out
 }
 
 func (g *Gateway) allListeners() (all []*listener) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -58,6 +59,19 @@ func setShared(l *net.TCPListener, on bool) error {
 	return onSocket(l, "share the port", func(fd int) error {
 		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, value)
 	})
+}
+
+// copyOf is what File does, but for one thing: passing such a file to another process would make the socket block, in
+// this process too, and accepting could not be ended any more.
+func copyOf(l *net.TCPListener) (f *os.File, err error) {
+	err = onSocket(l, "copy the socket", func(fd int) error {
+		second, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			f = os.NewFile(uintptr(second), l.Addr().String())
+		}
+		return err
+	})
+	return f, err
 }
 
 func shareFromTheStart(_, _ string, raw syscall.RawConn) error {

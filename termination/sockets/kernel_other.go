@@ -5,6 +5,7 @@ package sockets
 import (
 	"errors"
 	"net"
+	"os"
 	"syscall"
 )
 
@@ -20,5 +21,7 @@ func (l *Listener) Waiting() (int, error) { return 0, nil }
 func setShared(*net.TCPListener, bool) error {
 	return errors.New("two sockets cannot share a port here")
 }
+
+func copyOf(l *net.TCPListener) (*os.File, error) { return l.File() }
 
 func shareFromTheStart(string, string, syscall.RawConn) error { return nil }

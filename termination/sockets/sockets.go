@@ -182,13 +182,13 @@ type Copy struct {
 	File *os.File
 }
 
-// Copies returns a copy of every open socket, and of what was inherited. The caller closes them.
+// Copies returns a copy of every open socket, fit for another process. The caller closes them.
 func (s *Set) Copies() ([]Copy, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []Copy
 	for l := range s.open {
-		f, err := l.File()
+		f, err := copyOf(l.TCPListener)
 		if err != nil {
 			for _, c := range out {
 				_ = c.File.Close()

@@ -1,0 +1,511 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"countersign/termination/tlstest"
+)
+
+// builder makes programs of the sources as they are, or with changes.
+type builder struct {
+	t   *testing.T
+	dir string
+}
+
+// build returns the path of a program of that version. overlay replaces files of the module, or removes them where the
+// new text is empty.
+func (b *builder) build(version string, overlay map[string]string) string {
+	b.t.Helper()
+	out := filepath.Join(b.dir, version)
+	args := []string{"build", "-o", out, "-ldflags", "-X main.version=" + version}
+	if len(overlay) > 0 {
+		replace := map[string]string{}
+		for path, text := range overlay {
+			to := ""
+			if text != "" {
+				to = filepath.Join(b.dir, version+"-"+filepath.Base(path))
+				writeFile(b.t, to, []byte(text))
+			}
+			replace[filepath.Join(root(b.t), path)] = to
+		}
+		text, err := json.Marshal(map[string]any{"Replace": replace})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		writeFile(b.t, out+".json", text)
+		args = append(args, "-overlay", out+".json")
+	}
+	c := exec.CommandContext(b.t.Context(), "go", append(args, "./cmd/countersign")...)
+	c.Dir = root(b.t)
+	if text, err := c.CombinedOutput(); err != nil {
+		b.t.Fatalf("build %s: %v\n%s", version, err, text)
+	}
+	return out
+}
+
+// hanging is the source of a program that stops before it says what the file in $HANG holds, and writes its process ID
+// beside that file.
+func hanging(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root(t), "cmd/countersign/talk.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const says = "func (t *talk) say(m message) error {\n"
+	if !bytes.Contains(text, []byte(says)) {
+		t.Fatal("talk.go has changed")
+	}
+	out := strings.Replace(string(text), says, says+`	if at, _ := os.ReadFile(os.Getenv("HANG")); string(at) == string(m.Step) {
+		_ = os.WriteFile(os.Getenv("HANG")+".process", []byte(strconv.Itoa(os.Getpid())), 0o600)
+		select {}
+	}
+`, 1)
+	return strings.Replace(out, "\t\"io\"\n", "\t\"io\"\n\t\"os\"\n\t\"strconv\"\n", 1)
+}
+
+// migrations are the schema steps of the configuration.
+func migrations(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root(t), "store/migrations/configuration/*.sql"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for i, f := range files {
+		if files[i], err = filepath.Rel(root(t), f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
+}
+
+// installed is a gateway that runs from a place where a program can be put, with clients that connect without pause.
+type installed struct {
+	*site
+	data, program, hang, log string
+
+	echo, sealed string // addresses of upstreams
+	stranger     *tlstest.Cert
+	starts       int
+	api          *api
+
+	visits  atomic.Int64
+	lenient atomic.Bool // connections may be cut, as by a process that was killed
+	clients sync.WaitGroup
+}
+
+func install(t *testing.T, first string) *installed {
+	t.Helper()
+	s := newSite(t)
+	place := t.TempDir()
+	i := &installed{
+		site: s, data: dataDir(t), program: filepath.Join(place, "countersign"), hang: filepath.Join(place, "hang"), log: filepath.Join(place, "log"),
+		stranger: tlstest.NewCA(tlstest.CN("Strangers")).Client("eve"),
+	}
+	i.echo = tlstest.TCP(t).Addr
+	i.sealed = tlstest.TLS(t, &tls.Config{Certificates: []tls.Certificate{s.ca.Server("three.test").TLS()}}).Addr
+	s.write(s.config("one") + fmt.Sprintf(`  - {name: two, url: "tls://two.test:%d", certificates: [server], upstream: "tcp://%s", client_auth: {authorities: [devices]}}
+  - {name: three, url: "tls://three.test:%d", terminate_at: upstream, upstream: "tcp://%s"}
+`, s.port, i.echo, s.port, i.sealed))
+	i.put(first)
+	i.start()
+	return i
+}
+
+// put puts a program in the place.
+func (i *installed) put(program string) {
+	i.t.Helper()
+	text, err := os.ReadFile(program)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	if err := os.WriteFile(i.program+".new", text, 0o700); err != nil { //nolint:gosec // a program
+		i.t.Fatal(err)
+	}
+	if err := os.Rename(i.program+".new", i.program); err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+// start starts the gateway; it is stopped by stopAll.
+func (i *installed) start() {
+	i.t.Helper()
+	i.starts++
+	log, err := os.Create(i.log)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	defer log.Close()
+	c := exec.Command(i.program, "serve", "--data", i.data, "--config", i.path, "--dashboard", "127.0.0.1:0", "--grace", "4s") // ended by stopAll
+	c.Env = append(os.Environ(), "HOME="+i.t.TempDir(), "HANG="+i.hang)
+	c.Stdout, c.Stderr = log, log
+	if err := c.Start(); err != nil {
+		i.t.Fatal(err)
+	}
+	go func() { _ = c.Wait() }() // it is asked after by its ID
+	i.t.Cleanup(i.stopAll)
+	eventually(i.t, "the gateway listens", func() bool { return strings.Contains(i.said(), "  stop  ") })
+	secret, errs, code := run(i.t, nil, "token", "create", fmt.Sprintf("test%d", i.starts), "--scope", "admin", "--data", i.data)
+	if code != exitDone {
+		i.t.Fatal(errs)
+	}
+	i.api = newAPI(i.t, i.said(), strings.TrimSpace(secret))
+}
+
+func (i *installed) said() string {
+	text, _ := os.ReadFile(i.log)
+	return string(text)
+}
+
+// process returns the ID of the gateway's process: the one that holds the lock of the data directory.
+func (i *installed) process() int {
+	i.t.Helper()
+	links, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, l := range links {
+		pid, _ := strconv.Atoi(strings.Split(l, "/")[2])
+		if cmd, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && bytes.HasPrefix(cmd, []byte(i.program+"\x00serve")) && holds(pid, filepath.Join(i.data, "lock")) {
+			return pid
+		}
+	}
+	return 0
+}
+
+func holds(pid int, path string) bool {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, f := range files {
+		if to, err := os.Readlink(f); err == nil && to == path {
+			return true
+		}
+	}
+	return false
+}
+
+// processes are all that run from the place.
+func (i *installed) processes() (out []int) {
+	links, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, l := range links {
+		if cmd, err := os.ReadFile(l); err == nil && bytes.HasPrefix(cmd, []byte(i.program+"\x00")) {
+			pid, _ := strconv.Atoi(strings.Split(l, "/")[2])
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+func (i *installed) stopAll() {
+	for _, pid := range i.processes() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// version is that of the gateway that answers the API.
+func (i *installed) version() string {
+	i.t.Helper()
+	var about struct{ Version string }
+	if status, err := i.api.ask("GET", "/api/v1/status", nil, &about); err != nil || status != 200 {
+		i.t.Fatalf("status %d, %v", status, err)
+	}
+	return about.Version
+}
+
+// upgrade runs the command and returns what it says.
+func (i *installed) upgrade(patience string) (out, errs string, code int) {
+	i.t.Helper()
+	return run(i.t, nil, "upgrade", "--data", i.data, "--patience", patience)
+}
+
+// refuses checks that an upgrade fails, says why, and leaves who was there.
+func (i *installed) refuses(says ...string) {
+	i.t.Helper()
+	before, visits := i.version(), i.visits.Load()
+	out, errs, code := i.upgrade("3s")
+	if code != exitFailed {
+		i.t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	i.stayed(before, visits)
+	for _, s := range says {
+		if !strings.Contains(errs, s) {
+			i.t.Errorf("%q is not said in: %s", s, errs)
+		}
+	}
+}
+
+func (i *installed) stayed(before string, visits int64) {
+	i.t.Helper()
+	if after := i.version(); after != before {
+		i.t.Errorf("%s runs, not %s", after, before)
+	}
+	eventually(i.t, "clients come through", func() bool { return i.visits.Load() > visits+50 })
+	if n := len(i.processes()); n != 1 {
+		i.t.Errorf("%d processes run", n)
+	}
+	// It takes changes too: the store is back.
+	if status, err := i.api.ask("POST", "/api/v1/endpoints/none/stop", nil, nil); err != nil || status != 404 {
+		i.t.Errorf("a change: status %d, %v", status, err)
+	}
+}
+
+// crowd lets clients connect until ctx ends.
+func (i *installed) crowd(ctx context.Context) {
+	t, rhea := i.t, i.ca.Client("rhea") // i.t changes with the subtests
+	for n := range 12 {
+		i.clients.Go(func() {
+			for k := n; ctx.Err() == nil; k++ {
+				name := []string{"one", "two", "three"}[k%3]
+				cert := rhea
+				if k%4 == 3 {
+					cert = i.stranger
+				}
+				in, err := i.visit(name, cert)
+				if _, dialled := errors.AsType[dialError](err); dialled || (in != (cert == rhea || name == "three") && !i.lenient.Load()) {
+					t.Errorf("%s: let in %v: %v", name, in, err)
+				}
+				i.visits.Add(1)
+			}
+		})
+	}
+}
+
+type dialError struct{ error }
+
+func (i *installed) visit(name string, cert *tlstest.Cert) (in bool, err error) {
+	tcp, err := net.DialTimeout("tcp", netip.AddrPortFrom(loopback(), i.port).String(), deadline)
+	if err != nil {
+		return false, dialError{err}
+	}
+	defer tcp.Close()
+	config := tlsConfig(i.ca, cert)
+	config.ServerName = name + ".test"
+	conn := tls.Client(tcp, config)
+	_ = conn.SetDeadline(time.Now().Add(deadline))
+	say, want := "hello", "hello"
+	if name == "one" {
+		say, want = "GET / HTTP/1.1\r\nHost: one.test\r\nConnection: close\r\n\r\n", "HTTP/1.1 200"
+	}
+	if _, err = io.WriteString(conn, say); err != nil {
+		return false, err
+	}
+	got := make([]byte, len(want))
+	_, err = io.ReadFull(conn, got)
+	return err == nil && string(got) == want, err
+}
+
+// stream opens a connection that stays.
+func (i *installed) stream(name string) *tls.Conn {
+	i.t.Helper()
+	config := tlsConfig(i.ca, i.ca.Client("stays"))
+	config.ServerName = name + ".test"
+	conn, err := tls.Dial("tcp", netip.AddrPortFrom(loopback(), i.port).String(), config)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	i.t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(2 * deadline))
+	i.echoes(conn)
+	return conn
+}
+
+func (i *installed) echoes(conn net.Conn) {
+	i.t.Helper()
+	if _, err := conn.Write([]byte("ping")); err != nil {
+		i.t.Error(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 4)); err != nil {
+		i.t.Errorf("a stream was dropped: %v", err)
+	}
+}
+
+// A running gateway is replaced by another program again and again, by good ones and by bad ones, while clients connect
+// without pause: none is refused or reset, none gets in who must not, long streams live on for the grace time, and what
+// became of them is recorded by the process that comes after.
+func TestUpgrade(t *testing.T) {
+	b := &builder{t: t, dir: t.TempDir()}
+	steps := migrations(t)
+	last := steps[len(steps)-1]
+	one, two := b.build("v1", nil), b.build("v2", nil)
+	old := b.build("v0", map[string]string{last: ""})
+	broken := b.build("v3", map[string]string{
+		"cmd/countersign/talk.go": hanging(t),
+		filepath.Join(filepath.Dir(last), fmt.Sprintf("%04d_test.sql", len(steps)+1)): "CREATE TABLE test (x INTEGER) STRICT;\n",
+	})
+	i := install(t, one)
+	ctx, stop := context.WithCancel(context.Background())
+	defer i.clients.Wait()
+	defer stop()
+	i.crowd(ctx)
+	eventually(t, "clients come through", func() bool { return i.visits.Load() > 100 })
+
+	in := func(name string, test func(*testing.T)) {
+		t.Run(name, func(t *testing.T) {
+			outer := i.t
+			i.t = t
+			defer func() { i.t = outer }()
+			test(t)
+		})
+	}
+	script := func(text string) string {
+		path := filepath.Join(b.dir, "script")
+		writeFile(t, path, []byte("#!/bin/sh\n"+text+"\n"))
+		return path
+	}
+	in("a program that fails", func(t *testing.T) {
+		i.put(script("exit 1"))
+		i.refuses("does not begin", "what ran runs on")
+	})
+	in("no program", func(t *testing.T) {
+		i.put(filepath.Join(root(t), "go.mod"))
+		i.refuses("start the new program")
+	})
+	in("a program that hangs", func(t *testing.T) {
+		i.put(script("exec sleep 100"))
+		i.refuses("in time")
+	})
+	in("a program too old for the store", func(t *testing.T) {
+		i.put(old)
+		i.refuses("newer")
+	})
+	in("a configuration file that is refused", func(t *testing.T) {
+		good, _ := os.ReadFile(i.path)
+		i.put(two)
+		writeFile(t, i.path, append(good, "nonsense: true\n"...))
+		i.refuses("nonsense")
+		writeFile(t, i.path, good)
+	})
+	for _, at := range []step{stepReady, stepPrepared, stepAccepting} {
+		in("killed before "+string(at), func(t *testing.T) {
+			i.lenient.Store(at == stepAccepting) // those that it has accepted die with it
+			writeFile(t, i.hang, []byte(at))
+			i.put(broken)
+			before, visits := i.version(), i.visits.Load()
+			failed := make(chan string, 1)
+			go func() {
+				_, errs, _ := i.upgrade("60s")
+				failed <- errs
+			}()
+			var pid int
+			eventually(t, "the new program is there", func() bool {
+				text, _ := os.ReadFile(i.hang + ".process")
+				pid, _ = strconv.Atoi(string(text))
+				return pid != 0
+			})
+			if kept, _ := filepath.Glob(filepath.Join(i.data, "*.before-upgrade")); (len(kept) > 0) != (at != stepReady) {
+				t.Errorf("kept before the new schema: %q", kept)
+			}
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			if errs := <-failed; !strings.Contains(errs, "without a word") {
+				t.Errorf("said %q", errs)
+			}
+			_ = os.Remove(i.hang + ".process")
+			i.stayed(before, visits)
+			i.lenient.Store(false)
+			if copies, _ := filepath.Glob(filepath.Join(i.data, "*.before-upgrade")); len(copies) > 0 {
+				t.Errorf("left over: %q", copies)
+			}
+		})
+	}
+	for _, next := range []struct{ version, program string }{{"v2", two}, {"v1", one}} {
+		in("to "+next.version, func(t *testing.T) {
+			before, raw, sealed := i.process(), i.stream("two"), i.stream("three")
+			i.put(next.program)
+			visits := i.visits.Load()
+			if next.version == "v2" {
+				out, errs, code := i.upgrade("60s")
+				if code != exitDone || !strings.Contains(out, "countersign v2 runs as process") {
+					t.Fatalf("exit %d: %s%s", code, out, errs)
+				}
+			} else {
+				_ = syscall.Kill(before, syscall.SIGUSR2)
+				eventually(t, "another process has the store", func() bool { p := i.process(); return p != 0 && p != before })
+				eventually(t, "it answers", func() bool {
+					var about struct{ Version string }
+					status, err := i.api.ask("GET", "/api/v1/status", nil, &about)
+					return err == nil && status == 200 && about.Version == next.version
+				})
+			}
+			if v := i.version(); v != next.version {
+				t.Errorf("%s runs", v)
+			}
+			i.echoes(raw)
+			i.echoes(sealed)
+			eventually(t, "clients come through", func() bool { return i.visits.Load() > visits+100 })
+			// The old process ends what is left when the grace time is over, and the new one records it.
+			for _, conn := range []net.Conn{raw, sealed} {
+				if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("the stream of the process before: %v", err)
+				}
+			}
+			eventually(t, "the process before has ended", func() bool { return len(i.processes()) == 1 })
+			for _, name := range []string{"two", "three"} {
+				eventually(t, "the end of the stream is recorded", func() bool { return i.recordsShutdown(name) })
+			}
+		})
+	}
+	in("SIGTERM during an upgrade", func(t *testing.T) {
+		stop()
+		i.clients.Wait()
+		writeFile(t, i.hang, []byte(stepPrepared))
+		i.put(broken)
+		_ = syscall.Kill(i.process(), syscall.SIGUSR2)
+		eventually(t, "the new program is there", func() bool { return exists(i.hang + ".process") })
+		for _, pid := range i.processes() {
+			if text, _ := os.ReadFile(i.hang + ".process"); strconv.Itoa(pid) != string(text) {
+				_ = syscall.Kill(pid, syscall.SIGTERM)
+			}
+		}
+		eventually(t, "both end", func() bool { return len(i.processes()) == 0 })
+		// The store is as it was, and the program before can start on it.
+		i.put(one)
+		i.start()
+		if v := i.version(); v != "v1" {
+			t.Errorf("%s runs", v)
+		}
+		_ = syscall.Kill(i.process(), syscall.SIGTERM)
+		eventually(t, "it ends", func() bool { return len(i.processes()) == 0 })
+	})
+	t.Logf("%d connections", i.visits.Load())
+	if t.Failed() {
+		t.Log(i.said())
+	}
+}
+
+// recordsShutdown reports whether the end of a connection by the gateway's own end is in the history.
+func (i *installed) recordsShutdown(endpoint string) bool {
+	i.t.Helper()
+	var page struct {
+		Items []struct {
+			End *struct {
+				Reason string `json:"reason"`
+			} `json:"end"`
+		}
+	}
+	status, err := i.api.ask("GET", "/api/v1/handshakes?limit=200&f=client:stays+endpoint:"+endpoint, nil, &page)
+	if endpoint == "three" { // nobody's name is seen there
+		status, err = i.api.ask("GET", "/api/v1/handshakes?limit=1000&f=endpoint:"+endpoint, nil, &page)
+	}
+	if err != nil || status != 200 {
+		i.t.Fatalf("status %d, %v", status, err)
+	}
+	for _, item := range page.Items {
+		if item.End != nil && item.End.Reason == "shutdown" {
+			return true
+		}
+	}
+	return false
+}
