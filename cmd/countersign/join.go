@@ -124,7 +124,7 @@ type stay struct {
 
 // leave ends the agent and then the endpoint, so that clients find one or none.
 func (s *stay) leave() error {
-	ctx, cancel := context.WithTimeout(context.Background(), graceTime)
+	ctx, cancel := context.WithTimeout(context.Background(), defaultGrace)
 	defer cancel()
 	err := s.agent.close(ctx)
 	return errors.Join(err, s.member.Leave(ctx))

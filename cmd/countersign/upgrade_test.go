@@ -120,10 +120,11 @@ func install(t *testing.T, first string) *installed {
 		stranger: tlstest.NewCA(tlstest.CN("Strangers")).Client("eve"),
 	}
 	i.echo = tlstest.TCP(t).Addr
-	i.sealed = tlstest.TLS(t, &tls.Config{Certificates: []tls.Certificate{s.ca.Server("three.test").TLS()}}).Addr
+	i.sealed = tlstest.TLS(t, &tls.Config{Certificates: []tls.Certificate{s.ca.Server("three.test", tlstest.DNS("four.test")).TLS()}}).Addr
 	s.write(s.config("one") + fmt.Sprintf(`  - {name: two, url: "tls://two.test:%d", certificates: [server], upstream: "tcp://%s", client_auth: {authorities: [devices]}}
   - {name: three, url: "tls://three.test:%d", terminate_at: upstream, upstream: "tcp://%s"}
-`, s.port, i.echo, s.port, i.sealed))
+  - {name: four, url: "tls://four.test:%d", terminate_at: upstream, upstream: "tcp://%s"} # of long streams alone
+`, s.port, i.echo, s.port, i.sealed, s.port, i.sealed))
 	i.put(first)
 	i.start()
 	return i
@@ -420,9 +421,9 @@ func TestUpgrade(t *testing.T) {
 			}
 		})
 	}
-	for _, next := range []struct{ version, program string }{{"v2", two}, {"v1", one}} {
+	for nth, next := range []struct{ version, program string }{{"v2", two}, {"v1", one}} {
 		in("to "+next.version, func(t *testing.T) {
-			before, raw, sealed := i.process(), i.stream("two"), i.stream("three")
+			before, raw, sealed := i.process(), i.stream("two"), i.stream("four")
 			i.put(next.program)
 			visits := i.visits.Load()
 			if next.version == "v2" {
@@ -452,8 +453,8 @@ func TestUpgrade(t *testing.T) {
 				}
 			}
 			eventually(t, "the process before has ended", func() bool { return len(i.processes()) == 1 })
-			for _, name := range []string{"two", "three"} {
-				eventually(t, "the end of the stream is recorded", func() bool { return i.recordsShutdown(name) })
+			for _, name := range []string{"two", "four"} {
+				eventually(t, "the end of the stream is recorded", func() bool { return i.recordsShutdown(name, nth+1) })
 			}
 		})
 	}
@@ -485,8 +486,8 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// recordsShutdown reports whether the end of a connection by the gateway's own end is in the history.
-func (i *installed) recordsShutdown(endpoint string) bool {
+// recordsShutdown reports whether n ends of connections by the gateway's own end are in the history.
+func (i *installed) recordsShutdown(endpoint string, n int) bool {
 	i.t.Helper()
 	var page struct {
 		Items []struct {
@@ -495,17 +496,18 @@ func (i *installed) recordsShutdown(endpoint string) bool {
 			} `json:"end"`
 		}
 	}
-	status, err := i.api.ask("GET", "/api/v1/handshakes?limit=200&f=client:stays+endpoint:"+endpoint, nil, &page)
-	if endpoint == "three" { // nobody's name is seen there
-		status, err = i.api.ask("GET", "/api/v1/handshakes?limit=1000&f=endpoint:"+endpoint, nil, &page)
+	filter := "endpoint:" + endpoint
+	if endpoint == "two" { // where others come too
+		filter += "+client:stays"
 	}
+	status, err := i.api.ask("GET", "/api/v1/handshakes?limit=100&f="+filter, nil, &page)
 	if err != nil || status != 200 {
 		i.t.Fatalf("status %d, %v", status, err)
 	}
 	for _, item := range page.Items {
 		if item.End != nil && item.End.Reason == "shutdown" {
-			return true
+			n--
 		}
 	}
-	return false
+	return n == 0
 }
