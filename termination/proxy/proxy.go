@@ -165,8 +165,9 @@ func (x *exchange) readHead(r *http.Request) *refusal {
 	if !httpguts.ValidHeaderFieldName(r.Method) { // it is a token too (RFC 9110, section 9.1)
 		return &refusal{status: http.StatusBadRequest, detail: "The request's method is not a token."}
 	}
-	if len(r.Header["Content-Length"]) > 1 { // of which net/http takes the first (RFC 9113, section 8.1.1)
-		return &refusal{status: http.StatusBadRequest, detail: "The request has more than one length."}
+	// Of several net/http takes the first, and one that is no number for 0 (RFC 9113, section 8.1.1).
+	if l := r.Header["Content-Length"]; len(l) > 1 || len(l) == 1 && (l[0] == "" || strings.Trim(l[0], "0123456789") != "") {
+		return &refusal{status: http.StatusBadRequest, detail: "The request's length is not a number."}
 	}
 	return nil
 }

@@ -178,3 +178,26 @@ func TestUpstreamSwitchesUnasked(t *testing.T) {
 	f.apply(f.endpoint("public.test", "http://"+up.Addr))
 	wantRefused(t, f.ask(false, clientOptions{serverName: "public.test"}, "public.test", "/"), 502, "")
 }
+
+// TestTunnelThatUpstreamDoesNotRead: a WebSocket whose upstream reads nothing is not kept for ever.
+func TestTunnelThatUpstreamDoesNotRead(t *testing.T) {
+	f := newFront(t, frontOptions{proxy: Options{Patience: 200 * time.Millisecond}})
+	up := tlstest.ServeTCP(t, func(ctx context.Context, conn net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+			<-ctx.Done()
+		}
+	})
+	f.apply(f.endpoint("public.test", "http://"+up.Addr))
+	conn := f.dial(clientOptions{serverName: "public.test"})
+	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: public.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	block := make([]byte, 64<<10)
+	for {
+		if _, err := conn.Write(block); err != nil {
+			break // the gateway has ended it; the deadline of the connection would do so far later, without a note
+		}
+	}
+	if n := f.waitNote(termination.ReasonUpstreamDown); !strings.Contains(n.Detail, "read nothing") {
+		t.Errorf("noted %+v", n)
+	}
+}
