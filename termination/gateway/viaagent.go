@@ -218,3 +218,14 @@ func reportedEnd(p *tunnel.Passage) termination.ConnectionEnd {
 	}
 	return termination.ConnectionEnd{}
 }
+
+// waitForEnd gives the client the time to read what was sent last, and then closes.
+func (c *client) waitForEnd(done <-chan struct{}) {
+	patience := time.NewTimer(c.table.config.Limits.RefusalLinger)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+	}
+	_ = c.raw.Close()
+}
