@@ -121,7 +121,7 @@ func TestInvitationIsFollowed(t *testing.T) {
 	if r := part(); strings.Contains(r.body, "<html") || strings.Contains(f.get(path).body, made.Token) {
 		t.Error("the part is a page, or the token is in it")
 	}
-	a, err := AgentRegistry(f.store).Redeem(t.Context(), token.Hash(), termination.Agent{ID: termination.NewID(termination.PrefixAgent, f.now()), Name: "host-1"})
+	a, err := AgentRegistry(func() *store.Store { return f.store }).Redeem(t.Context(), token.Hash(), termination.Agent{ID: termination.NewID(termination.PrefixAgent, f.now()), Name: "host-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
