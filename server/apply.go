@@ -17,11 +17,16 @@ import (
 func (s *Server) Change(ctx context.Context, actor store.Actor, mutate func(*store.Tx) error) (*termination.Config, error) {
 	s.applying.Lock()
 	defer s.applying.Unlock()
+	before, policies := s.current(), s.policyHashes()
 	config, problems, err := s.store.Change(ctx, actor, mutate, s.gateway.Prepare)
 	if err != nil {
 		return nil, err
 	}
-	return config, s.serve(ctx, config, problems)
+	if err := s.serve(ctx, config, problems); err != nil {
+		return config, err
+	}
+	s.proveChanged(before, config, policies)
+	return config, nil
 }
 
 // Load puts what the store holds into force. It is called once at the start, before Serve.

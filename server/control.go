@@ -68,6 +68,7 @@ func (s *Server) OpenControl(ctx context.Context) (*Control, error) {
 	mux.HandleFunc("POST /invitations", c.invite)
 	mux.HandleFunc("POST /upgrade", c.upgrade)
 	mux.HandleFunc("POST /leave/{id}", c.serveLeave)
+	mux.HandleFunc("POST /prove/{ref}", c.serveProve)
 	mux.HandleFunc("POST /ready/{id}", c.serveReady)
 	all := http.NewServeMux()
 	all.Handle("/", http.MaxBytesHandler(mux, controlBody))

@@ -41,6 +41,8 @@ func (s *Server) endpointRoutes() []route {
 		{method: http.MethodPost, path: "/endpoints/:name/mode", handler: s.moveEndpoint},
 		{method: http.MethodPost, path: "/endpoints/:name/policy", body: endpointBody, handler: s.saveEndpointPolicy},
 		{method: http.MethodPost, path: "/endpoints/:name/judge", body: endpointBody, handler: s.judgeCertificate},
+		{method: http.MethodPost, path: "/endpoints/:name/proof", handler: s.proveEndpoint},
+		{method: http.MethodGet, path: "/endpoints/:name/proof.json", handler: s.endpointProof},
 		{method: http.MethodPost, path: "/endpoints/:name/start", handler: s.startEndpoint},
 		{method: http.MethodPost, path: "/endpoints/:name/stop", handler: s.stopEndpoint},
 		{method: http.MethodGet, path: "/endpoints/:name/delete", handler: s.deleteEndpointPage},

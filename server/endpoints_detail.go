@@ -61,7 +61,7 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 		Head: head, Upstream: e.Upstream.String(), Sealed: e.TerminateAt == termination.AtUpstream,
 		Ends: s.modeRows(e), MoveError: shown.moveError,
 		Policy: s.policyForm(p, shown.policy, config, clients, shown.wrong), Exact: exactWords(e, gate),
-		Judged: shown.judged, Pasted: shown.pasted, Presents: s.presents(p.Clock, e, gate), Try: s.tryIt(e, gate),
+		Judged: shown.judged, Proof: s.proofShown(p, e), Pasted: shown.pasted, Presents: s.presents(p.Clock, e, gate), Try: s.tryIt(e, gate),
 		CanIssue: s.has("/certificates/issue"), CanTrust: s.has("/authorities"),
 	}
 	if v.Agents, err = s.endpointAgents(c, p, e); err != nil {

@@ -45,6 +45,8 @@ type Options struct {
 	User    string // suggested name at sign-in
 	Demo    *Demo  // what the first start made; nil: nothing
 	Parts   bool   // serve /settings/parts, for development
+	// ProveChanges has each endpoint proven in the background after it was changed.
+	ProveChanges bool
 }
 
 // Server is the dashboard and the API.
@@ -62,6 +64,7 @@ type Server struct {
 
 	attempts attempts
 	said     said
+	proofs   *proofs
 	applying sync.Mutex                      // from the beginning of a change until it is in force
 	problems atomic.Pointer[[]store.Problem] // of the configuration in force
 	address  atomic.Pointer[netip.AddrPort]  // set when it listens
@@ -93,6 +96,7 @@ func New(o Options) (*Server, error) {
 		opts: o, store: o.Store, hub: o.Hub, gateway: o.Gateway, log: o.Log, now: o.Clock,
 		assets: assets, started: o.Clock(), sockets: newLiveSocket(o.Hub),
 	}
+	s.proofs = newProofs()
 	s.said.bySession = map[string][]views.Said{}
 	s.problems.Store(&[]store.Problem{})
 	s.allowed.Store(&[]string{})
@@ -146,6 +150,7 @@ func (s *Server) Serve(l net.Listener) error {
 // Shutdown finishes the requests in flight, as far as ctx allows, and closes the rest.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.ready.Store(false)
+	s.proofs.end()
 	err := s.sockets.shutdown(ctx)
 	if herr := s.http.Shutdown(ctx); herr != nil {
 		_ = s.http.Close()

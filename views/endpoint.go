@@ -18,6 +18,7 @@ type EndpointDetail struct {
 	Routes         []RouteLine
 	Pasted         string // certificates only
 	Judged         *Judged
+	Proof          Proof
 	Try            TryIt
 	Presents       []Presented
 	CanIssue       bool

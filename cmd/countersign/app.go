@@ -51,6 +51,7 @@ type appOptions struct {
 	Version    string
 	Out        io.Writer    // gets the lines of the start
 	Log        *slog.Logger // gets everything else
+	Prove      bool         // endpoints after each change, in the background
 	// Browse opens a link in a browser. Nil: none is opened.
 	Browse func(ctx context.Context, dir, link string) error
 

@@ -41,6 +41,10 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.Is(err, errUsage):
 		return exitUsage
+	case errors.Is(err, errContradicts):
+		return exitContradicts
+	case errors.Is(err, errNotProven):
+		return exitNotProven
 	case isError[declared.Errors](err):
 		return exitConfiguration
 	case isError[store.LockedError](err), isError[store.ExposedDirError](err), isError[store.NewerError](err),

@@ -79,7 +79,7 @@ func (p *program) enter(ctx context.Context, dir string, client *server.ControlC
 			return member, nil, err
 		}
 		a := newApp(appOptions{
-			Data: dir, NoDemo: true, Passphrase: p.passphrase(), Version: p.version, Out: io.Discard,
+			Data: dir, NoDemo: true, Prove: true, Passphrase: p.passphrase(), Version: p.version, Out: io.Discard,
 			Log: slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		})
 		stopped, err := startUnlessStopped(ctx, a, stop, defaultGrace)

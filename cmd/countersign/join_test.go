@@ -188,6 +188,10 @@ func TestFormsOfTLS(t *testing.T) {
 			if strings.HasPrefix(form, "agent") {
 				w.holdsNoKey(own)
 			}
+			// What was made is also proven, through the agent too; of Clients CA there is no key here, and that is said.
+			if out, errs, code := run(t, nil, "prove", list[0].Name, "--data", w.dir); code != exitDone || mutual != strings.Contains(out, "no key of a trusted CA is here") {
+				t.Errorf("prove: exit %d: %s%s", code, out, errs)
+			}
 			p.stop()
 			w.empty(form)
 			if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {

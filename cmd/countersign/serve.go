@@ -60,7 +60,7 @@ func (p *program) serve(ctx context.Context, o serveOptions) error {
 	}
 	log := slog.New(slog.NewTextHandler(p.err, nil))
 	options := appOptions{
-		Data: dir, Config: o.config, Dashboard: o.dashboard, NoDemo: o.noDemo, Passphrase: p.passphrase(), Version: p.version,
+		Data: dir, Config: o.config, Dashboard: o.dashboard, NoDemo: o.noDemo, Prove: true, Passphrase: p.passphrase(), Version: p.version,
 		Out: p.out, Log: log, Program: p.path, Args: p.args, Getenv: p.getenv, demoPort: defaultDemoPort,
 	}
 	if out, ok := p.out.(*os.File); ok && !o.noBrowser && isTerminal(out) {

@@ -17,6 +17,7 @@ import (
 	"countersign/store"
 	"countersign/termination"
 	"countersign/termination/gateway"
+	"countersign/termination/proof"
 )
 
 // Prefix is the path of all operations.
@@ -35,7 +36,9 @@ type Options struct {
 	// Invite makes an invitation of an agent on behalf of who stands in the context.
 	Invite func(context.Context, InviteRequest) (NewInvitation, error)
 	Actor  func(context.Context) store.Actor // who stands in the context
-	Now    func() time.Time
+	// Prove makes real handshakes with an endpoint and compares.
+	Prove func(context.Context, string) (*proof.Report, error)
+	Now   func() time.Time
 	// Problem turns an error into the problem document that answers it (RFC 9457), and logs what is internal.
 	Problem func(context.Context, error) Problem
 	Version string
@@ -81,6 +84,7 @@ func New(o Options) *API {
 	a.authorities()
 	a.certificates()
 	a.endpoints()
+	a.proofs()
 	a.handshakes()
 	a.agents()
 	a.about()
