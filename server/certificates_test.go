@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"software.sslmate.com/src/go-pkcs12"
+
 	"countersign/store"
 	"countersign/termination"
 	"countersign/termination/localca"
@@ -320,5 +322,48 @@ func TestCertificateListIsPaged(t *testing.T) {
 		if got := pageStart(text, 10_000); got != want {
 			t.Errorf("%q: %d", text, got)
 		}
+	}
+}
+
+// A passphrase opens what is uploaded, is asked for where it is missing, and comes back nowhere.
+func TestCertificateUnderAPassphrase(t *testing.T) {
+	const passphrase, wrong = "correct horse battery", "staple battery horse"
+	root := tlstest.NewCA(tlstest.CN("Web CA"))
+	inter := root.Intermediate(tlstest.CN("Web Issuing CA"))
+	leaf := inter.Server("api.example.test")
+	p12, err := pkcs12.Modern.Encode(leaf.Key, leaf.X509, nil, passphrase)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := signedIn(t, nil)
+	if _, err := f.Change(t.Context(), store.Actor{Name: "rhea", Via: "api"}, func(tx *store.Tx) error {
+		_, err := tx.CreateAuthority(termination.Authority{Name: "web", Origin: termination.OriginDashboard, Certificates: []termination.CACertificate{
+			{Certificate: root.X509, Role: termination.RoleAnchor}, {Certificate: inter.X509, Role: termination.RoleHelper},
+		}})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		typed, says string
+		status      int
+	}{
+		{"", "The PKCS#12 file is locked with a passphrase. Give the passphrase too.", 422},
+		{wrong, "The passphrase does not open the PKCS#12 file. Give the one that it was made with", 422},
+		{passphrase, "", 303},
+	} {
+		got := f.sendCertificate(certificateForm{fields: map[string]string{"name": "api", "passphrase": test.typed}, files: map[string][]byte{"cert_file": p12}})
+		if got.status != test.status || !strings.Contains(html.UnescapeString(got.body), test.says) {
+			t.Errorf("with %q: %d\n%s", test.typed, got.status, got.body)
+		}
+		if test.typed != "" && strings.Contains(got.body+f.log.String(), test.typed) {
+			t.Errorf("the passphrase %q comes back", test.typed)
+		}
+	}
+	if c := f.current().Certificate("api"); c == nil || len(c.Chain) != 2 || !c.Chain[1].Equal(inter.X509) {
+		t.Errorf("kept %+v", c)
+	}
+	if body := f.get("/certificates").body; !strings.Contains(body, "Web Issuing CA was missing between") {
+		t.Error("nobody is told that the chain was completed")
 	}
 }

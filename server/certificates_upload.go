@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -13,6 +14,7 @@ import (
 	"countersign/store"
 	"countersign/termination"
 	"countersign/termination/localca"
+	"countersign/termination/unlock"
 	"countersign/views"
 	"countersign/views/format"
 	"countersign/views/parts"
@@ -25,6 +27,10 @@ func uploadForm(replace, name string) views.CertificateUpload {
 		Name: parts.Input{Name: "name", ID: "upload-name" + replace, Label: "Name", Hint: "As endpoints will call it. Empty: the first name in the certificate.", Value: name, Words: true},
 		Cert: parts.Input{Name: "cert", ID: "upload-cert" + replace, Label: "Or paste the certificate", Rows: 4, Placeholder: "-----BEGIN CERTIFICATE-----"},
 		Key:  parts.Input{Name: "key", ID: "upload-key" + replace, Label: "Or paste the key", Rows: 3, Hint: "It is sealed before it is stored, and never shown again."},
+	}
+	v.Passphrase = parts.Input{
+		Name: "passphrase", ID: "upload-passphrase" + replace, Label: "Passphrase", Type: "password",
+		Hint: "Only for an encrypted key or a PKCS #12 file. It is used once, and not kept.", Autocomplete: "off",
 	}
 	if replace != "" {
 		v.Button = "Replace " + name
@@ -89,11 +95,12 @@ func (s *Server) saveServerCertificate(c echo.Context) error {
 	}
 	defer clear(key)
 	defer clear(cert)
-	read, err := termination.ReadServerCertificate(cert, key, s.now())
+	read, err := unlock.ReadServerCertificate(cert, key, c.FormValue("passphrase"), s.now())
 	if err != nil {
 		explainUpload(&form, err)
 		return again(http.StatusUnprocessableEntity)
 	}
+	read.Complete(s.current().KnownIssuers(), s.now())
 	wanted := read.Certificate("", form.Name.Value, termination.OriginDashboard)
 	if wanted.Name == "" && form.Replace == "" {
 		wanted.Name = s.freeCertificateName(read)
@@ -153,9 +160,12 @@ func explainUpload(form *views.CertificateUpload, err error) {
 		return
 	}
 	text := fullStop(capital(field.Problem)) + " " + fullStop(capital(field.Advice))
-	if field.Field == "key_file" {
+	switch field.Field {
+	case unlock.FieldPassphrase:
+		form.Passphrase.Error = text + " Choose the files again: they are not kept."
+	case "key_file":
 		form.Key.Error = text
-	} else {
+	default:
 		form.Cert.Error = text
 	}
 }
@@ -208,6 +218,12 @@ func (s *Server) sayCertificate(c echo.Context, config *termination.Config, save
 		what = saved.Name + " is replaced."
 	}
 	s.say(c, "ok", what)
+	for i := range config.Endpoints {
+		e := &config.Endpoints[i]
+		if names := config.UncoveredNames(e); len(names) > 0 && slices.Contains(e.Certificates, saved.Name) {
+			s.say(c, "warn", fmt.Sprintf("%s: none of its certificates is for %s. Clients that ask for that name refuse it.", e.Name, strings.Join(names, ", ")))
+		}
+	}
 	for _, n := range notes {
 		tone := "ok"
 		if n.Strong {

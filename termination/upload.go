@@ -74,6 +74,7 @@ const (
 	WarnExpired         WarningCode = "expired"          // not valid any more
 	WarnEndsSoon        WarningCode = "ends_soon"        // within 30 days
 	WarnIssuerMissing   WarningCode = "issuer_missing"   // signed by a certificate that is neither here nor known
+	WarnCompleted       WarningCode = "completed"        // the chain lacked a certificate that is known here
 	WarnReordered       WarningCode = "reordered"        // the chain was put into order
 	WarnLeftOut         WarningCode = "left_out"         // a certificate of the file is not part of the chain
 	WarnNoServerNames   WarningCode = "no_server_names"  // no subject alternative names

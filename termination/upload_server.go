@@ -119,7 +119,7 @@ func wipeKeys(keys []uploadedKey) {
 	}
 }
 
-const pkcs12Advice = "PKCS#12 is not in this version; turn it into PEM: openssl pkcs12 -in FILE.p12 -nodes -out server.pem, and give server.pem"
+const pkcs12Advice = "give it as it is, as DER, with its passphrase; or turn it into PEM: openssl pkcs12 -in FILE.p12 -nodes -out server.pem"
 
 // noServerCertificate says what is there instead of a certificate.
 func noServerCertificate(u Upload) error {
@@ -222,7 +222,7 @@ func (k uploadedKey) parse() (crypto.Signer, error) {
 }
 
 func encryptedKey() error {
-	return keyProblem("the private key is encrypted, which is not in this version", "decrypt it: openssl pkey -in server.key -out server.plain.key, and give server.plain.key")
+	return keyProblem("the private key is encrypted, and it cannot be read how", "copy it again, whole, or decrypt it: openssl pkey -in server.key -out server.plain.key")
 }
 
 // usableKey refuses keys with which crypto/tls cannot serve.

@@ -182,7 +182,7 @@ func TestReadServerCertificateRefuses(t *testing.T) {
 		{"encrypted key", leaf.PEM(), encrypted, "key_file", "openssl pkey"},
 		{"encrypted key, DER", leaf.PEM(), mustDecode(t, encrypted), "key_file", "openssl pkey"},
 		{"encrypted key, old", rsa.PEM(), oldEncrypted, "key_file", "openssl pkey"},
-		{"encrypted key in one file", join(leaf.PEM(), encrypted), nil, "key_file", "not in this version"},
+		{"encrypted key in one file", join(leaf.PEM(), encrypted), nil, "key_file", "decrypt it"},
 		{"SSH key", leaf.PEM(), []byte("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n"), "key_file", "ssh-keygen"},
 		{"public key", leaf.PEM(), block("PUBLIC KEY", spki), "key_file", "public key"},
 		{"JWK", leaf.PEM(), []byte(`{"kty":"EC","d":"x"}`), "key_file", "cannot be read"},

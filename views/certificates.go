@@ -42,8 +42,10 @@ type CertificateUpload struct {
 	Name    parts.Input
 	Cert    parts.Input
 	Key     parts.Input
-	Error   string // of the form as a whole
-	Button  string
+	// Passphrase of the key; what was typed never comes back.
+	Passphrase parts.Input
+	Error      string // of the form as a whole
+	Button     string
 }
 
 // LocalCAItem is a CA whose key lives here.

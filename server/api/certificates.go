@@ -2,11 +2,14 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"net/http"
+	"strings"
 	"time"
 
 	"countersign/store"
 	"countersign/termination"
+	"countersign/termination/unlock"
 )
 
 // Certificate is a server certificate. Its key never leaves the gateway.
@@ -19,9 +22,10 @@ type Certificate struct {
 }
 
 type certificateBody struct {
-	Name string `json:"name" maxLength:"64"`
-	Cert string `json:"cert" maxLength:"262144" doc:"PEM: the leaf, then its intermediates."`
-	Key  string `json:"key" maxLength:"65536" doc:"PEM: PKCS#1, PKCS#8 or SEC1, not encrypted. Sealed before it is stored, and never shown again."`
+	Name        string `json:"name" maxLength:"64"`
+	Cert        string `json:"cert" maxLength:"262144" doc:"PEM: the leaf and its intermediates, in any order; or DER, PKCS#7 or PKCS#12 in base64."`
+	Key         string `json:"key,omitempty" maxLength:"65536" doc:"PEM: PKCS#1, PKCS#8 or SEC1. Sealed before it is stored, and never shown again. Absent where it is in cert."`
+	KeyPassword string `json:"key_password,omitempty" maxLength:"1024" doc:"Passphrase of an encrypted key or of PKCS#12. Used once, and not kept."`
 }
 
 func (a *API) certificateOf(config *termination.Config, c *termination.Certificate) Certificate {
@@ -79,14 +83,23 @@ func (a *API) certificates() {
 		})
 }
 
+// binary returns what stands in base64, as DER does in JSON; text of another kind as it is.
+func binary(text string) []byte {
+	if der, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text)); err == nil {
+		return der
+	}
+	return []byte(text)
+}
+
 // saveCertificate adds a certificate, or replaces the one that ref names.
 func (a *API) saveCertificate(ctx context.Context, body certificateBody, ref string) (*one[Certificate], error) {
 	key := []byte(body.Key)
 	defer clear(key)
-	read, err := termination.ReadServerCertificate([]byte(body.Cert), key, time.Now())
+	read, err := unlock.ReadServerCertificate(binary(body.Cert), key, body.KeyPassword, time.Now())
 	if err != nil {
 		return nil, invalidCertificate(body.Name, err)
 	}
+	read.Complete(a.options.Current().KnownIssuers(), time.Now())
 	wanted := read.Certificate("", body.Name, termination.OriginDashboard)
 	config, err := a.options.Change(ctx, func(tx *store.Tx) error {
 		if ref == "" {

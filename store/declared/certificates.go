@@ -1,6 +1,7 @@
 package declared
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"countersign/store"
 	"countersign/termination"
+	"countersign/termination/unlock"
 )
 
 func (r *reader) authorities(n ast.Node, d *store.Declared) {
@@ -184,13 +186,17 @@ func (r *reader) certificates(n ast.Node, d *store.Declared) {
 func (r *reader) certificate(n ast.Node) (termination.Certificate, bool) {
 	before := r.failed
 	var name string
-	var cert, key *namedFile
+	var cert, key, password *namedFile
 	at := nodes{}
 	meant := r.mapping(n, "the certificate", map[string]field{
 		"name":      func(n ast.Node) { at["name"] = n; r.text(n, &name) },
 		"cert_file": func(n ast.Node) { at["cert_file"] = n; cert = r.readNamed(n) },
 		"key_file":  func(n ast.Node) { at["key_file"] = n; key = r.readNamed(n) },
-	}, later{"key_password_file"})
+		"key_password_file": func(n ast.Node) {
+			at["key_password_file"] = n
+			password = r.readNamed(n)
+		},
+	}, nil)
 	if meant == nil {
 		return termination.Certificate{}, false
 	}
@@ -201,36 +207,88 @@ func (r *reader) certificate(n ast.Node) (termination.Certificate, bool) {
 	if r.failed > before {
 		return termination.Certificate{}, false
 	}
-	return r.keyPair(name, cert, key)
+	return r.keyPair(name, cert, key, password)
 }
 
-// keyPair puts a certificate and its key together. key is nil when it stands in the same file.
-func (r *reader) keyPair(name string, cert, key *namedFile) (termination.Certificate, bool) {
+// keyPair puts a certificate and its key together. key is nil when it stands in the same file, password when nothing is
+// locked.
+func (r *reader) keyPair(name string, cert, key, password *namedFile) (termination.Certificate, bool) {
 	var keyData []byte
 	if key != nil {
 		keyData = key.data
 	}
-	read, err := termination.ReadServerCertificate(cert.data, keyData, time.Now())
+	var passphrase string
+	if password != nil {
+		passphrase = firstLine(password.data)
+		clear(password.data)
+	}
+	read, err := unlock.ReadServerCertificate(cert.data, keyData, passphrase, time.Now())
 	clear(cert.data) // a key may be in either
 	clear(keyData)
 	if err != nil {
-		r.failCertificate(cert, key, err)
+		r.failCertificate(cert, key, password, err)
 		return termination.Certificate{}, false
 	}
-	r.warn(cert, 0, name, read.Notes)
+	r.chains = append(r.chains, chain{name, cert, read})
 	return read.Certificate("", name, termination.OriginFile), true
 }
 
+// chain is a certificate whose chain is completed, and its notes told, once the whole file was read.
+type chain struct {
+	name   string
+	source *namedFile
+	read   *termination.ServerCertificate
+}
+
+// complete adds what chains lack and the file holds elsewhere, and warns about names that an endpoint's certificates are not for.
+func (r *reader) complete(d *store.Declared) {
+	known := (&termination.Config{Authorities: d.Authorities, Certificates: d.Certificates}).KnownIssuers()
+	for _, c := range r.chains {
+		c.read.Complete(known, time.Now())
+		r.warn(c.source, 0, c.name, c.read.Notes)
+		for i := range d.Certificates {
+			if d.Certificates[i].Name == c.name {
+				d.Certificates[i].Chain = c.read.Chain
+			}
+		}
+	}
+	config := &termination.Config{Certificates: d.Certificates}
+	for i := range d.Endpoints {
+		e := &d.Endpoints[i]
+		if names := config.UncoveredNames(e); len(names) > 0 && len(r.warnings) < maxErrors {
+			at := r.places[placeKey("endpoint", e.Name, "certificates")]
+			r.warnings = append(r.warnings, Warning{Strong: true, Error: Error{
+				File: r.file, Line: at.line, Column: at.column,
+				Problem: clip(fmt.Sprintf("endpoint %q: none of its certificates is for %s, so clients that ask for that name refuse it", e.Name, strings.Join(names, ", "))),
+			}})
+		}
+	}
+}
+
+// firstLine is what a file with a passphrase says: editors end it with a line break, which nobody means.
+func firstLine(data []byte) string {
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	return string(bytes.TrimSuffix(line, []byte("\r")))
+}
+
 // failCertificate puts an error about a certificate or its key on the line of the file in question.
-func (r *reader) failCertificate(cert, key *namedFile, err error) {
+func (r *reader) failCertificate(cert, key, password *namedFile, err error) {
 	f, ok := errors.AsType[termination.FieldError](err)
 	if !ok {
 		r.fail(cert.node, cert.where(0)+err.Error(), "give PEM or DER files")
 		return
 	}
 	at := cert
-	if f.Field == "key_file" && key != nil {
-		at = key
+	switch {
+	case f.Field == unlock.FieldPassphrase && password != nil:
+		at = password
+	case f.Field == unlock.FieldPassphrase:
+		f.Advice = "give the passphrase in a file: key_password_file"
+		fallthrough
+	case f.Field == "key_file":
+		if key != nil {
+			at = key
+		}
 	}
 	r.fail(at.node, at.where(0)+f.Problem, f.Advice)
 }

@@ -267,13 +267,16 @@ func (r *reader) upstreamTLS(n ast.Node, u *termination.Upstream, owner string) 
 		r.fail(n, fmt.Sprintf("upstream_tls does nothing for %s", u), "use an https:// or tls:// upstream, or remove it")
 	}
 	before := r.failed
-	var cert, key *namedFile
+	var cert, key, password *namedFile
 	meant := r.mapping(n, "upstream_tls", map[string]field{
 		"ca_file":     func(n ast.Node) { u.TLS.Roots = r.roots(n) },
 		"server_name": func(n ast.Node) { r.serverName(n, &u.TLS.ServerName) },
 		"certificate": func(n ast.Node) { r.text(n, &u.TLS.Certificate) },
 		"cert_file":   func(n ast.Node) { cert = r.readNamed(n) },
 		"key_file":    func(n ast.Node) { key = r.readNamed(n) },
+		"key_password_file": func(n ast.Node) {
+			password = r.readNamed(n)
+		},
 	}, nil)
 	switch {
 	case r.failed > before:
@@ -287,7 +290,7 @@ func (r *reader) upstreamTLS(n ast.Node, u *termination.Upstream, owner string) 
 			r.fail(n, fmt.Sprintf("there is no name to keep the certificate under: %v", err), "declare it under certificates, and name it here: certificate: NAME")
 			return
 		}
-		if c, ok := r.keyPair(name, cert, key); ok {
+		if c, ok := r.keyPair(name, cert, key, password); ok {
 			r.own = append(r.own, c)
 			u.TLS.Certificate = name
 		}

@@ -2,10 +2,14 @@ package declared
 
 import (
 	"crypto/x509"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+
+	"software.sslmate.com/src/go-pkcs12"
 
 	"countersign/termination/tlstest"
 )
@@ -119,5 +123,47 @@ func TestRelativePaths(t *testing.T) {
 	}
 	if len(d.Files) != 3 || d.Files[2] != "one.pem" {
 		t.Errorf("watched are %q", d.Files)
+	}
+}
+
+// A locked key is opened with the passphrase in a file; without it, or with another, the message leads to the place.
+func TestKeyPassword(t *testing.T) {
+	dir := t.TempDir()
+	root := tlstest.NewCA()
+	inter := root.Intermediate()
+	leaf := inter.Server("a.test")
+	p12, err := pkcs12.Modern.Encode(leaf.Key, leaf.X509, nil, "correct horse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"a.p12": p12, "right.txt": []byte("correct horse\r\n"), "wrong.txt": []byte("battery staple\n"), "ca.pem": append(root.PEM(), inter.PEM()...)} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for rest, says := range map[string]string{
+		"":                               "a.p12: the PKCS#12 file is locked with a passphrase; give the passphrase in a file: key_password_file",
+		", key_password_file: wrong.txt": "wrong.txt: the passphrase does not open the PKCS#12 file; give the one that it was made with",
+		", key_password_file: none.txt":  "cannot read the file",
+	} {
+		_, err := Read(write(t, dir, "authorities: [{name: ca, pem_file: ca.pem}]\ncertificates:\n  - {name: a, cert_file: a.p12"+rest+"}\n"), Options{})
+		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "countersign.yaml:3:") || strings.Contains(err.Error(), "battery") {
+			t.Errorf("%q: %v", rest, err)
+		}
+	}
+	text := "certificates:\n  - {name: a, cert_file: a.p12, key_password_file: right.txt}\nauthorities: [{name: ca, pem_file: ca.pem}]\n" +
+		"endpoints:\n  - {name: e, url: 'https://b.test:8443', upstream: whoami, certificates: [a]}\n"
+	d, err := Read(write(t, dir, text), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := d.Certificates[0]; len(c.Chain) != 2 || !c.Chain[1].Equal(inter.X509) {
+		t.Errorf("the chain has %d certificates", len(c.Chain))
+	}
+	said := fmt.Sprint(d.Warnings)
+	for _, s := range []string{"was missing between", `endpoint "e": none of its certificates is for b.test`} {
+		if !strings.Contains(said, s) {
+			t.Errorf("%s does not say %q", said, s)
+		}
 	}
 }

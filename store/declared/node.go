@@ -47,6 +47,7 @@ type reader struct {
 	failed   int      // errors found; more than there are in errors when they are many
 	files    []string // every file that was read
 	places   map[string]place
+	chains   []chain                   // of server certificates, to be completed
 	own      []termination.Certificate // given by their files beside the upstream that is to see them
 }
 

@@ -68,6 +68,9 @@ func parse(path string, text []byte, o Options) (*Declaration, error) {
 	d := &Declaration{Path: path}
 	if root := r.syntax(text); root != nil {
 		r.document(root, d)
+		if r.failed == 0 {
+			r.complete(&d.Declared)
+		}
 	}
 	if r.failed > 0 {
 		slices.SortStableFunc(r.errors, func(a, b Error) int { return a.Line - b.Line })

@@ -1,0 +1,57 @@
+package unlock
+
+import (
+	"encoding/asn1"
+	"errors"
+)
+
+// maxDepth bounds the nesting that is looked into.
+const maxDepth = 32
+
+// isPKCS12 reports whether der is a PKCS#12 file (RFC 7292, section 4): PFX, version 3.
+func isPKCS12(der []byte) bool {
+	var pfx struct {
+		Version int
+		Content struct {
+			Type    asn1.ObjectIdentifier
+			Content asn1.RawValue `asn1:"tag:0,explicit,optional"`
+		}
+		Mac asn1.RawValue `asn1:"optional"`
+	}
+	_, err := asn1.Unmarshal(der, &pfx)
+	return err == nil && pfx.Version == 3 && pfx.Content.Type.Equal(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1})
+}
+
+// checkIterations refuses DER in which a salt is followed by a number of iterations that is too high, wherever it stands in the
+// clear: PBKDF2-params and the MAC and PBE parameters of PKCS#12 all look like that. What is encrypted in the file is seen only by
+// who has its passphrase.
+func checkIterations(der []byte) error { return walk(der, 0) }
+
+func walk(der []byte, depth int) error {
+	if depth > maxDepth {
+		return errors.New("it is nested too deep")
+	}
+	salted := false
+	for len(der) > 0 {
+		var e asn1.RawValue
+		rest, err := asn1.Unmarshal(der, &e)
+		if err != nil {
+			return nil //nolint:nilerr // no DER: content of another kind, or encrypted
+		}
+		der = rest
+		universal := e.Class == asn1.ClassUniversal
+		if universal && e.Tag == asn1.TagInteger && salted {
+			var n int64
+			if _, err := asn1.Unmarshal(e.FullBytes, &n); err != nil || n < 1 || n > maxIterations {
+				return errTooCostly
+			}
+		}
+		salted = universal && e.Tag == asn1.TagOctetString
+		if e.IsCompound || salted {
+			if err := walk(e.Bytes, depth+1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
