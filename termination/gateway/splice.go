@@ -68,10 +68,23 @@ type splicing struct {
 
 // newSplicing starts to watch for idleness; stop ends that.
 func newSplicing(client, upstream end, idle time.Duration) *splicing {
-	s := &splicing{client: client, upstream: upstream, idle: idle, start: time.Now()}
-	s.timer = time.AfterFunc(math.MaxInt64, s.checkIdle)
-	s.timer.Reset(idle)
+	s := newPatientSplicing(client, upstream)
+	s.watchIdle(idle)
 	return s
+}
+
+// newPatientSplicing leaves it to others to tell what is idle.
+func newPatientSplicing(client, upstream end) *splicing {
+	s := &splicing{client: client, upstream: upstream, start: time.Now()}
+	s.timer = time.AfterFunc(math.MaxInt64, s.checkIdle)
+	return s
+}
+
+// watchIdle watches for idleness from now on. It is called once.
+func (s *splicing) watchIdle(idle time.Duration) {
+	s.idle = idle
+	s.moved()
+	s.timer.Reset(idle)
 }
 
 func (s *splicing) stop() {

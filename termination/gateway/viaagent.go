@@ -40,20 +40,28 @@ func (c *client) viaAgent() {
 	s.reach(p)
 	c.session = s
 	g.live.add(s)
+	splicing := newPatientSplicing(c.raw, p) // the agent's engine judges idleness, of HTTP too
+	defer splicing.stop()
 	over := make(chan spliced, 1)
-	g.conns.Go(func() { over <- c.spliceAgent(p, first) })
+	g.conns.Go(func() { over <- c.spliceAgent(splicing, first) })
 	passed, ended := c.awaitReport(p, over)
+	c.arrived()
 	c.publish()
 	c.judgeLate(s)
-	if !ended {
-		passed = <-over
-	}
 	if !rec.Verdict.Outcome.In() {
+		if !ended {
+			splicing.watchIdle(c.table.config.Limits.RefusalLinger)
+			<-over
+		}
 		s.over.Store(true)
 		g.live.remove(s)
 		return
 	}
-	end := reportedEnd(p)
+	end, ended := awaitEnd(p, over, &passed, ended)
+	if !ended { // it is over for the agent, and the client may still read
+		splicing.watchIdle(c.table.config.Limits.IdleTimeout)
+		passed = <-over
+	}
 	if end.ClosedBy != "" {
 		s.endedBy(end.ClosedBy) // unless we ended it
 	}
@@ -122,9 +130,8 @@ func agentError(err error) error {
 
 // spliceAgent carries the bytes both ways until the agent has ended what it sends: inside TLS there is no half of a
 // connection after that. The client then has a little time to read, and to close.
-func (c *client) spliceAgent(p *tunnel.Passage, first []byte) spliced {
-	splicing := newSplicing(c.raw, p, c.table.config.Limits.IdleTimeout)
-	defer splicing.stop()
+func (c *client) spliceAgent(splicing *splicing, first []byte) spliced {
+	p := splicing.upstream
 	var inbound, outbound int64
 	done := make(chan struct{})
 	go func() {
@@ -138,7 +145,7 @@ func (c *client) spliceAgent(p *tunnel.Passage, first []byte) spliced {
 		outbound = splicing.carry(c.raw, p)
 	}
 	c.waitForEnd(done)
-	_ = p.Reset() // else a client that sends on would be waited for
+	abandon(p) // else a client that sends on would be waited for
 	<-done
 	return spliced{fromClient: inbound, fromUpstream: outbound, first: *splicing.first.Load()}
 }
@@ -193,6 +200,9 @@ func (c *client) reported(h *termination.Handshake) {
 		return
 	}
 	c.slot.established()
+	if c.gateway.stopped.Err() != nil && !c.record.Verdict.Outcome.In() { // to the agent it looked like a client's end
+		c.record.Verdict.Outcome, c.record.Verdict.Reason = termination.OutcomeBrokenOff, termination.ReasonShutdown
+	}
 	if c.record.Verdict.Outcome.In() {
 		_ = c.raw.SetDeadline(time.Time{}) // fails only on a closed connection
 		return
@@ -200,23 +210,32 @@ func (c *client) reported(h *termination.Handshake) {
 	c.explain()
 }
 
-// reportedEnd waits a little for what the agent tells about the connection's end.
-func reportedEnd(p *tunnel.Passage) termination.ConnectionEnd {
+// awaitEnd waits for what the agent tells about the connection's end, for no longer than a little after the bytes have
+// ended. It reports whether they have.
+func awaitEnd(p *tunnel.Passage, over <-chan spliced, passed *spliced, ended bool) (termination.ConnectionEnd, bool) {
 	late := time.NewTimer(reportTime)
 	defer late.Stop()
-	select {
-	case end := <-p.End:
-		return cleanEnd(end)
-	case <-late.C:
-	case <-p.Gone():
-		select {
-		case end := <-p.End: // it came first
-			return cleanEnd(end)
-		default:
-		}
-		return termination.ConnectionEnd{Reason: termination.ReasonAgentOffline, Detail: "The agent's tunnel broke."}
+	if !ended {
+		late.Stop()
 	}
-	return termination.ConnectionEnd{}
+	for {
+		select {
+		case end := <-p.End:
+			return cleanEnd(end), ended
+		case <-p.Gone():
+			select {
+			case end := <-p.End: // it came first
+				return cleanEnd(end), ended
+			default:
+			}
+			return termination.ConnectionEnd{Reason: termination.ReasonAgentOffline, Detail: "The agent's tunnel broke."}, ended
+		case *passed = <-over:
+			ended, over = true, nil
+			late.Reset(reportTime) // its word may be on the way
+		case <-late.C:
+			return termination.ConnectionEnd{}, ended
+		}
+	}
 }
 
 // waitForEnd gives the client the time to read what was sent last, and then closes.
