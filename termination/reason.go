@@ -55,6 +55,7 @@ const (
 	ReasonEarlyData           Reason = "early_data"
 	ReasonShutdown            Reason = "shutdown"
 	ReasonUpstreamDown        Reason = "upstream_down"
+	ReasonHTTPBroken          Reason = "http_broken"
 	ReasonACMEChallenge       Reason = "acme_challenge"
 )
 
@@ -122,6 +123,7 @@ func Reasons() []ReasonInfo {
 		{Code: ReasonExpressionError, Beat: BeatEstablished, Outcome: OutcomeRefused, Alert: 42, Turn: TurnOperator, Later: true, Title: "The expression failed", How: "its evaluation", Fix: "Correct the expression."},
 		{Code: ReasonIdentityElsewhere, Beat: BeatEstablished, Outcome: OutcomeRefused, Alert: 42, Turn: TurnOperator, Later: true, Title: "Known client, but not for this endpoint", How: "the identity", Fix: "Use its endpoint, or add this one."},
 		{Code: ReasonHostMismatch, Outcome: OutcomeVerified, Turn: TurnClient, Title: "Asked over this connection for a name that needs another", How: "Host against endpoint: 421", Fix: "Connect by that name."},
+		{Code: ReasonHTTPBroken, Outcome: OutcomeVerified, Turn: TurnClient, Title: "Let in, then sent no request that can be read", How: "what came over HTTP/1.1 is no request, or stopped half way: 400, 431, 501 or 505, and the end of the connection", Fix: "Look at the client's HTTP library, or at what stands between it and the gateway."},
 		{Code: ReasonProofMissing, Outcome: OutcomeVerified, Turn: TurnClient, Later: true, Title: "Certificate fine, token or password missing", How: "401", Fix: "Send it."},
 		{Code: ReasonUpstreamDown, Outcome: OutcomeVerified, Turn: TurnOperator, Title: "Let in, but the service behind does not answer", How: "dialling it failed, or it broke off", Fix: "Start the service, or correct the upstream's address."},
 		{Code: ReasonACMEChallenge, Outcome: OutcomeOpen, Turn: TurnCA, Title: "A CA checked that a name is ours", How: "the protocol acme-tls/1, and a TLS-ALPN-01 challenge in flight for that name; it gets a handshake and nothing else", Fix: "Nothing: the certificate comes next."},

@@ -80,6 +80,7 @@ func (c *client) handToHTTP(s *session, result terminate.Result) {
 		if s.conn.PeerClosed() || saidGoodbye(result.Conn) {
 			s.endedBy(termination.ClosedByClient)
 		}
+		s.http.Ended()
 		g.finish(s, s.noted(s.http.Requests()))
 		s.slot.release()
 		g.conns.Done()

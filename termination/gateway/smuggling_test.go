@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"countersign/termination"
 )
 
 // A client that wants two parsers to see different requests sends this behind its first one. Where the first is refused,
@@ -123,6 +125,13 @@ func TestSmuggling(t *testing.T) {
 				t.Errorf("the upstream got %q, want %q", seen, c.upstream)
 			}
 		})
+	}
+	for _, c := range cases {
+		// What net/http refuses by itself is recorded all the same.
+		end := r.end(r.next().ID)
+		if end.Requests == 0 && end.Reason != termination.ReasonHTTPBroken || c.upstream != "" && end.Reason == termination.ReasonHTTPBroken {
+			t.Errorf("%s: recorded %+v", c.name, end)
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ type Conn struct {
 	reached  atomic.Bool // an upstream's connect time was noted
 	draining atomic.Bool
 	idle     atomic.Bool
+	before   atomic.Int64 // the number of requests before what is read now, in HTTP/1.1; see Ended
 
 	mu     sync.Mutex
 	judged map[string]verify.Judgement // by policy hash
@@ -85,7 +86,7 @@ func (c *Conn) setIdle(idle bool) {
 	if !idle || !c.draining.Load() {
 		return
 	}
-	if n := c.Handshake.Chosen; n == nil || n.ALPN != "h2" {
+	if !c.http2() {
 		c.close()
 		return
 	}
@@ -94,6 +95,20 @@ func (c *Conn) setIdle(idle bool) {
 			c.close()
 		}
 	})
+}
+
+// http2 reports whether the connection speaks HTTP/2.
+func (c *Conn) http2() bool { return c.Handshake.Chosen != nil && c.Handshake.Chosen.ALPN == "h2" }
+
+// beginRequest is told by the server that something was read that should be a request.
+func (c *Conn) beginRequest() { c.before.Store(c.requests.Load()) }
+
+// Ended is called when the connection ends, before its record does. It notes when what was read last never became a
+// request: net/http answers that itself, with a plain 400 or the like, and tells nobody.
+func (c *Conn) Ended() {
+	if !c.http2() && !c.idle.Load() && c.before.Load() == c.requests.Load() {
+		c.note(Note{Reason: termination.ReasonHTTPBroken, Detail: "The client sent something that is not an HTTP request, or only a part of one."})
+	}
 }
 
 func (c *Conn) close() {

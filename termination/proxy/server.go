@@ -74,6 +74,7 @@ func NewServer(handler http.Handler, o ServerOptions) *http.Server {
 			switch state {
 			case http.StateActive:
 				c.setIdle(false)
+				c.beginRequest()
 			case http.StateIdle, http.StateHijacked:
 				c.setIdle(true)
 			case http.StateNew, http.StateClosed:

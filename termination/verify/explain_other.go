@@ -32,6 +32,8 @@ func (a *account) otherWords(r termination.Reason) termination.Explanation {
 		return a.deniedWords()
 	case termination.ReasonHostMismatch:
 		return a.hostWords()
+	case termination.ReasonHTTPBroken:
+		return a.brokenWords()
 	case termination.ReasonUpstreamDown:
 		return a.upstreamWords()
 	default:
@@ -140,6 +142,17 @@ func (a *account) hostWords() termination.Explanation {
 		ex.Sentence = fmt.Sprintf("%s came in at %s and then asked for something else: %s.", a.who(), a.at(), strings.TrimSuffix(e, "."))
 	}
 	return ex
+}
+
+func (a *account) brokenWords() termination.Explanation {
+	return termination.Explanation{
+		Sentence: fmt.Sprintf("%s came in at %s and then sent something that is not an HTTP request, or only a part of one.", a.who(), a.at()),
+		Right:    "The connection was closed, and the service behind saw nothing of it.",
+		Fixes: []termination.Fix{
+			{Text: "Look at the client's HTTP library, or at what stands between it and the gateway. A well-formed request goes through.", Command: a.call(a.leaf != nil, false)},
+		},
+		ClientTo: a.toClient("it sent something that is not an HTTP request", "Please make it speak HTTP/1.1 or HTTP/2 over TLS."),
+	}
 }
 
 func (a *account) upstreamWords() termination.Explanation {

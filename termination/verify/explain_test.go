@@ -172,6 +172,9 @@ func (w *world) cases(t testing.TB) []explained {
 		{"host_mismatch", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
 			h.Verdict.Reason = termination.ReasonHostMismatch
 		}), termination.ReasonHostMismatch},
+		{"http_broken", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Reason = termination.ReasonHTTPBroken
+		}), termination.ReasonHTTPBroken},
 		{"upstream_down", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
 			h.Verdict.Reason = termination.ReasonUpstreamDown
 			h.Upstream = &termination.UpstreamResult{Address: "http://127.0.0.1:8080", Error: "connect: connection refused"}
