@@ -123,7 +123,7 @@ func (s *State) write() error {
 	if err != nil {
 		return fmt.Errorf("write the agent's state: %w", err)
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // gone where all went well
 	_, err = f.Write(append(b, '\n'))
 	if err == nil {
 		err = f.Sync()

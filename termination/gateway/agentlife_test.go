@@ -2,24 +2,22 @@ package gateway_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"countersign/termination"
 	"countersign/termination/gateway"
+	"countersign/termination/localca"
 
 	"countersign/termination/tlstest"
 	"countersign/termination/tunnel"
@@ -466,82 +464,55 @@ func (p *pausing) paused() bool {
 
 func (p *pausing) resume() { close(p.resumed) }
 
-// While the configuration changes without pause, agents keep up: no client that is admitted is dropped or refused.
-func TestAgentsUnderChange(t *testing.T) {
-	const changes, clients = 200, 8
-	devices := tlstest.NewCA(tlstest.CN("Devices"))
-	echo := tlstest.TCP(t).Addr
-	r := newAgentRig(t)
-	r.trust("devices", devices)
+// An agent without a certificate makes its own key, and the gateway's local CA signs it for the endpoint's names as the
+// gateway has them. While it cannot, nobody gets in, and the page says why; afterwards it goes on by itself.
+func TestAgentMakesItsOwnKey(t *testing.T) {
+	upstream := tlstest.HTTP(t)
+	r := newRig(t)
+	r.agents()
 	port := freePort(t)
-	r.endpoint("a", port, "tcp://"+echo, func(e *termination.Endpoint) { asTLS(e); require("devices")(e) })
+	e := r.endpoint("a", port, upstream.URL, atAgent)
 	r.apply()
-	alice := devices.Client("alice")
-	steady, err := r.echoTLS("a", port, alice)
+	o, _ := r.agentOptions(e, upstream.URL)
+	o.Files = nil
+	a := r.start(o)
+	r.wait("the agent to say what it lacks", func() bool { s, _ := a.status(); return strings.Contains(s.Problem, "there is no local CA") })
+	if _, _, err := get(r.clientConfig("a.localhost", tls.VersionTLS13, nil), port, "a.localhost"); err == nil {
+		t.Error("got in at an agent without a certificate")
+	}
+	r.next()
+	ca, err := localca.Create(localca.Options{Name: "Local CA", Now: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer steady.Close()
-	var stop atomic.Bool
-	var done sync.WaitGroup
-	var served atomic.Int64
-	for range clients {
-		done.Go(func() {
-			for !stop.Load() {
-				conn, err := r.echoTLS("a", port, alice)
-				if err != nil {
-					t.Errorf("after %d clients: %v", served.Load(), err)
-					return
-				}
-				served.Add(1)
-				_ = conn.Close()
+	r.reapply(func(c *termination.Config) { c.LocalCAs = []termination.LocalCA{*ca} })
+	a.ready()
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.Certificate)
+	connect := func(name string) error {
+		conn, err := tls.Dial("tcp", address(port), &tls.Config{ServerName: name, RootCAs: roots})
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		for _, cert := range conn.ConnectionState().PeerCertificates {
+			if names := cert.DNSNames; len(names) == 0 || names[0] != "a.localhost" {
+				t.Errorf("the certificate is for %q", names)
 			}
-		})
+		}
+		return nil
 	}
-	for i := range changes {
-		before := served.Load()
-		r.wait("another client to be served", func() bool { return served.Load() > before || t.Failed() })
-		r.reapply(func(c *termination.Config) {
-			c.Endpoints[0].ClientAuth.MaxDepth = 3 + i%2
-			c.Endpoints[0].Aliases = []string{fmt.Sprintf("alias-%d.localhost", i)}
-		})
-	}
-	r.running["a"].ready()
-	stop.Store(true)
-	done.Wait()
-	if _, err := fmt.Fprintln(steady, "still"); err != nil {
+	if err := connect("a.localhost"); err != nil {
 		t.Error(err)
 	}
-	if line, err := bufio.NewReader(steady).ReadString('\n'); err != nil || line != "still\n" {
-		t.Errorf("the steady connection: %q, %v", line, err)
+	r.next()
+	r.reapply(func(c *termination.Config) { c.Endpoints[0].Aliases = []string{"*.more.test"} })
+	a.ready()
+	if err := connect("one.more.test"); err != nil {
+		t.Errorf("a name that was added: %v", err)
 	}
-	t.Logf("%d clients were served during %d changes", served.Load(), changes)
-}
-
-// Much data passes an agent unharmed, both ways at once.
-func TestMuchThroughAgent(t *testing.T) {
-	const size = 32 << 20
-	echo := tlstest.TCP(t).Addr
-	r := newAgentRig(t)
-	port := freePort(t)
-	r.endpoint("a", port, "tcp://"+echo, asTLS)
-	r.apply()
-	conn, err := r.echoTLS("a", port, nil)
-	if err != nil {
-		t.Fatal(err)
+	r.next()
+	if s := r.gateway.Status(); len(s.Endpoints[0].Leaves) != 0 {
+		t.Errorf("the gateway presents %v for it", s.Endpoints[0].Leaves)
 	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(2 * patience))
-	began := time.Now()
-	sent, got := sha256.New(), sha256.New()
-	go func() {
-		source := io.TeeReader(io.LimitReader(rand.New(rand.NewSource(1)), size), sent) //nolint:gosec // test data
-		_, _ = io.Copy(conn, source)
-		_ = conn.CloseWrite()
-	}()
-	n, err := io.Copy(got, conn)
-	if err != nil || n != size || !bytes.Equal(sent.Sum(nil), got.Sum(nil)) {
-		t.Errorf("%d of %d bytes came back, %v", n, size, err)
-	}
-	t.Logf("%d MiB there and back in %v", size>>20, time.Since(began))
 }

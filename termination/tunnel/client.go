@@ -106,14 +106,14 @@ func (c *Client) connect(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	mux, err := agentMux(conn)
 	if err != nil {
 		return err
 	}
-	defer mux.Close()
+	defer func() { _ = mux.Close() }()
 	s := &clientSession{client: c, address: address, conn: conn.NetConn(), mux: mux, policies: make(chan *Policy, 1), out: make(chan toGateway, fromAgent)}
 	return s.run(ctx)
 }

@@ -106,7 +106,7 @@ func joinAt(ctx context.Context, o JoinOptions, address string, key crypto.Signe
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(connectTime)) // fails only on a closed connection
 	err = writeFrame(conn, joinRequest{Secret: o.Token.Secret[:], CSR: csr, Endpoint: o.Endpoint, Name: o.Name, Version: o.Version})
 	if err != nil {

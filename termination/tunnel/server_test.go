@@ -1,7 +1,6 @@
 package tunnel_test
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -401,7 +400,7 @@ func TestAgentSpeaksForItselfAlone(t *testing.T) {
 	select {
 	case h := <-p.Handshake:
 		t.Fatalf("%s", h.Error)
-	case <-time.After(50 * time.Millisecond): //nolint:forbidigo // that nothing comes cannot be waited for
+	case <-time.After(50 * time.Millisecond): // that nothing comes cannot be waited for
 	}
 	if err := a.Report(&termination.Handshake{ID: "hs_1", Error: "the truth"}); err != nil {
 		t.Fatal(err)
@@ -418,114 +417,4 @@ func TestAgentSpeaksForItselfAlone(t *testing.T) {
 	g.registry.Put(termination.Agent{ID: g.server.Agents()[1].ID, EndpointID: "ep_a"})
 	g.server.Apply(g.config)
 	g.wait("b to be cut off", func() bool { return len(g.server.Agents()) == 1 })
-}
-
-// Whatever an agent sends, it harms itself alone.
-func TestHostileAgents(t *testing.T) {
-	for name, attack := range map[string]func(*tunnel.RawAgent) error{
-		"an unknown key": func(a *tunnel.RawAgent) error { return tunnel.WriteFrame(a.Control, map[string]any{"root": true}) },
-		"nothing":        func(a *tunnel.RawAgent) error { return tunnel.WriteFrame(a.Control, map[string]any{}) },
-		"too much": func(a *tunnel.RawAgent) error {
-			return tunnel.WriteFrame(a.Control, strings.Repeat("x", tunnel.MaxState+1))
-		},
-		"no JSON":             func(a *tunnel.RawAgent) error { _, err := a.Control.Write([]byte{0, 0, 0, 1, '{'}); return err },
-		"an endless length":   func(a *tunnel.RawAgent) error { _, err := a.Control.Write([]byte{255, 255, 255, 255}); return err },
-		"no multiplexing":     func(a *tunnel.RawAgent) error { _, err := a.TLS.Write([]byte("GET / HTTP/1.1\r\n\r\n")); return err },
-		"a report of nothing": func(a *tunnel.RawAgent) error { return tunnel.WriteFrame(a.Reports, map[string]any{}) },
-		"a report of two": func(a *tunnel.RawAgent) error {
-			return tunnel.WriteFrame(a.Reports, map[string]any{"end": map[string]any{"id": "1"}, "handshake": map[string]any{"id": "1"}})
-		},
-		"a closed control": func(a *tunnel.RawAgent) error { return a.Control.CloseWrite() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			g := newGate(t)
-			good, bad := g.member("a"), g.member("b")
-			g.raw(good)
-			a := g.raw(bad)
-			_ = attack(a) // it may be cut off before it has said all
-			g.wait("the hostile agent to be cut off", func() bool {
-				agents := g.server.Agents()
-				return len(agents) == 1 && agents[0].ID == good.ID && agents[0].Ready()
-			})
-		})
-	}
-	t.Run("many streams", func(t *testing.T) {
-		g := newGate(t)
-		a := g.raw(g.member("a"))
-		for range 100 {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			s, err := a.Mux.OpenStream(ctx)
-			cancel()
-			if err != nil {
-				break
-			}
-			_, _ = s.Write([]byte("x"))
-		}
-		if agents := g.server.Agents(); len(agents) != 1 {
-			t.Errorf("%d agents", len(agents))
-		}
-	})
-	t.Run("a policy that it was not given", func(t *testing.T) {
-		g := newGate(t)
-		a := g.raw(g.member("a"))
-		if err := a.Confirm(1 << 40); err != nil {
-			t.Fatal(err)
-		}
-		g.wait("it to be taken for what it is", func() bool { return !g.server.Agents()[0].Ready() })
-	})
-}
-
-// One that was switched off past its certificate's end may renew it, for a time; until it has, it gets no clients.
-func TestLateAgentRenews(t *testing.T) {
-	g := newGate(t)
-	id := g.member("a")
-	g.clock.add(localca.AgentLife + 24*time.Hour)
-	a, err := tunnel.DialRaw(t.Context(), g.address, id, g.clock.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Mux.Close()
-	if m, err := a.Greet(t.Context()); err != nil || m["welcome"] == nil {
-		t.Fatalf("%v, %v", m, err)
-	}
-	if err := a.Confirm(g.config.Revision); err != nil {
-		t.Fatal(err)
-	}
-	ask := func(csr []byte) map[string]any {
-		if err := tunnel.WriteFrame(a.Control, map[string]any{"certificate": map[string]any{"kind": "agent", "csr": csr}}); err != nil {
-			t.Fatal(err)
-		}
-		for {
-			m, err := tunnel.ReadAny(a.Control)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if c, ok := m["certificate"].(map[string]any); ok {
-				return c
-			}
-			if m["policy"] != nil {
-				if err := a.Confirm(g.config.Revision); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	}
-	other := g.member("a")
-	if c := ask(other.Request()); c["chain"] != nil || !strings.Contains(fmt.Sprint(c["error"]), "keeps the key") {
-		t.Errorf("another key: %v", c)
-	}
-	if s := g.server.Agents()[0]; s.Ready() && g.server.Search("ep_a", tunnel.Header{}).More() {
-		t.Error("an agent whose certificate has ended gets clients")
-	}
-	if c := ask(id.Request()); c["chain"] == nil {
-		t.Errorf("its own key: %v", c)
-	}
-	g.wait("the agent to be given clients", func() bool { return g.server.Search("ep_a", tunnel.Header{}).More() })
-	g.clock.add(tunnel.RenewalGrace + 48*time.Hour)
-	if a, err := tunnel.DialRaw(t.Context(), g.address, id, g.clock.Now); err == nil {
-		if m, err := a.Greet(t.Context()); err == nil {
-			t.Errorf("one that is far too late is heard: %v", m)
-		}
-		_ = a.Mux.Close()
-	}
 }

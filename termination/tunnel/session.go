@@ -63,7 +63,7 @@ func (s *Server) tunnel(conn *tls.Conn, greeted func()) error {
 	if err != nil {
 		return err
 	}
-	defer mux.Close()
+	defer func() { _ = mux.Close() }()
 	n := &session{
 		server: s, conn: conn.NetConn(), mux: mux, since: s.options.Now(), heard: time.Now(), given: map[string]*Passage{},
 		policies: make(chan struct{}, 1), checks: make(chan struct{}, 1), replies: make(chan certificateReply, fromAgent), refusals: make(chan refusal, 1),
