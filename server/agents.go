@@ -252,7 +252,7 @@ func shortID(id string) string {
 func (s *Server) invitationItem(p views.Page, i store.Invitation) views.InvitationItem {
 	item := views.InvitationItem{
 		ID: i.ID, Endpoint: views.Link{Label: i.Endpoint, Href: "/endpoints"}, Made: p.Relative(i.Created), By: i.By,
-		When: p.Relative(i.Expires), Exact: p.Exact(i.Expires),
+		When: "ends " + p.Relative(i.Expires), Exact: p.Exact(i.Expires),
 	}
 	if e := findEndpointIn(s.current(), i.EndpointID); e != nil {
 		item.Endpoint.Href = endpointPath(e)
@@ -264,7 +264,7 @@ func (s *Server) invitationItem(p views.Page, i store.Invitation) views.Invitati
 		item.Tone, item.Mark, item.State = parts.Sealed, "○", "open"
 		item.Withdraw = "/agents/invitations/" + url.PathEscape(i.ID) + "/withdraw"
 	default:
-		item.Mark, item.State = "✕", "expired"
+		item.Mark, item.State, item.When = "✕", "expired", p.Relative(i.Expires)
 	}
 	return item
 }

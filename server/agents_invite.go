@@ -12,7 +12,6 @@ import (
 	"countersign/server/api"
 	"countersign/store"
 	"countersign/termination"
-	"countersign/termination/localca"
 	"countersign/views"
 	"countersign/views/format"
 	"countersign/views/parts"
@@ -144,7 +143,7 @@ func (s *Server) showInvited(c echo.Context, i api.Invitation, made *api.NewInvi
 	}
 	if made != nil {
 		v.Command, v.Note = made.Command, made.Note
-		v.Facts = append(v.Facts, parts.Fact{Name: "Gateway", Value: strings.Join(made.Gateways, ", "), Note: "tried in this order"})
+		v.Facts = append(v.Facts, parts.Fact{Name: "Gateway", Value: strings.Join(made.Gateways, ", "), Note: when(len(made.Gateways) > 1, "tried in this order")})
 		if ca := s.current().Agents.CA; ca != nil {
 			v.Facts = append(v.Facts, parts.Fact{Name: "Its pin", Value: format.ShortFingerprint(termination.FingerprintOf(ca.Certificate)), Note: "of the CA that the gateway proves itself by"})
 		}
@@ -154,11 +153,8 @@ func (s *Server) showInvited(c echo.Context, i api.Invitation, made *api.NewInvi
 
 // noCAFor says why an agent that brings no certificate gets none for an endpoint; empty when it gets one.
 func (s *Server) noCAFor(e *termination.Endpoint) string {
-	config := s.current()
-	for i := range config.LocalCAs {
-		if localca.MayIssue(&config.LocalCAs[i], e.ServerNames()) == nil {
-			return ""
-		}
+	if s.signerFor(e) != nil {
+		return ""
 	}
 	return "No local CA here may sign for " + strings.Join(e.ServerNames(), ", ") + ". Give the agent a certificate with --crt and --key, or make a local CA for every name under Certificates first."
 }

@@ -249,7 +249,7 @@ func TestEndpointPageShowsItsAgents(t *testing.T) {
 	f.withAgentEndpoint("api")
 	wantAll(t, f.get("/endpoints/api"), 200, "No key for the name is held here", "none online", "countersign agent invite api", `href="/agents/invite?endpoint=api"`)
 	f.joined("api", "host-1")
-	wantAll(t, f.get("/endpoints/api"), 200, "1 is offline")
+	wantAll(t, f.get("/endpoints/api"), 200, "1 is offline", "Each agent holds a certificate")
 }
 
 func TestWhyNoAgentCanConnectIsSaid(t *testing.T) {

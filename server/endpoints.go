@@ -259,7 +259,10 @@ const endsSoon = 30 * day
 func (s *Server) warnings(clock format.Clock, e *termination.Endpoint, status gateway.EndpointStatus) []views.EndpointWarning {
 	var out []views.EndpointWarning
 	warn := func(tone parts.Tone, text string) { out = append(out, views.EndpointWarning{Tone: tone, Text: text}) }
-	if e.TerminateAt == termination.AtEdge && e.Enabled {
+	if e.TerminateAt == termination.AtAgent && e.Enabled && status.Agents == 0 {
+		warn(parts.Bad, "no agent is online")
+	}
+	if e.TerminateAt != termination.AtUpstream && e.Enabled {
 		for _, text := range laxer(e) {
 			warn(parts.Warn, text)
 		}
@@ -316,6 +319,9 @@ func strictness(m termination.Mode) int {
 func presentedLine(clock format.Clock, e *termination.Endpoint, status gateway.EndpointStatus) string {
 	if e.TerminateAt == termination.AtUpstream {
 		return "the service's own"
+	}
+	if e.TerminateAt == termination.AtAgent {
+		return "the agent's own"
 	}
 	if len(status.Leaves) == 0 {
 		return "–"

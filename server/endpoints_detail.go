@@ -333,6 +333,31 @@ func (s *Server) localIssuer(leaf *x509.Certificate) *termination.LocalCA {
 	return nil
 }
 
+// clientsNeed is the local CA that clients must trust to accept an endpoint's certificate; nil: none of ours. What an agent
+// presents it alone knows; unless it brought its own, the CA that may sign for the names made it.
+func (s *Server) clientsNeed(e *termination.Endpoint, status gateway.EndpointStatus) *termination.LocalCA {
+	for _, leaf := range status.Leaves {
+		if ca := s.localIssuer(leaf); ca != nil {
+			return ca
+		}
+	}
+	if e.TerminateAt == termination.AtAgent {
+		return s.signerFor(e)
+	}
+	return nil
+}
+
+// signerFor is the local CA that signs for the names of an endpoint, or nil.
+func (s *Server) signerFor(e *termination.Endpoint) *termination.LocalCA {
+	config := s.current()
+	for i := range config.LocalCAs {
+		if localca.MayIssue(&config.LocalCAs[i], e.ServerNames()) == nil {
+			return &config.LocalCAs[i]
+		}
+	}
+	return nil
+}
+
 // renews reports whether a certificate was made for an endpoint by the gateway, which renews it. Stored ones are not.
 func (s *Server) renews(leaf *x509.Certificate) bool {
 	for i := range s.current().Certificates {
@@ -349,11 +374,9 @@ func (s *Server) endpointCA(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, leaf := range s.endpointStatuses()[e.ID].Leaves {
-		if ca := s.localIssuer(leaf); ca != nil {
-			c.Response().Header().Set("Content-Disposition", `attachment; filename="`+endpointCAFile(e)+`"`)
-			return c.Blob(http.StatusOK, "application/x-pem-file", localca.EncodePEM(ca.Certificate))
-		}
+	if ca := s.clientsNeed(e, s.endpointStatuses()[e.ID]); ca != nil {
+		c.Response().Header().Set("Content-Disposition", `attachment; filename="`+endpointCAFile(e)+`"`)
+		return c.Blob(http.StatusOK, "application/x-pem-file", localca.EncodePEM(ca.Certificate))
 	}
 	return &Problem{Status: http.StatusNotFound, Code: "not_found", Title: "No local CA made the certificate of " + e.Name, Advice: "Ask whoever made it for its CA.", Href: endpointPath(e), Link: "Back to " + e.Name}
 }

@@ -37,12 +37,10 @@ func (s *Server) filesFor(e *termination.Endpoint, status gateway.EndpointStatus
 	}
 	var f tryFiles
 	local := false
-	for _, leaf := range status.Leaves {
-		if ca := s.localIssuer(leaf); ca != nil {
-			f.ca, f.caDownload, local = endpointCAFile(e), true, true
-			if s.demoHas(func(d *Demo) string { return d.CA }, func(c *x509.Certificate) bool { return c.Equal(ca.Certificate) }) {
-				f.dir, f.ca, f.caDownload = s.opts.Demo.Dir, s.opts.Demo.CA, false
-			}
+	if ca := s.clientsNeed(e, status); ca != nil {
+		f.ca, f.caDownload, local = endpointCAFile(e), true, true
+		if s.demoHas(func(d *Demo) string { return d.CA }, func(c *x509.Certificate) bool { return c.Equal(ca.Certificate) }) {
+			f.dir, f.ca, f.caDownload = s.opts.Demo.Dir, s.opts.Demo.CA, false
 		}
 	}
 	if !asks || e.TerminateAt == termination.AtUpstream {

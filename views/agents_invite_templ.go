@@ -350,7 +350,7 @@ func AgentInvitedPage(p Page, v AgentInvited) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 24, "<section aria-labelledby=\"comes-head\"><h2 id=\"comes-head\">It shows here when it comes</h2>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 24, "<section class=\"stack\" aria-labelledby=\"comes-head\"><h2 id=\"comes-head\">It shows here when it comes</h2>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -358,7 +358,7 @@ func AgentInvitedPage(p Page, v AgentInvited) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 25, "</section><section aria-labelledby=\"what-head\"><h2 id=\"what-head\">What it says</h2>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 25, "</section><section class=\"stack\" aria-labelledby=\"what-head\"><h2 id=\"what-head\">What it says</h2>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -366,7 +366,7 @@ func AgentInvitedPage(p Page, v AgentInvited) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 26, "</section><section class=\"stack\" aria-labelledby=\"own-head\"><h2 id=\"own-head\">Its certificate</h2><p class=\"mid\">The agent makes its own key, which never leaves it, and the local CA signs a certificate for the endpoint's names. With one of your own, add to the command:</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 26, "</section><section class=\"stack\" aria-labelledby=\"own-head\"><h2 id=\"own-head\">Its certificate</h2><p class=\"mid\">The agent makes its own key, which never leaves it, and the local CA signs a certificate for the endpoint’s names. With one of your own, add to the command:</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -31,6 +31,7 @@ type EndpointStatus struct {
 	PolicyHash  string `json:"policy_hash,omitempty"`
 	ExactAlerts bool   `json:"exact_alerts" doc:"Refusals carry the exact TLS alert; else all are bad_certificate."`
 	Presents    []X509 `json:"presents" doc:"Server certificates, in order of preference."`
+	Agents      int    `json:"agents" doc:"Agents that are online and get its clients, where its TLS ends at agents."`
 }
 
 // EndpointBody is what creating and replacing an endpoint takes.
@@ -421,7 +422,7 @@ func endpointOf(e *termination.Endpoint, statuses map[string]gateway.EndpointSta
 }
 
 func statusOf(s gateway.EndpointStatus) EndpointStatus {
-	out := EndpointStatus{State: string(s.State), Problem: s.Problem, Connections: s.Connections, PolicyHash: s.PolicyHash, ExactAlerts: s.Exact, Presents: []X509{}}
+	out := EndpointStatus{State: string(s.State), Problem: s.Problem, Connections: s.Connections, PolicyHash: s.PolicyHash, ExactAlerts: s.Exact, Agents: s.Agents, Presents: []X509{}}
 	if out.State == "" {
 		out.State = string(gateway.StateStopped)
 	}

@@ -33,6 +33,7 @@ type EndpointStatus struct {
 	Staples     []staple.Status     // of each leaf, in the same order
 	PolicyHash  string
 	Upstreams   []upstream.TargetStatus // the targets behind, those of routes included; none where an agent or a built-in is
+	Agents      int                     // that are online and get its clients
 }
 
 // Status is the gateway as it is right now.
@@ -62,9 +63,16 @@ func (g *Gateway) Status() Status {
 	if g.agents != nil {
 		s.Agents = g.agents.Agents()
 	}
+	ready := map[string]int{}
+	for _, a := range s.Agents {
+		if a.Ready() {
+			ready[a.EndpointID]++
+		}
+	}
 	for i := range t.config.Endpoints {
 		e := &t.config.Endpoints[i]
 		status := t.status(e, counts[e.ID])
+		status.Agents = ready[e.ID]
 		for _, leaf := range status.Leaves {
 			status.Staples = append(status.Staples, g.stapler.Status(leaf))
 		}
