@@ -110,11 +110,11 @@ func stylesheet() ([]byte, error) {
 		}
 		out.WriteByte('\n')
 	}
-	return out.Bytes(), nil
+	return withoutComments(out.Bytes()), nil
 }
 
-// withoutComments empties the lines of a script that hold nothing but a comment: a quarter of what would be sent. The
-// lines stay, so that the numbers in an error are those of the file.
+// withoutComments empties the lines of a script or style that hold nothing but a comment: a quarter of what would be sent.
+// The lines stay, so that the numbers in an error are those of the file.
 func withoutComments(script []byte) []byte {
 	lines := bytes.Split(script, []byte("\n"))
 	within := false
