@@ -30,6 +30,7 @@ func (s *Server) certificateRoutes() []route {
 		{method: http.MethodGet, path: "/certificates", handler: s.certificatesPage},
 		{method: http.MethodPost, path: "/certificates", body: uploadBody, handler: s.saveServerCertificate},
 		{method: http.MethodPost, path: "/certificates/local", handler: s.makeLocalCA},
+		{method: http.MethodPost, path: "/certificates/acme/retry", handler: s.retryACME},
 		{method: http.MethodGet, path: "/certificates/issue", handler: issue.page},
 		{method: http.MethodPost, path: "/certificates/issue", handler: issue.issue},
 		{method: http.MethodGet, path: "/certificates/issue/:id/:file", handler: issue.download},
@@ -118,6 +119,7 @@ func (s *Server) showCertificates(c echo.Context, status int, add func(*views.Ce
 	for i := range config.LocalCAs {
 		v.LocalCAs = append(v.LocalCAs, localCAItem(p, config, &config.LocalCAs[i]))
 	}
+	v.ACME = s.acmeShown(p.Clock)
 	add(&v)
 	return s.render(c, status, views.CertificatesPage(p, v))
 }
@@ -165,12 +167,20 @@ func (s *Server) presented() []listed {
 			if !ok {
 				i = len(out)
 				at[f] = i
-				out = append(out, listed{cert: leaf, name: titleOf(leaf), source: []views.TagItem{{Text: "by the local CA, renewed by itself"}}})
+				out = append(out, listed{cert: leaf, name: titleOf(leaf), source: []views.TagItem{s.renewedTag(leaf)}})
 			}
 			out[i].usedBy = append(out[i].usedBy, link)
 		}
 	}
 	return out
+}
+
+// renewedTag says who renews a certificate that is kept nowhere by name.
+func (s *Server) renewedTag(leaf *x509.Certificate) views.TagItem {
+	if s.obtained(leaf) {
+		return views.TagItem{Text: "through ACME, renewed by itself"}
+	}
+	return views.TagItem{Text: "by the local CA, renewed by itself"}
 }
 
 // clientCertificates are those that were issued here. An endpoint is named beside one if it asks the CA that issued it.

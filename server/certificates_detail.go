@@ -30,7 +30,8 @@ type knownCertificate struct {
 	usedBy  []views.Link
 	issued  *store.Issued
 	inTrust []trustedIn
-	renewed bool // by the local CA, when it is due
+	renewed bool // by the local CA or through ACME, when it is due
+	acme    bool // through ACME
 }
 
 // trustedIn is the place of a certificate in an authority.
@@ -65,7 +66,7 @@ func (s *Server) knownCertificates(ctx context.Context) (knownCertificates, erro
 	}
 	for _, p := range s.presented() {
 		if leaf := k.of(p.cert); len(leaf.kept) == 0 {
-			leaf.usedBy, leaf.renewed = p.usedBy, true
+			leaf.usedBy, leaf.renewed, leaf.acme = p.usedBy, true, s.obtained(p.cert)
 		}
 	}
 	local := map[termination.Fingerprint]bool{}
@@ -258,7 +259,9 @@ func (k *knownCertificate) tags() []views.TagItem {
 	for _, kept := range k.kept {
 		tags = append(tags, originTag(kept.Origin))
 	}
-	if k.renewed {
+	if k.acme {
+		tags = append(tags, views.TagItem{Text: "through ACME, renewed by itself"})
+	} else if k.renewed {
 		tags = append(tags, views.TagItem{Text: "by the local CA, renewed by itself"})
 	}
 	if k.issued != nil {
@@ -278,6 +281,8 @@ func (k *knownCertificate) sub(p views.Page) string {
 	switch {
 	case len(k.kept) > 0:
 		return "A server certificate that is kept here with its key."
+	case k.acme:
+		return "Obtained through ACME for the endpoints below. A new one takes its place when two thirds of its life are over."
 	case k.renewed:
 		return "Issued by a local CA for the endpoints below. A new one takes its place when two thirds of its life are over, and at every start."
 	case k.issued != nil && k.issued.Kind == kindClient:

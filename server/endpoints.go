@@ -279,6 +279,14 @@ func (s *Server) warnings(clock format.Clock, e *termination.Endpoint, status ga
 			warn(parts.Warn, "its certificate ends in "+format.Span(left))
 		}
 	}
+	for _, n := range s.endpointACME(clock, e) {
+		if n.Tone == parts.Bad || n.Tone == parts.Warn {
+			warn(n.Tone, n.Name+": certificate "+n.State)
+		}
+	}
+	if names := s.current().UncoveredNames(e); len(names) > 0 && e.Enabled {
+		warn(parts.Bad, "no certificate for "+strings.Join(names, ", "))
+	}
 	if n := s.hub.Counts(whyPeriod, e.ID).Notes[termination.ReasonUpstreamDown]; n > 0 {
 		warn(parts.Bad, "upstream did not answer, "+format.Count(int(n), "time", "times")) //nolint:gosec // of fifteen minutes
 	}

@@ -13,8 +13,10 @@ import (
 
 	"countersign/store"
 	"countersign/termination"
+	"countersign/termination/acme"
 	"countersign/termination/gateway"
 	"countersign/termination/localca"
+	"countersign/termination/staple"
 	"countersign/views"
 	"countersign/views/format"
 	"countersign/views/parts"
@@ -61,7 +63,7 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 		Head: head, Upstream: e.Upstream.String(), Sealed: e.TerminateAt == termination.AtUpstream,
 		Ends: s.modeRows(e), MoveError: shown.moveError,
 		Policy: s.policyForm(p, shown.policy, config, clients, shown.wrong), Exact: exactWords(e, gate),
-		Judged: shown.judged, Proof: s.proofShown(p, e), Pasted: shown.pasted, Presents: s.presents(p.Clock, e, gate), Try: s.tryIt(e, gate),
+		Judged: shown.judged, Proof: s.proofShown(p, e), Pasted: shown.pasted, Presents: s.presents(p.Clock, e, gate), ACME: s.endpointACME(p.Clock, e), Try: s.tryIt(e, gate),
 		CanIssue: s.has("/certificates/issue"), CanTrust: s.has("/authorities"),
 	}
 	if v.Agents, err = s.endpointAgents(c, p, e); err != nil {
@@ -294,13 +296,18 @@ func (s *Server) saveEndpointPolicy(c echo.Context) error {
 // presents are the server certificates of an endpoint.
 func (s *Server) presents(clock format.Clock, e *termination.Endpoint, status gateway.EndpointStatus) []views.Presented {
 	var out []views.Presented
-	for _, leaf := range status.Leaves {
+	for i, leaf := range status.Leaves {
 		v := views.Presented{
 			Names: strings.Join(serverNames(leaf), ", "), Key: termination.KeyName(leaf.PublicKey), Begins: clock.Date(leaf.NotBefore), Ends: clock.Date(leaf.NotAfter),
 			Left: clock.Left(leaf.NotBefore, leaf.NotAfter), Fingerprint: format.ShortFingerprint(termination.FingerprintOf(leaf)),
 			Life: parts.Life{From: leaf.NotBefore, Until: leaf.NotAfter, Now: clock.Now},
 		}
-		if ca := s.localIssuer(leaf); ca != nil && s.renews(leaf) {
+		if i < len(status.Staples) {
+			v.Staple, v.StapleBad = stapleWords(clock, status.Staples[i])
+		}
+		if s.obtained(leaf) {
+			v.From, v.Renewal = leaf.Issuer.CommonName, "renews itself through ACME on "+clock.Date(acme.DueAt(leaf))
+		} else if ca := s.localIssuer(leaf); ca != nil && s.renews(leaf) {
 			v.From, v.Renewal, v.CA = ca.Name, "renews itself on "+clock.Date(localca.DueAt(leaf)), endpointPath(e)+"/ca.pem"
 		} else {
 			v.From, v.Renewal = leaf.Issuer.CommonName, "upload the next one before it ends"
@@ -308,6 +315,27 @@ func (s *Server) presents(clock format.Clock, e *termination.Endpoint, status ga
 		out = append(out, v)
 	}
 	return out
+}
+
+// stapleWords says what becomes of the answer of a certificate's responder, and whether clients will mind.
+func stapleWords(clock format.Clock, st staple.Status) (words string, bad bool) {
+	must := ""
+	if st.Must {
+		must = " The certificate demands it (must-staple): clients that look at that refuse it without."
+	}
+	switch {
+	case st.Responder == "" && st.Must:
+		return "No OCSP answer is sent, since it names no responder." + must, true
+	case st.Responder == "":
+		return "", false
+	case st.Until.IsZero() && st.Problem == "":
+		return "An OCSP answer is being fetched." + must, false
+	case st.Until.IsZero():
+		return "No OCSP answer is sent: " + st.Problem + "." + must, st.Must || st.Revoked
+	case st.Problem != "":
+		return "An OCSP answer is sent, good until " + clock.Moment(st.Until) + ", and no newer one can be had: " + st.Problem + "." + must, false
+	}
+	return "An OCSP answer is sent with it, good until " + clock.Moment(st.Until) + "." + must, false
 }
 
 // serverNames are the names that a server certificate covers.

@@ -14,6 +14,27 @@ type Certificates struct {
 	Upload   CertificateUpload
 	LocalCAs []LocalCAItem
 	Make     LocalCAForm
+	ACME     *ACME // nil: nothing is obtained
+}
+
+// ACME is what is obtained from a CA.
+type ACME struct {
+	From    string // the CA
+	Problem string // of the listener for challenges
+	Names   []ACMEName
+}
+
+// ACMEName is the certificate of one name that is obtained.
+type ACMEName struct {
+	Name      string
+	Tone      parts.Tone
+	State     string
+	Error     string // in the CA's own words; hostile text
+	Next      string // what happens when
+	Ends      string // of the certificate that is there
+	Href      string // of it
+	Meanwhile string // who answers until it is there
+	Retry     bool   // it can be tried now
 }
 
 // StateChip chooses certificates by what is left of their life.

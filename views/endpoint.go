@@ -21,6 +21,7 @@ type EndpointDetail struct {
 	Proof          Proof
 	Try            TryIt
 	Presents       []Presented
+	ACME           []ACMEName // its names whose certificates are obtained
 	CanIssue       bool
 	CanTrust       bool
 	Agents         *EndpointAgents // nil: its TLS ends elsewhere
@@ -86,6 +87,8 @@ type Presented struct {
 	Begins, Ends, Left, Renewal   string
 	Life                          parts.Life
 	CA                            string // download of its CA; empty: none
+	Staple                        string // about the answer of its responder; hostile text; empty: it names none
+	StapleBad                     bool   // clients mind
 }
 
 // EndpointChange is one entry of an endpoint's history.

@@ -39,7 +39,8 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	// Pebble is a program and has no end.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks"))
 }
 
 // deadline bounds every wait. It is for tests that would fail anyway: nothing waits that long.

@@ -1,0 +1,57 @@
+package server
+
+import (
+	"html"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"countersign/store"
+	"countersign/termination"
+	"countersign/termination/acme"
+	"countersign/termination/servercert"
+)
+
+// A CA that cannot be reached is shown with what went wrong and when it is tried again, and can be tried at once.
+func TestACMEIsShown(t *testing.T) {
+	st, err := store.Open(t.Context(), t.TempDir(), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = st.Close() })
+	manager := acme.New(acme.Options{
+		Storage: st.ACMEState(), Obtained: servercert.NewObtained(), Attempt: 10 * time.Second,
+		Backoff: func(int) time.Duration { return time.Hour },
+	})
+	t.Cleanup(manager.Close)
+	f := signedIn(t, func(o *Options) { o.Store, o.ACME = st, manager })
+	if body := f.get("/certificates").body; strings.Contains(body, "Obtained through ACME") {
+		t.Error("it is shown where nobody asks for it")
+	}
+	manager.Apply(&termination.Config{
+		ACME: termination.ACME{Directory: "https://127.0.0.1:1/directory"},
+		Endpoints: []termination.Endpoint{{
+			Name: "web", Enabled: true, Host: "web.example.test", TerminateAt: termination.AtEdge, Certificates: []string{termination.CertificateACME},
+		}},
+	})
+	deadline := time.Now().Add(30 * time.Second)
+	for manager.Status().Names[0].State != acme.StateFailed {
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v", manager.Status())
+		}
+		time.Sleep(time.Millisecond) //nolint:forbidigo // the state is read, not announced
+	}
+	text := html.UnescapeString(f.get("/certificates").body)
+	for _, want := range []string{"From 127.0.0.1:1, for endpoints", "web.example.test", "not obtained", "connection refused", "tried again at", "Until it is there the local CA answers."} {
+		if !strings.Contains(text, want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+	if got := f.post("/certificates/acme/retry", url.Values{"name": {"web.example.test"}}); got.status != 303 {
+		t.Errorf("try now: %d", got.status)
+	}
+	if got := f.post("/certificates/acme/retry", url.Values{"name": {"other.example.test"}}); got.status != 404 {
+		t.Errorf("try a name that nobody asks for: %d", got.status)
+	}
+}
