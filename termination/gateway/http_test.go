@@ -122,7 +122,7 @@ func TestUpstreamBreaksOff(t *testing.T) {
 				t.Errorf("HTTP/1.1: read %q", got)
 			}
 			c := r.rawH2(port, "a.localhost", alice)
-			if _, body := c.Answer(c.ask("a.localhost", "/")); body != "INTERNAL_ERROR" {
+			if _, body := c.Answer(c.ask("a.localhost", "/")); body != "INTERNAL_ERROR" { //nolint:bodyclose // it was read
 				t.Errorf("HTTP/2: the stream ended with %q", body)
 			}
 		})
@@ -131,7 +131,7 @@ func TestUpstreamBreaksOff(t *testing.T) {
 
 // Large bodies pass both ways without being kept.
 func TestLargeBodiesAreNotKept(t *testing.T) {
-	const size = 96 << 20
+	const size = 64 << 20
 	const allowed = 16 << 20 // buffers of the kernel are not counted, and nothing else may grow
 	upstream := tlstest.HTTPHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
@@ -187,7 +187,7 @@ func (w *heapWatch) look() {
 }
 
 func (w *heapWatch) Write(p []byte) (int, error) {
-	const step = 32 << 20
+	const step = 16 << 20
 	before := w.bytes / step
 	if w.bytes += uint64(len(p)); w.bytes/step != before {
 		w.look()

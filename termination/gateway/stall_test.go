@@ -56,12 +56,12 @@ func TestClientNeverReads(t *testing.T) {
 				}
 			} else {
 				c := r.rawH2(port, "a.localhost", alice)
-				c.Must(c.Framer.WriteWindowUpdate(0, 1<<20)) // the window of the stream stays closed
-				if _, body := c.Answer(c.ask("a.localhost", "/")); body != "INTERNAL_ERROR" {
+				c.Must(c.Framer.WriteWindowUpdate(0, 1<<20))                                  // the window of the stream stays closed
+				if _, body := c.Answer(c.ask("a.localhost", "/")); body != "INTERNAL_ERROR" { //nolint:bodyclose // it was read
 					t.Errorf("the stream ended with %q", body)
 				}
 				// The other streams are left alone.
-				if res, body := c.Answer(c.ask("a.localhost", "/short")); res.StatusCode != 200 || body != "short" {
+				if res, body := c.Answer(c.ask("a.localhost", "/short")); res.StatusCode != 200 || body != "short" { //nolint:bodyclose // it was read
 					t.Errorf("then answered %s %q", res.Status, body)
 				}
 				_ = c.Conn.Close()

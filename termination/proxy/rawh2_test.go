@@ -18,7 +18,7 @@ func (f *front) rawH2(o clientOptions) rawH2 {
 
 // answer reads the answer on a stream. A reset stream has the status 0 and the error code as its body.
 func (c rawH2) answer(id uint32) answer {
-	res, body := c.Answer(id)
+	res, body := c.Answer(id) //nolint:bodyclose // it was read
 	return answer{res, body}
 }
 
