@@ -50,6 +50,7 @@ type Joined struct {
 	CAName     string `json:"ca_name,omitempty"`
 	CA         string `json:"ca,omitempty"`         // PEM of the local CA that signed its certificate; empty: another did
 	MadeCA     bool   `json:"made_ca,omitempty"`    // the local CA was made for it, and stays
+	ACME       bool   `json:"acme,omitempty"`       // its certificate is to come from ACME; until it is there, the local CA answers
 	Client     string `json:"client,omitempty"`     // file with a client certificate that it lets in
 	Anchors    int    `json:"anchors,omitempty"`    // CAs that clients' chains may end at
 	Invitation string `json:"invitation,omitempty"` // token for its agent
@@ -97,6 +98,7 @@ func (c *Control) join(ctx context.Context, ask *JoinRequest) (store.Command, *J
 func (c *Control) enter(ctx context.Context, ask *JoinRequest, wanted store.Command) (store.Command, *Joined, error) {
 	s := c.server
 	s.nameCommand(&wanted)
+	s.chooseACME(&wanted)
 	offer := s.offerFor(ask, &wanted)
 	var made store.Command
 	_, err := s.Change(ctx, store.Actor{Name: ask.By, Via: viaCommand}, func(tx *store.Tx) (err error) {
@@ -126,6 +128,7 @@ func (c *Control) enter(ctx context.Context, ask *JoinRequest, wanted store.Comm
 	}
 	joined := s.joined(e, status)
 	joined.MadeCA, joined.Invitation = offer != nil, invitation
+	joined.ACME = slices.Contains(e.Certificates, termination.CertificateACME)
 	if ca := s.agentsIssuer(ask, e); ca != nil {
 		joined.CAName, joined.CA = ca.Name, string(localca.EncodePEM(ca.Certificate))
 	}
@@ -133,6 +136,15 @@ func (c *Control) enter(ctx context.Context, ask *JoinRequest, wanted store.Comm
 		joined.Anchors = len(made.Authority.Anchors())
 	}
 	return made, joined, nil
+}
+
+// chooseACME has ACME get the certificate of an endpoint that brings none, where it is set up and may get one: a name
+// below localhost belongs to nobody whom a CA could ask (RFC 6761, section 6.3).
+func (s *Server) chooseACME(c *store.Command) {
+	e := &c.Endpoint
+	if e.TerminateAt == termination.AtEdge && len(e.Certificates) == 0 && s.current().ACME.Directory != "" && !e.Fallback() && !isLocalhost(e.Host) {
+		e.Certificates = []string{termination.CertificateACME}
+	}
 }
 
 // offerFor is the local CA that has to be made for the endpoint's certificate; nil: none has to.
@@ -144,6 +156,7 @@ func (s *Server) offerFor(ask *JoinRequest, wanted *store.Command) *caOffer {
 	case e.Fallback() && len(s.current().LocalCAs) == 0:
 		return &caOffer{name: freeAuthorityName(s.current(), "Local CA"), constrained: true}
 	}
+	e.Certificates = nil               // until that of ACME is there, the local CA answers
 	e.TerminateAt = termination.AtEdge // an agent that holds no certificate has its key signed like this
 	return s.localCAFor(&e)
 }

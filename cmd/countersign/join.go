@@ -172,6 +172,10 @@ func (s *stay) place() string {
 		return "in this process, the endpoint's agent, with the certificate of " + s.options.crt + "; its key stays here"
 	case s.ask.TerminateAt == termination.AtAgent:
 		return "in this process, the endpoint's agent, with a key made here and a certificate of " + s.member.CAName
+	case s.member.ACME && s.member.CAName == "":
+		return "here, at the edge, with the certificate that ACME got"
+	case s.member.ACME:
+		return "here, at the edge, with a certificate that ACME gets; until it is there, " + s.member.CAName + ", a local CA, answers"
 	case s.options.crt != "":
 		return "here, at the edge, with the certificate of " + s.options.crt
 	case s.member.MadeCA:
@@ -198,6 +202,8 @@ func (s *stay) note(caFile string) string {
 	switch {
 	case s.ask.TerminateAt == termination.AtUpstream:
 		return "the service presents a certificate of its own; where its CA is private, add --cacert and its file"
+	case s.member.ACME && caFile != "":
+		return "once the certificate of ACME is there, leave out --cacert; the endpoint's page says what ACME does"
 	case s.member.Anchors > 0 && s.member.Client == "":
 		return "client.pem and client.key are a client's certificate from that CA, and its key"
 	case caFile == "" && s.options.crt != "":

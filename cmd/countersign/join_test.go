@@ -10,9 +10,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"countersign/store"
 	"countersign/termination"
@@ -226,6 +230,32 @@ func (w *joinWorld) holdsNoKey(of *tlstest.Cert) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// Where ACME is set up, it is asked for the certificate of a name of the world; until it is there, the local CA answers.
+func TestCommandsAskTheDirectory(t *testing.T) {
+	w := &joinWorld{t: t, dir: dataDir(t), files: t.TempDir()}
+	writeFile(t, w.file("countersign.yaml"), []byte("acme: {directory: https://127.0.0.1:1/directory}\nendpoints: []\n"))
+	w.serve()
+	p := w.join("http", "whoami", "--url", fmt.Sprintf("https://app.example.test:%d", freeTestPort(t)))
+	var list struct {
+		Items []struct{ Certificates []string }
+	}
+	if _, err := w.api.ask(http.MethodGet, "/api/v1/endpoints", nil, &list); err != nil || len(list.Items) != 1 || !slices.Equal(list.Items[0].Certificates, []string{"acme"}) {
+		t.Errorf("served: %+v, %v", list, err)
+	}
+	if out, errs, code := shell(t, line(t, p.out.String(), "try it")+" -sS"); code != 0 || !strings.Contains(out, "no client certificate") {
+		t.Errorf("exit %d: %s%s\n%s", code, out, errs, p.out)
+	}
+	if !strings.Contains(p.out.String(), "ACME") || !strings.Contains(p.out.String(), "--resolve") {
+		t.Errorf("printed:\n%s", p.out)
+	}
+	p.stop()
+	p = w.join("http", "whoami", "--url", fmt.Sprintf("https://app.localhost:%d", freeTestPort(t)))
+	if strings.Contains(p.out.String(), "ACME") {
+		t.Errorf("ACME is asked for a name of this machine:\n%s", p.out)
+	}
+	p.stop()
 }
 
 // An agent of a gateway elsewhere: the endpoint and its policy are there, and an invitation lets the command in.
@@ -457,5 +487,20 @@ func TestUpstreamOf(t *testing.T) {
 		if got, err := upstreamOf(c.scheme, c.at, c.text); err != nil || got != c.out {
 			t.Errorf("%s at %s: %q, %v, want %q", c.text, c.at, got, err, c.out)
 		}
+	}
+}
+
+func TestFlagsOfCommandsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &program{}
+	for _, c := range []*cobra.Command{p.httpCommand(), p.tlsCommand(), p.proveCommand()} {
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden && !strings.Contains(string(doc), "`--"+f.Name) {
+				t.Errorf("docs/configuration.md does not name --%s of %s", f.Name, c.Name())
+			}
+		})
 	}
 }
