@@ -66,6 +66,9 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 		Judged: shown.judged, Proof: s.proofShown(p, e), Pasted: shown.pasted, Presents: s.presents(p.Clock, e, gate), ACME: s.endpointACME(p.Clock, e), Try: s.tryIt(e, gate),
 		CanIssue: s.has("/certificates/issue"), CanTrust: s.has("/authorities"),
 	}
+	if v.Sealed {
+		v.Seen = views.SealedPart{Names: e.ServerNames(), Keys: config.CertificatesFor(e)}
+	}
 	if v.Agents, err = s.endpointAgents(c, p, e); err != nil {
 		return err
 	}

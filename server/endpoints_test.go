@@ -390,6 +390,7 @@ func TestEndpointMovesBetweenModes(t *testing.T) {
 	wantAll(t, f.get("/endpoints/shop"), 200, "We cannot check what we do not open", "held there", "openssl s_client")
 	wantAll(t, f.post("/endpoints/shop/policy", url.Values{"mode": {"require"}, "authorities": {"clients"}}), 422)
 	wantAll(t, f.post("/endpoints/shop/judge", url.Values{"pem": {string(inside.PEM())}}), 422, "We cannot check what we do not open")
+	wantAll(t, f.get("/endpoints/shop"), 200, "What can be seen", "No key for", "shop.localhost", "sealed")
 	wantAll(t, f.post("/endpoints/shop/mode", url.Values{"at": {"edge"}}), http.StatusSeeOther)
 	if e := f.current().Endpoint("shop"); e.TerminateAt != termination.AtEdge || e.Upstream.Scheme != termination.UpstreamTLS {
 		t.Errorf("back at the edge: %+v", e)

@@ -82,7 +82,7 @@ func TestEndpointFormRefusesTLSAndUpstreams(t *testing.T) {
 		field, value, says string
 	}{
 		"unknown suite":       {"suites", "SECRET", "is not known here"},
-		"insecure suite":      {"suites", "TLS_RSA_WITH_RC4_128_SHA", "it is insecure"},
+		"insecure suite":      {"suites", "TLS_RSA_WITH_RC4_128_SHA", "is not offered"},
 		"no network":          {"proxy_from", "everywhere", "is no network and no address"},
 		"network with a host": {"proxy_from", "10.0.0.1/8", "the network is 10.0.0.0/8"},
 		"no duration":         {"connect_timeout", "soon", "is no duration"},

@@ -3,6 +3,8 @@ package termination
 import (
 	"crypto/x509"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -87,6 +89,26 @@ func (c *Config) Certificate(name string) *Certificate {
 		}
 	}
 	return nil
+}
+
+// CertificatesFor returns the names of the certificates, kept with their keys, that cover one of an endpoint's server
+// names, whether the endpoint uses them or not.
+func (c *Config) CertificatesFor(e *Endpoint) []string {
+	var out []string
+	for i := range c.Certificates {
+		cert := &c.Certificates[i]
+		if cert.Key == nil || len(cert.Chain) == 0 {
+			continue
+		}
+		for _, name := range e.ServerNames() {
+			wildcard := strings.HasPrefix(name, "*.") && slices.Contains(cert.Leaf().DNSNames, name)
+			if wildcard || cert.Leaf().VerifyHostname(name) == nil {
+				out = append(out, cert.Name)
+				break
+			}
+		}
+	}
+	return out
 }
 
 // Endpoint returns the endpoint of that name, or nil.

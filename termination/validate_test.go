@@ -199,3 +199,31 @@ func TestNewID(t *testing.T) {
 		t.Errorf("%s, then %s", early, late)
 	}
 }
+
+// A key that is kept for a name is found, whatever endpoint has the name.
+func TestCertificatesFor(t *testing.T) {
+	ca := tlstest.NewCA()
+	keep := func(name string, names ...string) termination.Certificate {
+		cert := ca.Server(names[0], tlstest.DNS(names...))
+		return termination.Certificate{Name: name, Chain: []*x509.Certificate{cert.X509}, Key: cert.Key}
+	}
+	c := &termination.Config{Certificates: []termination.Certificate{
+		keep("exact", "vault.example.com"), keep("wildcard", "*.example.com"), keep("other", "other.example.org"), {Name: "empty"},
+	}}
+	for _, test := range []struct {
+		host    string
+		aliases []string
+		want    string
+	}{
+		{"vault.example.com", nil, "exact wildcard"},
+		{"deep.vault.example.com", nil, ""},
+		{"api.example.com", nil, "wildcard"},
+		{"x.example.net", []string{"*.example.com"}, "wildcard"},
+		{"", nil, ""},
+	} {
+		e := &termination.Endpoint{Host: test.host, Aliases: test.aliases}
+		if got := strings.Join(c.CertificatesFor(e), " "); got != test.want {
+			t.Errorf("%s %v: %q, want %q", test.host, test.aliases, got, test.want)
+		}
+	}
+}

@@ -10,6 +10,7 @@ type EndpointDetail struct {
 	Warnings       []EndpointWarning
 	Upstream       string
 	Sealed         bool // TLS ends in the service
+	Seen           SealedPart
 	Ends           []ModeRow
 	MoveError      string
 	Policy         PolicyForm

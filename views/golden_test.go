@@ -92,6 +92,7 @@ func goldenPages() map[string]templ.Component {
 		"audit-empty":     AuditPage(examplePage("Audit log"), nil, ""),
 	}
 	maps.Copy(pages, agentPages())
+	maps.Copy(pages, sealedPages())
 	return pages
 }
 

@@ -42,6 +42,7 @@ type Handshake struct {
 	Offers   []parts.Fact // the long lists of the ClientHello
 	Offered  string       // how long they are
 	Chosen   []parts.Fact
+	Passing  []parts.Fact // what was seen, and what was sealed, of a handshake that passed through
 	After    []parts.Fact
 	Raw      string
 
@@ -68,7 +69,7 @@ func HandshakeOf(clock format.Clock, h *termination.Handshake, end *termination.
 		Sentence: h.Verdict.Explanation.Sentence, Right: h.Verdict.Explanation.Right, Turn: turnWords(h.Verdict.Explanation.Turn),
 		Fixes: slices.Clone(h.Verdict.Explanation.Fixes), ToOwner: h.Verdict.Explanation.ClientTo,
 		Stages: stagesOf(h), Alert: alertWords(h.Alert), HasChain: len(h.Presented) > 0,
-		Policy: policyFacts(h), Hello: helloFacts(h.Hello), Chosen: chosenFacts(h.Chosen), After: afterFacts(clock, h, end),
+		Policy: policyFacts(h), Hello: helloFacts(h.Hello), Chosen: chosenFacts(h), Passing: passingFacts(clock, h), After: afterFacts(clock, h, end),
 	}
 	if v.Sentence == "" {
 		v.Sentence = outcomeLine(h)
@@ -145,8 +146,11 @@ func alertWords(a *termination.Alert) string {
 		return ""
 	}
 	who := "the client sent"
-	if a.Sent {
+	switch {
+	case a.Sent:
 		who = "we sent"
+	case a.Service:
+		who = "the service sent"
 	}
 	s := fmt.Sprintf("%s alert %d %s", who, a.Number, a.Name)
 	if a.Plaintext && !a.Sent {
@@ -169,8 +173,9 @@ func stagesOf(h *termination.Handshake) []Stage {
 	}
 	if h.TerminateAt == termination.AtUpstream {
 		// Only the ClientHello was read here; the rest is between the client and the service.
-		spans = spans[:2]
+		spans = spans[:3]
 		spans[1].name, spans[1].fill, spans[1].broken = "Service dialled, its reply", "url(#hatch-opq)", "url(#hatch-bad)"
+		spans[2].name = "Client's answer"
 	}
 	broke := len(spans)
 	if !h.Verdict.Outcome.In() {
@@ -241,6 +246,8 @@ func chainOf(clock format.Clock, h *termination.Handshake) []parts.ChainItem {
 			item.State, item.Tag, item.TagTone = parts.ChainAnchor, "trusted here", parts.OK
 		case !sent[termination.FingerprintOf(c)]:
 			item.Tag = "found here"
+		case h.Passed != nil:
+			item.Tag, item.TagTone = "seen in passing, unproven", parts.Sealed
 		}
 		if c.NotAfter.Before(clock.Now) {
 			item.Tag, item.TagTone = "ended "+clock.Date(c.NotAfter), parts.Bad
@@ -367,7 +374,8 @@ func yes(b bool, yes, no string) string {
 	return no
 }
 
-func chosenFacts(n *termination.Negotiated) []parts.Fact {
+func chosenFacts(h *termination.Handshake) []parts.Fact {
+	n := h.Chosen
 	if n == nil {
 		return nil
 	}
@@ -375,11 +383,11 @@ func chosenFacts(n *termination.Negotiated) []parts.Fact {
 	if n.Group != 0 {
 		facts = append(facts, parts.Fact{Name: "Key exchange", Value: wire.GroupName(n.Group), Note: yes(n.PostQuantum, "post-quantum", ""), Tone: parts.OK})
 	}
-	facts = append(facts, parts.Fact{Name: "ALPN", Value: orNone(n.ALPN)})
+	facts = append(facts, chosenALPN(h))
 	if n.HelloRetry {
 		facts = append(facts, parts.Fact{Name: "Hello retry", Value: "asked for another key share"})
 	}
-	return append(facts, parts.Fact{Name: "Session", Value: yes(n.Resumed, "resumed, and judged again", "new")})
+	return append(facts, chosenSession(h))
 }
 
 // afterFacts tells what became of the connection.
