@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if address := os.Getenv(runKilled); address != "" {
+		serveUntilKilled(address)
+	}
 	// Pebble is a program and has no end.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks"))
 }
