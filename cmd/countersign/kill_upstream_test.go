@@ -144,7 +144,7 @@ func TestKillUpstream(t *testing.T) {
 		clients.Go(func() {
 			for ctx.Err() == nil {
 				res, err := client.Get(fmt.Sprintf("https://one.test:%d%s", s.port, path)) // the client has a timeout
-				if err != nil { // broken off before the headers were out
+				if err != nil {                                                            // broken off before the headers were out
 					if ctx.Err() == nil {
 						broken.Add(1)
 					}
