@@ -121,13 +121,30 @@ func install(t *testing.T, first string) *installed {
 	}
 	i.echo = tlstest.TCP(t).Addr
 	i.sealed = tlstest.TLS(t, &tls.Config{Certificates: []tls.Certificate{s.ca.Server("three.test", tlstest.DNS("four.test")).TLS()}}).Addr
-	s.write(s.config("one") + fmt.Sprintf(`  - {name: two, url: "tls://two.test:%d", certificates: [server], upstream: "tcp://%s", client_auth: {authorities: [devices]}}
+	agents, release := listener(t, "127.0.0.1:0")
+	release()
+	s.write(fmt.Sprintf("agents: {listen: %q}\n", agents) + s.config("one") + fmt.Sprintf(`  - {name: two, url: "tls://two.test:%d", certificates: [server], upstream: "tcp://%s", client_auth: {authorities: [devices]}}
   - {name: three, url: "tls://three.test:%d", terminate_at: upstream, upstream: "tcp://%s"}
   - {name: four, url: "tls://four.test:%d", terminate_at: upstream, upstream: "tcp://%s"} # of long streams alone
-`, s.port, i.echo, s.port, i.sealed, s.port, i.sealed))
+  - {name: five, url: "tls://five.test:%d", terminate_at: agent, upstream: "tcp://%s", client_auth: {authorities: [devices]}}
+`, s.port, i.echo, s.port, i.sealed, s.port, i.sealed, s.port, i.echo))
 	i.put(first)
 	i.start()
+	i.startAgent()
 	return i
+}
+
+// startAgent starts an agent for one of the endpoints, in a process of its own that no upgrade touches.
+func (i *installed) startAgent() {
+	i.t.Helper()
+	out, errs, code := run(i.t, nil, "agent", "invite", "five", "--data", i.data, "--json")
+	var made struct{ Token string }
+	if err := json.Unmarshal([]byte(out), &made); err != nil || code != exitDone {
+		i.t.Fatalf("exit %d, %v: %s%s", code, err, out, errs)
+	}
+	cert := i.ca.Server("five.test").WriteFiles(i.t, i.t.TempDir())
+	place{}.spawn(i.t, "msg=serving", []string{"COUNTERSIGN_TOKEN=" + made.Token}, "agent", "--endpoint", "five", "--upstream", "tcp://"+i.echo,
+		"--crt", cert.Cert, "--key", cert.Key, "--data", filepath.Join(i.t.TempDir(), "agent"))
 }
 
 // put puts a program in the place.
@@ -269,9 +286,9 @@ func (i *installed) crowd(ctx context.Context) {
 	for n := range 12 {
 		i.clients.Go(func() {
 			for k := n; ctx.Err() == nil; k++ {
-				name := []string{"one", "two", "three"}[k%3]
+				name := []string{"one", "two", "three", "five"}[k%4]
 				cert := rhea
-				if k%4 == 3 {
+				if k/4%4 == 3 {
 					cert = i.stranger
 				}
 				in, err := i.visit(name, cert)
