@@ -254,6 +254,9 @@ func (s *Server) endpointForm(p views.Page, in *endpointInput, wrong fieldProble
 	if len(config.LocalCAs) > 0 || in.makeCA {
 		f.Certificates = append(f.Certificates, tick(termination.CertificateLocal, "made by the local CA", in.certificates))
 	}
+	if config.ACME.Directory != "" {
+		f.Certificates = append(f.Certificates, tick(termination.CertificateACME, "obtained through ACME, from "+directoryHost(config.ACME.Directory), in.certificates))
+	}
 	for i := range config.Certificates {
 		cert := &config.Certificates[i]
 		f.Certificates = append(f.Certificates, tick(cert.Name, p.Left(cert.Leaf().NotBefore, cert.Leaf().NotAfter), in.certificates))

@@ -24,6 +24,7 @@ func (s *Server) settingsRoutes() []route {
 		{method: http.MethodGet, path: "/settings", handler: s.settingsPage},
 		{method: http.MethodPost, path: "/settings/appearance", handler: s.saveAppearance},
 		{method: http.MethodPost, path: "/settings/history", handler: s.saveHistory},
+		{method: http.MethodPost, path: "/settings/acme", handler: s.saveACME},
 		{method: http.MethodGet, path: "/settings/tokens", handler: s.tokensPage},
 		{method: http.MethodPost, path: "/settings/tokens", handler: s.makeToken},
 		{method: http.MethodPost, path: "/settings/tokens/:id/revoke", handler: s.revokeToken},
@@ -35,16 +36,25 @@ func (s *Server) settingsRoutes() []route {
 }
 
 func (s *Server) settingsPage(c echo.Context) error {
-	h, err := s.store.History(c.Request().Context())
-	if err != nil {
-		return err
-	}
-	return s.showSettings(c, http.StatusOK, historyForm(h))
+	return s.showSettings(c, http.StatusOK, nil, nil)
 }
 
-// showSettings renders the page with the given form of the history.
-func (s *Server) showSettings(c echo.Context, status int, h views.History) error {
+// showSettings renders the page, with forms as they were filled in or, where they are nil, as things are.
+func (s *Server) showSettings(c echo.Context, status int, filled *views.History, acme *views.ACMESettings) error {
 	ctx := c.Request().Context()
+	if filled == nil {
+		kept, err := s.store.History(ctx)
+		if err != nil {
+			return err
+		}
+		form := historyForm(kept)
+		filled = &form
+	}
+	if acme == nil {
+		form := acmeForm(s.current().ACME)
+		acme = &form
+	}
+	h := *filled
 	declared, err := s.store.DeclaredSettings(ctx)
 	if err != nil {
 		return err
@@ -53,7 +63,8 @@ func (s *Server) showSettings(c echo.Context, status int, h views.History) error
 	h.File = declared["history"]
 	h.Keep.ReadOnly, h.KeepFailures.ReadOnly, h.MaxSize.ReadOnly = h.File, h.File, h.File
 	h.Size = p.Status.Store
-	v := views.Settings{Appearance: p.Appearance, History: h, Limits: limitRows(s.current().Limits), LimitsFile: declared["limits"]}
+	acme.File = declared[store.SettingACME]
+	v := views.Settings{Appearance: p.Appearance, History: h, ACME: *acme, Limits: limitRows(s.current().Limits), LimitsFile: declared["limits"]}
 	for _, problem := range *s.problems.Load() {
 		v.Problems = append(v.Problems, problem.Error())
 	}
@@ -90,7 +101,7 @@ func (s *Server) saveHistory(c echo.Context) error {
 	failures, ok2 := readNumber(&form.KeepFailures, 1.0/24, 3650)
 	size, ok3 := readNumber(&form.MaxSize, 2, 4e6)
 	if !ok1 || !ok2 || !ok3 {
-		return s.showSettings(c, http.StatusUnprocessableEntity, form)
+		return s.showSettings(c, http.StatusUnprocessableEntity, &form, nil)
 	}
 	h := store.HistorySettings{Keep: time.Duration(keep * float64(day)), KeepFailures: time.Duration(failures * float64(day)), MaxSize: int64(size * 1e6)}
 	if _, err := s.change(c, func(tx *store.Tx) error { return tx.SetHistory(h) }); err != nil {

@@ -49,6 +49,16 @@ func (tx *Tx) SetACME(a termination.ACME) error {
 	return tx.putSecrets(SettingACME, secrets)
 }
 
+// RemoveACME forgets where certificates named "acme" come from. It is refused where the file says so, and while an endpoint asks for
+// one.
+func (tx *Tx) RemoveACME() error {
+	origin, err := tx.settingOrigin(KindSetting, SettingACME, SettingACME)
+	if err != nil {
+		return err
+	}
+	return tx.removeACME(origin)
+}
+
 // removeACME removes what one origin says of ACME.
 func (tx *Tx) removeACME(origin termination.Origin) error {
 	if err := tx.removeSetting(SettingACME, origin); err != nil {

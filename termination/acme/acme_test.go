@@ -73,7 +73,7 @@ func TestChallengeProtocolIsNoWayIn(t *testing.T) {
 	r.obtained.Present("b.test", &challenge)
 
 	dial := func(name string, protocols ...string) (tls.ConnectionState, error) {
-		conn, err := tls.Dial("tcp", r.address(), &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: protocols}) //nolint:gosec // the test asks what it gets
+		conn, err := tls.Dial("tcp", r.address(), &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: protocols})
 		if err != nil {
 			return tls.ConnectionState{}, err
 		}

@@ -89,7 +89,7 @@ func (p *rfc2136) update(ctx context.Context, zone string, records []libdns.Reco
 	for _, r := range records {
 		rr := r.RR()
 		change(m, []dns.RR{&dns.TXT{
-			Hdr: dns.RR_Header{Name: dns.Fqdn(libdns.AbsoluteName(rr.Name, zone)), Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: uint32(rr.TTL / time.Second)},
+			Hdr: dns.RR_Header{Name: dns.Fqdn(libdns.AbsoluteName(rr.Name, zone)), Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: uint32(recordTTL / time.Second)},
 			Txt: []string{rr.Data}, // of a challenge: 43 characters
 		}})
 	}

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/des" //nolint:gosec // only to open what somebody encrypted long ago
+	"crypto/des"
 	"crypto/pbkdf2"
-	"crypto/sha1" //nolint:gosec // likewise
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509/pkix"
@@ -172,7 +172,7 @@ func decrypt(k encryptedKey, s *scheme, passphrase string) ([]byte, error) {
 	cipher.NewCBCDecrypter(block, s.iv).CryptBlocks(plain, k.Data)
 	padding := int(plain[len(plain)-1])
 	var e asn1.RawValue
-	if padding < 1 || padding > block.BlockSize() || !bytes.Equal(plain[len(plain)-padding:], bytes.Repeat([]byte{byte(padding)}, padding)) ||
+	if padding < 1 || padding > block.BlockSize() || !bytes.Equal(plain[len(plain)-padding:], bytes.Repeat(plain[len(plain)-1:], padding)) ||
 		!exactly(plain[:len(plain)-padding], &e) {
 		clear(plain)
 		return nil, errPassphrase
