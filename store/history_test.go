@@ -381,6 +381,15 @@ func TestCountersAreExactAndLeaveProofsOut(t *testing.T) {
 	if seen, err := s.HasHandshakes(context.Background()); seen || err != nil {
 		t.Fatalf("a proof is no client: %v, %v", seen, err)
 	}
+	if page := query(t, s, HistoryQuery{}); len(page.Records) != 0 {
+		t.Errorf("a proof is listed: %+v", page)
+	}
+	if n, _, err := s.CountHandshakes(context.Background(), HistoryQuery{}); n != 0 || err != nil {
+		t.Errorf("%d proofs are counted, %v", n, err)
+	}
+	if r, err := s.Handshake(context.Background(), proof.ID); err != nil || !r.Handshake.Proof {
+		t.Errorf("a proof has no record: %+v, %v", r, err)
+	}
 	seq := uint64(1)
 	for minute := range 10 {
 		for range minute + 1 {

@@ -13,7 +13,8 @@ import (
 	"countersign/termination"
 )
 
-// HistoryQuery chooses records. The zero value means the newest of all.
+// HistoryQuery chooses records. The zero value means the newest of all. The gateway's own proofs are in no list; each has
+// its record, by ID.
 type HistoryQuery struct {
 	Filter   termination.Filter
 	Before   uint64        // only sequence numbers below; 0: from the newest
@@ -42,7 +43,7 @@ func (s *Store) Handshakes(ctx context.Context, q HistoryQuery) (HistoryPage, er
 		return page, err
 	}
 	query := `SELECT h.seq, r.record, e.record FROM handshakes h JOIN records r ON r.seq = h.seq LEFT JOIN ends e ON e.seq = h.seq
-		WHERE h.seq >= ? AND h.seq <= ? AND ` + c.sql + ` ORDER BY h.seq DESC LIMIT ?`
+		WHERE h.seq >= ? AND h.seq <= ? AND h.proof = 0 AND ` + c.sql + ` ORDER BY h.seq DESC LIMIT ?`
 	err = s.search(ctx, q, c, func(tx *sql.Tx, from, to int64) (next int64, err error) {
 		args := append(append([]any{from, to}, c.args...), want-len(page.Records))
 		last, err := s.appendRecords(ctx, tx, &page, query, args)
@@ -88,7 +89,7 @@ func (s *Store) CountHandshakes(ctx context.Context, q HistoryQuery) (n int64, s
 	var page HistoryPage
 	err = s.search(ctx, q, c, func(tx *sql.Tx, from, to int64) (int64, error) {
 		var k int64
-		err := tx.QueryRowContext(ctx, "SELECT count(*) FROM handshakes h WHERE h.seq >= ? AND h.seq <= ? AND "+c.sql, append([]any{from, to}, c.args...)...).Scan(&k)
+		err := tx.QueryRowContext(ctx, "SELECT count(*) FROM handshakes h WHERE h.seq >= ? AND h.seq <= ? AND h.proof = 0 AND "+c.sql, append([]any{from, to}, c.args...)...).Scan(&k)
 		n += k
 		if err != nil {
 			return 0, fmt.Errorf("count in the history: %w", err)

@@ -239,6 +239,8 @@ func TestOtherEndpointsHold(t *testing.T) {
 	w.endpoint("pinned", func(e *termination.Endpoint) {
 		e.ClientAuth.Mode, e.ClientAuth.Pins = termination.ModeRequire, []termination.Pin{{Key: true}}
 	})
+	w.endpoint("database", func(e *termination.Endpoint) { raw(e); require(e); e.StartTLS = termination.StartTLSPostgres })
+	w.endpoint("modern", func(e *termination.Endpoint) { require(e); e.Preset, e.ALPN = termination.PresetModern, []string{"h2"} })
 	w.endpoint("everywhere", func(e *termination.Endpoint) { require(e); e.Listen = netip.IPv4Unspecified() })
 	w.apply()
 	for name, tries := range map[string]map[proof.Try]string{
@@ -247,6 +249,8 @@ func TestOtherEndpointsHold(t *testing.T) {
 		"laxer-route":    {proof.TryNone: "holds refused", proof.TryTrusted: "holds let in", proof.TryStranger: "holds refused"},
 		"stricter-route": {proof.TryNone: "holds let in", proof.TryRoute: "holds refused"},
 		"pinned":         {proof.TryNone: "holds refused", proof.TryStranger: "holds refused", proof.TryUnlisted: "holds refused", proof.TryTrusted: "not_shown "},
+		"database":       {proof.TryNone: "holds refused", proof.TryTrusted: "holds let in", proof.TryTLS12: "holds let in"},
+		"modern":         {proof.TryNone: "holds refused", proof.TryTrusted: "holds let in", proof.TryTLS12: "holds refused"},
 		"everywhere":     {proof.TryNone: "holds refused", proof.TryTrusted: "holds let in"},
 	} {
 		t.Run(name, func(t *testing.T) {
