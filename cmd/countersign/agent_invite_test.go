@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -66,4 +68,68 @@ endpoints:
 			t.Errorf("%s: exit %d, want %d: %s%s", name, code, c.code, out, errs)
 		}
 	}
+}
+
+// TestPastedCommandStartsAnAgent runs what `agent invite` prints in a shell, as it stands.
+func TestPastedCommandStartsAnAgent(t *testing.T) {
+	dir, listen := dataDir(t), fmt.Sprint("127.0.0.1:", freeTestPort(t))
+	config := filepath.Join(t.TempDir(), "countersign.yaml")
+	text := `
+agents: {listen: "` + listen + `"}
+endpoints:
+  - {name: my api, url: "https://api.localhost:` + fmt.Sprint(freeTestPort(t)) + `", terminate_at: agent, upstream: "http://127.0.0.1:9"}
+`
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, dir, func(o *appOptions) { o.Config = config })
+	pasted, errs, code := run(t, nil, "agent", "invite", "my api", "--data", dir)
+	if code != exitDone {
+		t.Fatalf("exit %d: %s", code, errs)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	script := "#!/bin/sh\n" + runMain + "=1 exec '" + self + "' \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(bin, "countersign"), []byte(script), 0o700); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	// exec, so that the process that is ended is the agent.
+	shell := exec.Command("sh", "-c", strings.Replace(pasted, "countersign agent", "exec countersign agent", 1))
+	shell.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+t.TempDir())
+	log := &buffer{}
+	shell.Stdout, shell.Stderr = log, log
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- shell.Wait() }()
+	t.Cleanup(func() { _ = shell.Process.Kill() })
+	online := func() bool {
+		select {
+		case <-ended:
+			t.Fatalf("the agent ended: %s", log)
+		default:
+		}
+		return len(p.gateway.Status().Agents) == 1
+	}
+	eventually(t, "the agent is online", online)
+	arguments, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", shell.Process.Pid))
+	if err != nil || strings.Contains(string(arguments), "csjoin1_") || !strings.Contains(string(arguments), "my api") {
+		t.Errorf("everybody on the machine can read %q, %v", arguments, err)
+	}
+	if err := shell.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("the agent ended with %v: %s", err, log)
+		}
+	case <-time.After(deadline):
+		t.Errorf("the agent does not end: %s", log)
+	}
+	eventually(t, "the gateway knows that it is gone", func() bool { return len(p.gateway.Status().Agents) == 0 })
 }
