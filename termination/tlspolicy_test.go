@@ -168,6 +168,10 @@ func TestValidateTLSPolicy(t *testing.T) {
 		{"sealed protocols", func(_, s *termination.Endpoint) { s.ALPN = []string{"h2"} }, "tls", "the service decides"},
 		{"sealed preset", func(_, s *termination.Endpoint) { s.Preset = termination.PresetModern }, "tls", "the service decides"},
 		{"postgres", func(e, _ *termination.Endpoint) { postgres(e) }, "", ""},
+		{"postgres behind TLS", func(e, _ *termination.Endpoint) {
+			postgres(e)
+			e.Upstream.Scheme = termination.UpstreamTLS
+		}, "starttls", "tcp:// or unix:"},
 		{"postgres without its protocol", func(e, _ *termination.Endpoint) { postgres(e); e.ALPN = []string{"pg"} }, "tls.alpn", "PostgreSQL 17"},
 	}
 	for _, test := range tests {

@@ -368,7 +368,7 @@ func (v *validation) passthrough(e *Endpoint) {
 		v.add("endpoint", e.Name, "url", "TLS that ends in the service is not HTTP for us", "use a tls:// url")
 	}
 	if e.ClientAuth.Mode != ModeOff || len(e.ClientAuth.Authorities) > 0 || len(e.ClientAuth.Pins) > 0 {
-		v.add("endpoint", e.Name, "client_auth", "client policy needs TLS that ends at the edge: we cannot check what we do not open", "set terminate_at: edge, or let the service check its clients")
+		v.add("endpoint", e.Name, "client_auth", "client policy needs TLS that ends at the edge or an agent: we cannot check what we do not open", "set terminate_at: edge or agent, or let the service check its clients")
 	}
 	if len(e.Certificates) > 0 {
 		v.add("endpoint", e.Name, "certificates", "the service holds the certificate and key; they have no business here", "remove them, or set terminate_at: edge")

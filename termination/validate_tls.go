@@ -150,6 +150,9 @@ func (v *validation) startTLS(e *Endpoint) {
 		say(fmt.Sprintf("%q is unknown", e.StartTLS), "use none or postgres")
 	case e.Scheme == SchemeHTTPS:
 		say("HTTP begins with TLS at once", "remove it, or use a tls:// url")
+	case e.Upstream.Scheme == UpstreamTLS:
+		// SCRAM binds the password to the certificate that the client saw (RFC 5802, section 6), and that is ours.
+		say("PostgreSQL asks before TLS behind us too, and its SCRAM notices TLS that ends twice", "use tcp:// or unix:, with an agent beside PostgreSQL where the network between is not yours alone")
 	}
 }
 
