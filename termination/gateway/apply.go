@@ -112,7 +112,6 @@ func (g *Gateway) openListeners(ctx context.Context, next *table) (opened []*lis
 // inherit takes the sockets of the process before, wanted or not: somebody may wait there.
 func (g *Gateway) inherit(ctx context.Context) (opened []*listener) {
 	for _, name := range g.sockets.Inherited(SocketUse) {
-		g.inherited = true
 		address, err := netip.ParseAddrPort(name)
 		if err != nil || g.listeners[address] != nil {
 			continue

@@ -22,9 +22,6 @@ func (g *Gateway) Leave() {
 	for _, l := range g.allListeners() {
 		l.leave()
 	}
-	if g.agents != nil && !g.closed {
-		g.workers.Go(g.sendAgentsAway)
-	}
 }
 
 // EndSessions ends the live connections of endpoints as their on_loss says. It is for a gateway that was left: the process

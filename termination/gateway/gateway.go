@@ -51,16 +51,14 @@ type Gateway struct {
 	detached bool
 	sockets  *sockets.Set
 	hold     <-chan struct{}
-	// takenOver is when this gateway began to accept on the listeners of another process; nil: it did not.
-	takenOver atomic.Pointer[time.Time]
-	obtained  *servercert.Obtained // nil: nothing is obtained
-	stapler   *staple.Stapler
-	applied   func(*termination.Config)
-	table     atomic.Pointer[table]
-	slots     slots
-	live      sessions
-	local     localCerts
-	probes    probes
+	obtained *servercert.Obtained // nil: nothing is obtained
+	stapler  *staple.Stapler
+	applied  func(*termination.Config)
+	table    atomic.Pointer[table]
+	slots    slots
+	live     sessions
+	local    localCerts
+	probes   probes
 
 	agents   *tunnel.Server // nil: detached
 	services *upstream.Set  // of raw bytes; HTTP has its own
@@ -72,7 +70,6 @@ type Gateway struct {
 	listeners map[netip.AddrPort]*listener
 	retiring  map[netip.AddrPort]*listener // not wanted any more; some still accept who had begun to connect
 	revived   []*listener                  // wanted again, and about to accept new clients
-	inherited bool                         // a listener of another process
 	left      bool                         // by Leave
 	closed    bool
 	ended     chan struct{} // closed when Close has ended everything

@@ -135,7 +135,6 @@ func (g *Gateway) accept(l *listener) {
 	if g.hold != nil {
 		select {
 		case <-g.hold:
-			g.noteTakenOver()
 		case <-g.stopped.Done():
 			return
 		}
@@ -163,15 +162,6 @@ func (g *Gateway) accept(l *listener) {
 		case <-g.stopped.Done():
 			return
 		}
-	}
-}
-
-func (g *Gateway) noteTakenOver() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.inherited && g.takenOver.Load() == nil {
-		now := time.Now()
-		g.takenOver.Store(&now)
 	}
 }
 

@@ -77,19 +77,12 @@ func (c *client) findAgent() (*tunnel.Passage, []byte, error) {
 	g, rec := c.gateway, c.record
 	ctx, cancel := context.WithDeadline(g.stopped, c.deadline)
 	defer cancel()
-	newSearch := func() *tunnel.Search {
-		return g.agents.Search(c.endpoint.ID, tunnel.Header{
-			Handshake: rec.ID, Listener: c.endpoint.Address(), Peer: rec.Peer, Local: rec.Local,
-		})
-	}
-	search := newSearch()
+	search := g.agents.Search(c.endpoint.ID, tunnel.Header{
+		Handshake: rec.ID, Listener: c.endpoint.Address(), Peer: rec.Peer, Local: rec.Local,
+	})
 	var last error
 	for {
 		p, err := search.Next(ctx)
-		if errors.Is(err, tunnel.ErrOffline) && last == nil && g.awaitAgents(ctx) {
-			search = newSearch()
-			continue
-		}
 		if err != nil {
 			if last == nil {
 				last = err
