@@ -84,3 +84,13 @@ func flawOf(name string) string {
 
 // SuiteName is the name of a suite in the registry of IANA.
 func SuiteName(id uint16) string { return tls.CipherSuiteName(id) }
+
+// OpenSSLSuiteName is the name of a suite as OpenSSL spells it; those of TLS 1.3 have the same name everywhere.
+func OpenSSLSuiteName(id uint16) string {
+	for name, suite := range opensslSuites() {
+		if suite == id {
+			return name
+		}
+	}
+	return SuiteName(id)
+}

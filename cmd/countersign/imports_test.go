@@ -52,7 +52,8 @@ func rules() []rule {
 		},
 		{path: "termination/live", ours: words},
 		{path: "termination/live/livetest", ours: []string{"termination", "termination/live"}},
-		{path: "termination/upstream", ours: words},
+		{path: "termination/upstream", ours: []string{"termination", "termination/proxyproto"}},
+		{path: "termination/proxyproto"},
 		{path: "termination/proxy", ours: []string{"termination", "termination/upstream", "termination/verify"}, other: []string{"golang.org/x/net/http/httpguts"}},
 		{path: "termination/tunnel/tunneltest", ours: []string{"termination", "termination/tunnel"}},
 		{path: "termination/agent", ours: []string{"termination", "termination/gateway", "termination/localca", "termination/tunnel"}, other: []string{"golang.org/x/sys"}},
@@ -61,7 +62,7 @@ func rules() []rule {
 		{path: "termination/localca", ours: words, other: []string{"software.sslmate.com/src/go-pkcs12"}},
 		{
 			path: "termination/gateway",
-			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/live", "termination/proxy", "termination/upstream", "termination/localca", "termination/sockets", "termination/staple", "termination/tunnel"},
+			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/live", "termination/proxy", "termination/proxyproto", "termination/upstream", "termination/localca", "termination/sockets", "termination/staple", "termination/tunnel"},
 		},
 		{path: "termination/proof", ours: []string{"termination", "termination/wire", "termination/localca"}},
 		{path: "termination/tlstest", ours: words, other: []string{"golang.org/x/", "google.golang.org/grpc", "github.com/gorilla/websocket"}},

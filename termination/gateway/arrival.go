@@ -20,12 +20,16 @@ type Arrival struct {
 	ID       string         // of its handshake's record; empty: it gets one
 	Listener netip.AddrPort // the configured address that it came by
 	Accepted time.Time
+
+	behindPROXY bool // a PROXY header comes first
 }
 
 // Take serves a connection that was accepted, by a listener of this gateway or elsewhere. It returns at once. It must
 // not be called any more once Close was.
 func (g *Gateway) Take(conn Conn, a Arrival) {
-	slot, limit := g.slots.take(addrPort(conn.RemoteAddr()).Addr())
+	local, peer := addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr())
+	a.behindPROXY = g.table.Load().sendsPROXY(a.Listener, local, peer)
+	slot, limit := g.slots.take(peer.Addr(), !a.behindPROXY)
 	if slot == nil {
 		g.turnAway(conn, a, limit)
 		return

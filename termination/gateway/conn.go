@@ -27,6 +27,9 @@ func (g *Gateway) serve(raw Conn, a Arrival, slot *slot) {
 	defer c.leave()
 	_ = raw.SetDeadline(c.deadline) // fails only on a closed connection, and then so does the read
 
+	if a.behindPROXY && !c.readPROXY() {
+		return
+	}
 	hello, seen, err := c.readHello(a)
 	rec.Stages.Hello = g.now().Sub(a.Accepted)
 	c.probe = g.probeOf(raw)
@@ -191,14 +194,7 @@ func (g *Gateway) turnAway(raw Conn, a Arrival, limit Limit) {
 	probe := g.probeOf(raw)
 	rec.Proof = probe != nil
 	abandon(raw) // no state is kept for a client that is one too many
-	rec.Verdict = termination.Verdict{
-		Outcome: termination.OutcomeRefused, Reason: termination.ReasonOverloaded, Beat: termination.BeatHello,
-		Explanation: termination.Explanation{
-			Sentence: fmt.Sprintf("%s was turned away: the limit %s is reached.", rec.Peer.Addr(), limit),
-			Turn:     termination.TurnOperator,
-			Fixes:    []termination.Fix{{Text: fmt.Sprintf("Raise limits.%s, or find out who uses most of it.", limit)}},
-		},
-	}
+	rec.Verdict = turnedAway(rec, limit)
 	g.publishRecord(rec)
 	probe.recorded(rec)
 }

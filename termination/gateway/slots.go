@@ -42,7 +42,7 @@ type addressCount struct {
 // slot is the place of one connection. It begins half open.
 type slot struct {
 	of      *slots
-	address netip.Addr
+	address netip.Addr // that it is counted for; invalid: none
 	half    bool
 }
 
@@ -59,9 +59,9 @@ func (s *slots) shard(a netip.Addr) *addressShard {
 	return &s.addresses[h%slotShards]
 }
 
-// take gives a half-open place to a connection from peer, or names the limit that was reached.
-func (s *slots) take(peer netip.Addr) (*slot, Limit) {
-	peer = peer.Unmap()
+// take gives a half-open place to a connection from peer, or names the limit that was reached. One that is not counted
+// for its peer is a balancer's, which stands for many clients: claim counts it for its client.
+func (s *slots) take(peer netip.Addr, counted bool) (*slot, Limit) {
 	limits := s.limits.Load()
 	if s.total.Add(1) > int64(limits.Connections) {
 		s.total.Add(-1)
@@ -72,7 +72,22 @@ func (s *slots) take(peer netip.Addr) (*slot, Limit) {
 		s.halfOpen.Add(-1)
 		return nil, s.bite(2)
 	}
-	shard := s.shard(peer)
+	out := &slot{of: s, half: true}
+	if !counted {
+		return out, ""
+	}
+	if limit := out.claim(peer); limit != "" {
+		s.total.Add(-1)
+		s.halfOpen.Add(-1)
+		return nil, limit
+	}
+	return out, ""
+}
+
+// claim counts the place for an address, or names the limit that was reached.
+func (s *slot) claim(peer netip.Addr) Limit {
+	peer = peer.Unmap()
+	limits, shard := s.of.limits.Load(), s.of.shard(peer)
 	shard.mu.Lock()
 	if shard.counts == nil {
 		shard.counts = map[netip.Addr]addressCount{}
@@ -89,11 +104,10 @@ func (s *slots) take(peer netip.Addr) (*slot, Limit) {
 	}
 	shard.mu.Unlock()
 	if over >= 0 {
-		s.total.Add(-1)
-		s.halfOpen.Add(-1)
-		return nil, s.bite(over)
+		return s.of.bite(over)
 	}
-	return &slot{of: s, address: peer, half: true}, ""
+	s.address = peer
+	return ""
 }
 
 func (s *slots) bite(i int) Limit {
@@ -118,6 +132,9 @@ func (s *slot) release() {
 }
 
 func (s *slot) change(open, half int) {
+	if !s.address.IsValid() {
+		return // a balancer's, whose client is not known yet
+	}
 	shard := s.of.shard(s.address)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()

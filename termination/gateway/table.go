@@ -26,7 +26,8 @@ type table struct {
 
 	postgres map[netip.AddrPort]bool // addresses of endpoints that have starttls: postgres
 
-	listening map[netip.AddrPort]error // why an address could not be opened
+	balancers map[netip.AddrPort][]netip.Prefix // who sends PROXY headers to a configured listening address
+	listening map[netip.AddrPort]error          // why an address could not be opened
 }
 
 // endpoint is an endpoint with everything that its connections need.
@@ -125,6 +126,17 @@ func reached(listener, local netip.AddrPort) []netip.AddrPort {
 	return out
 }
 
+// noteBalancers notes who sends PROXY headers to an endpoint's address.
+func (t *table) noteBalancers(e *endpoint) {
+	if len(e.ProxyProtocol) == 0 {
+		return
+	}
+	if t.balancers == nil {
+		t.balancers = map[netip.AddrPort][]netip.Prefix{}
+	}
+	t.balancers[e.Address()] = e.ProxyProtocol
+}
+
 // answersPostgres reports whether an endpoint that a connection can reach has starttls: postgres. The client asks before
 // it says whom it wants, so all endpoints of an address have to do with one answer.
 func (t *table) answersPostgres(listener, local netip.AddrPort) bool {
@@ -182,6 +194,7 @@ func (t *table) covers(address netip.AddrPort) bool {
 // add enters an endpoint under all its names, or as the fallback of its address.
 func (t *table) add(e *endpoint) error {
 	t.byID[e.ID] = e
+	t.noteBalancers(e)
 	if e.StartTLS == termination.StartTLSPostgres {
 		t.postgres[e.Address()] = true
 	}

@@ -37,7 +37,9 @@ func (g *Gateway) useServices(next *table) {
 // dialUpstream opens a connection for this client's bytes, to the best target of its endpoint that takes one. The
 // target counts it until release.
 func (c *client) dialUpstream() (to end, release func(), result termination.UpstreamResult, err error) {
-	d, err := c.endpoint.service.Dial(c.gateway.stopped, nil)
+	rec := c.record
+	header := upstream.PROXYHeader(c.endpoint.Upstream.Policy.ProxyProtocol, rec, rec.Verdict.Outcome == termination.OutcomeVerified)
+	d, err := c.endpoint.service.Dial(c.gateway.stopped, header)
 	if err != nil {
 		return nil, nil, upstream.Result(c.endpoint.Upstream, err), err
 	}

@@ -20,10 +20,7 @@ func (a *account) openingWords(r termination.Reason) termination.Explanation {
 	case termination.ReasonHelloBroken:
 		return a.helloBrokenWords()
 	case termination.ReasonProxyHeader:
-		return termination.Explanation{
-			Sentence: fmt.Sprintf("A PROXY protocol header came to %s, which does not expect one.", a.port()),
-			Fixes:    []termination.Fix{{Text: "Turn the PROXY protocol off in the load balancer in front, for this port."}},
-		}
+		return a.proxyHeaderWords()
 	case termination.ReasonStartTLS:
 		return a.startTLSWords()
 	default:
