@@ -80,6 +80,8 @@ type requestBody struct {
 	from    http.Header // trailers as the client sends them, complete at the end of the body
 	trailer http.Header // those that pass on, likewise
 
+	taken   int64        // bytes so far
+	whole   atomic.Bool  // it was read to its end
 	reading sync.Mutex   // held while the client is read from
 	failed  atomic.Int32 // the status for a client that broke off; 0: it did not
 
@@ -122,9 +124,14 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.x.patience.resume()
+	if !b.count(n) {
+		b.failed.Store(http.StatusRequestEntityTooLarge)
+		return 0, errBodyTooLarge
+	}
 	switch {
 	case err == nil:
 	case errors.Is(err, io.EOF):
+		b.whole.Store(true)
 		if b.deadlines != nil {
 			_ = b.deadlines.SetReadDeadline(time.Time{}) // the answer may take longer
 		}
@@ -161,7 +168,7 @@ type responseBody struct {
 // Read implements io.Reader. An answer that breaks off while the client is still there is the upstream's failure.
 func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) && b.x.incoming.Context().Err() == nil {
+	if err != nil && !errors.Is(err, io.EOF) && b.x.incoming.Context().Err() == nil && b.x.body.brokenOff(false) == 0 {
 		b.x.upstreamDown(err)
 	}
 	return n, err

@@ -40,6 +40,8 @@ type Conn struct {
 	mu     sync.Mutex
 	judged map[string]verify.Judgement // by policy hash
 
+	own ownConns
+
 	identityOnce sync.Once
 	identity     identity
 }

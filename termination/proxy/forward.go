@@ -70,6 +70,7 @@ func (x *exchange) serveUpstream(w http.ResponseWriter, r *http.Request) {
 		x.refuse(w, r, refusal{status: http.StatusBadGateway, detail: "The service behind is not known."})
 		return
 	}
+	x.keepForwarded(r.Header)
 	strip(r.Header)
 	if !mayUpgrade(r) {
 		delete(r.Header, "Upgrade")
@@ -99,10 +100,14 @@ func mayUpgrade(r *http.Request) bool {
 // rewrite completes the request for the upstream. It runs after headers that the client named in Connection were
 // removed, so none of ours can be.
 func (x *exchange) rewrite(r *httputil.ProxyRequest) {
+	to := x.target
+	if x.route.Strip {
+		to = to.below(x.route.Path)
+	}
 	r.Out.URL = &url.URL{
-		Scheme: x.to.scheme, Path: x.target.path, // the host follows with the choice of the target
-		Opaque:   x.target.raw, // is written as it stands, where Path would be escaped anew
-		RawQuery: x.target.query, ForceQuery: x.target.hasQuery,
+		Scheme: x.to.scheme, Path: to.path, // the host follows with the choice of the target
+		Opaque:   to.raw, // is written as it stands, where Path would be escaped anew
+		RawQuery: to.query, ForceQuery: to.hasQuery,
 	}
 	x.setForwarded(r.Out.Header)
 	x.setIdentity(r.Out.Header)
@@ -124,9 +129,12 @@ func (x *exchange) setForwarded(h http.Header) {
 	}
 	set := func(name, value string) { h[name] = []string{value} }
 	set("Forwarded", "for="+node+`;host="`+host+`";proto=https`)
-	set("X-Forwarded-For", address)
-	set("X-Forwarded-Host", host)
-	set("X-Forwarded-Proto", "https")
+	set("X-Forwarded-For", strings.TrimPrefix(x.forwarded.by+", "+address, ", "))
+	set("X-Forwarded-Host", cmp.Or(x.forwarded.host, host))
+	set("X-Forwarded-Proto", cmp.Or(x.forwarded.proto, "https"))
+	if x.route.Strip {
+		set("X-Forwarded-Prefix", x.route.Path)
+	}
 	set("X-Forwarded-Port", strconv.Itoa(int(x.conn.Listen.Port())))
 	set("X-Real-Ip", address)
 }
@@ -150,7 +158,12 @@ func (x *exchange) answered(res *http.Response) {
 // failed is called when there is no answer of the upstream to pass on.
 func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
 	left := x.incoming.Context().Err() != nil
-	if status := x.body.brokenOff(left); status != 0 {
+	switch status := x.body.brokenOff(left); status {
+	case 0:
+	case http.StatusRequestEntityTooLarge:
+		x.refuse(w, x.incoming, *bodyTooLarge(x.incoming))
+		return
+	default:
 		x.refuse(w, x.incoming, refusal{status: status, detail: "The request's body broke off.", close: true})
 		return
 	}
@@ -164,7 +177,7 @@ func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if x.at != nil && !notSent(err) {
 		x.at.Broke(err)
 	}
-	no := refusal{status: http.StatusBadGateway, detail: "The service behind this endpoint does not answer."}
+	no := refusal{status: http.StatusBadGateway, detail: "The service behind this endpoint does not answer.", close: x.body.unread()}
 	if isTimeout(err) {
 		no.status, no.detail = http.StatusGatewayTimeout, "The service behind this endpoint did not answer in time."
 	}

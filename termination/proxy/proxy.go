@@ -109,11 +109,12 @@ type exchange struct {
 	client verify.Judgement // what the policy in force for this request makes of the client
 
 	// While it is forwarded:
-	to       *service
-	at       *upstream.Target // where the request went last
-	incoming *http.Request
-	body     *requestBody // nil without a body
-	patience *patience
+	to        *service
+	at        *upstream.Target // where the request went last
+	incoming  *http.Request
+	forwarded forwarded    // by a proxy that is believed
+	body      *requestBody // nil without a body
+	patience  *patience
 }
 
 // ServeHTTP carries one request. Its steps are those of the package comment; each ends the request or lets it pass.
@@ -131,7 +132,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	x := &exchange{proxy: p, state: p.current.Load(), conn: c}
-	for _, step := range [...]func(*http.Request) *refusal{x.readHead, x.findHost, x.findSite, x.admit, x.findRoute, x.authorize} {
+	for _, step := range [...]func(*http.Request) *refusal{x.readHead, x.findHost, x.findSite, x.checkSize, x.admit, x.findRoute, x.authorize} {
 		if no := step(r); no != nil {
 			p.pages.refuse(w, r, c, *no)
 			return

@@ -45,7 +45,7 @@ func NewServer(handler http.Handler, o ServerOptions) *http.Server {
 		Handler:                      boundStalls(handler, o.Limits.IdleTimeout),
 		ReadHeaderTimeout:            o.Limits.HandshakeTimeout,
 		IdleTimeout:                  o.Limits.IdleTimeout,
-		MaxHeaderBytes:               o.Limits.Header,
+		MaxHeaderBytes:               headerRoom * o.Limits.Header,
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is refused like any other target that is no path
 		Protocols:                    protocols,
 		HTTP2: &http.HTTP2Config{
@@ -77,7 +77,12 @@ func NewServer(handler http.Handler, o ServerOptions) *http.Server {
 				c.beginRequest()
 			case http.StateIdle, http.StateHijacked:
 				c.setIdle(true)
-			case http.StateNew, http.StateClosed:
+				if state == http.StateHijacked {
+					c.own.end() // it makes no further request
+				}
+			case http.StateClosed:
+				c.own.end()
+			case http.StateNew:
 			}
 		},
 	}

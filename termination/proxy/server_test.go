@@ -45,7 +45,7 @@ func TestLimits(t *testing.T) {
 	f, up := newFront(t, frontOptions{}), tlstest.HTTP(t)
 	f.apply(f.endpoint("public.test", up.URL))
 	limits := termination.DefaultLimits()
-	if f.server.ReadHeaderTimeout != limits.HandshakeTimeout || f.server.IdleTimeout != limits.IdleTimeout || f.server.MaxHeaderBytes != limits.Header {
+	if f.server.ReadHeaderTimeout != limits.HandshakeTimeout || f.server.IdleTimeout != limits.IdleTimeout || f.server.MaxHeaderBytes != headerRoom*limits.Header {
 		t.Errorf("the server has %+v", f.server)
 	}
 	big := strings.Repeat("x", 2*limits.Header)

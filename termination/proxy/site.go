@@ -20,6 +20,7 @@ type Site struct {
 
 	policies []*verify.Policy // Policy and those of the routes that differ from it
 	tls      termination.TLSPolicy
+	limits   termination.Limits
 	upstream upstream.Key
 }
 
@@ -27,6 +28,7 @@ type Site struct {
 type Route struct {
 	Path   string         // as in termination.Route
 	Policy *verify.Policy // the site's where the route has none of its own
+	Strip  bool           // the upstream sees the target without Path
 
 	to       termination.Upstream
 	upstream upstream.Key
@@ -35,7 +37,7 @@ type Route struct {
 // NewSite makes a site of an endpoint. The policy is the endpoint's own, compiled, and nil where TLS does not end here;
 // those of the routes are compiled from config.
 func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify.Policy) (*Site, error) {
-	s := &Site{Endpoint: e, Policy: policy, upstream: upstream.KeyOf(e.Upstream), tls: e.TLSPolicy()}
+	s := &Site{Endpoint: e, Policy: policy, upstream: upstream.KeyOf(e.Upstream), tls: e.TLSPolicy(), limits: config.Limits}
 	if !s.http() {
 		return s, nil
 	}
@@ -44,7 +46,7 @@ func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify
 	}
 	s.policies = []*verify.Policy{policy}
 	for _, r := range e.Routes {
-		route := Route{Path: r.Path, Policy: policy, to: e.Upstream, upstream: s.upstream}
+		route := Route{Path: r.Path, Policy: policy, Strip: r.StripPrefix, to: e.Upstream, upstream: s.upstream}
 		if r.Upstream != nil {
 			route.to, route.upstream = *r.Upstream, upstream.KeyOf(*r.Upstream)
 		}

@@ -94,6 +94,9 @@ func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		res, err := x.transport(t).roundTrip(r)
 		if err == nil || !notSent(err) || held.begun() || !choice.More() || r.Context().Err() != nil {
+			if err != nil && held != nil {
+				_ = held.ReadCloser.Close() // as every RoundTripper does
+			}
 			return res, err
 		}
 		again := *r // the transport before may still look at its own
@@ -109,7 +112,7 @@ func notSent(err error) bool {
 }
 
 // heldBody is the body of a request that may have to go to another target: until something was read of it, closing does
-// nothing. The one who sent the request closes what it holds in any case.
+// nothing.
 type heldBody struct {
 	io.ReadCloser
 	read atomic.Bool
@@ -158,9 +161,6 @@ func (x *exchange) targetName() string {
 	}
 	return x.at.Name()
 }
-
-// transport returns the connections to a target that the request may use.
-func (x *exchange) transport(t *upstream.Target) *transport { return x.to.transports[t] }
 
 // transport holds the connections to one target.
 type transport struct {
