@@ -44,6 +44,12 @@ func (r agentRegistry) Agent(ctx context.Context, id string) (termination.Agent,
 	return a, err
 }
 
+// Expects implements [tunnel.Registry].
+func (r agentRegistry) Expects(ctx context.Context, endpointID string) (bool, error) {
+	agents, err := r.store().Agents(ctx, endpointID)
+	return len(agents) > 0, err
+}
+
 // Seen implements [tunnel.Registry].
 func (r agentRegistry) Seen(ctx context.Context, a termination.Agent) error {
 	return r.store().AgentSeen(ctx, a)

@@ -346,6 +346,7 @@ func TestStalePolicy(t *testing.T) {
 	r := newRig(t)
 	r.agents()
 	r.config.Agents.StalePolicy = time.Second
+	r.config.Limits.HandshakeTimeout = 2 * time.Second
 	port := freePort(t)
 	up := "tcp://" + service.Addr().String()
 	e := r.endpoint("a", port, up, func(e *termination.Endpoint) { asTLS(e); atAgent(e) })

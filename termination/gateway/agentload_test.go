@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"countersign/termination"
+	"countersign/termination/gateway"
 	"countersign/termination/tlstest"
 )
 
@@ -70,7 +72,7 @@ func TestAgentsUnderChange(t *testing.T) {
 
 // Much data passes an agent unharmed, both ways at once.
 func TestMuchThroughAgent(t *testing.T) {
-	const size = 32 << 20
+	const size = 16 << 20
 	echo := tlstest.TCP(t).Addr
 	r := newAgentRig(t)
 	port := freePort(t)
@@ -94,4 +96,50 @@ func TestMuchThroughAgent(t *testing.T) {
 		t.Errorf("%d of %d bytes came back, %v", n, size, err)
 	}
 	t.Logf("%d MiB there and back in %v", size>>20, time.Since(began))
+}
+
+// When another process takes the gateway over, agents connect to that one, and what they have in the old one stays. A
+// client that is quicker than they are waits for them.
+func TestGatewayIsTakenOver(t *testing.T) {
+	echo := tlstest.TCP(t).Addr
+	r := newRig(t)
+	r.agents()
+	port := freePort(t)
+	r.endpoint("a", port, "tcp://"+echo, func(e *termination.Endpoint) { asTLS(e); atAgent(e) })
+	r.apply()
+	a := r.agent("a", "tcp://"+echo)
+	steady, err := r.echoTLS("a", port, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := r.next()
+	old := r.gateway
+	old.Leave()
+	r.gateway = gateway.New(gateway.Options{Hub: r.hub, Registry: r.registry})
+	r.apply()
+	began := time.Now()
+	quick, err := r.echoTLS("a", port, nil)
+	if err != nil {
+		t.Errorf("a client that comes at once: %v", err)
+	} else {
+		t.Logf("a client that came at once was served after %v", time.Since(began))
+		_ = quick.Close()
+	}
+	r.next()
+	a.ready()
+	if _, err := fmt.Fprintln(steady, "still"); err != nil {
+		t.Error(err)
+	}
+	if line, err := bufio.NewReader(steady).ReadString('\n'); err != nil || line != "still\n" {
+		t.Errorf("a client of the old process: %q, %v", line, err)
+	}
+	_ = steady.Close()
+	if end := r.end(first.ID); end.ClosedBy != termination.ClosedByClient || end.Reason != "" {
+		t.Errorf("it ended %+v", end)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := old.Close(ctx); err != nil {
+		t.Error(err)
+	}
 }

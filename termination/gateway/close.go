@@ -22,6 +22,9 @@ func (g *Gateway) Leave() {
 	for _, l := range g.allListeners() {
 		l.leave()
 	}
+	if g.agents != nil {
+		g.agents.Leave()
+	}
 }
 
 // EndSessions ends the live connections of endpoints as their on_loss says. It is for a gateway that was left: the process

@@ -22,6 +22,8 @@ import (
 const (
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 2 * time.Second
+	// dialTime bounds connecting, TLS included.
+	dialTime = 4 * time.Second
 	// reportsWaiting is how many reports may wait to be sent; those above are dropped and counted.
 	reportsWaiting = 8192
 )
@@ -47,15 +49,19 @@ type ClientOptions struct {
 type Client struct {
 	options  ClientOptions
 	identity atomic.Pointer[Identity]
-	reports  chan report
 	dropped  atomic.Uint64
 	again    chan struct{} // Apply is to be called again
 	leaving  atomic.Bool
 
 	serving sync.WaitGroup // goroutines that hand connections over
 
+	sessions sync.WaitGroup // those that go on beside the newest: see leaving
+
+	applying sync.Mutex // held while a policy is put into force
+
 	mu      sync.Mutex
-	current *clientSession // nil: not connected
+	current *clientSession            // nil: not connected
+	owners  map[string]*clientSession // by handshake: through which session a client came
 }
 
 // ErrNotConnected says that the agent has no connection to its gateway at the moment.
@@ -63,7 +69,7 @@ var ErrNotConnected = errors.New("the agent is not connected to the gateway righ
 
 // NewClient returns a Client. It does nothing until Run.
 func NewClient(o ClientOptions) *Client {
-	c := &Client{options: o, reports: make(chan report, reportsWaiting), again: make(chan struct{}, 1)}
+	c := &Client{options: o, again: make(chan struct{}, 1), owners: map[string]*clientSession{}}
 	c.identity.Store(o.Identity)
 	return c
 }
@@ -72,6 +78,7 @@ func NewClient(o ClientOptions) *Client {
 // want this agent any more, so that trying again is of no use.
 func (c *Client) Run(ctx context.Context) error {
 	defer c.serving.Wait()
+	defer c.sessions.Wait()
 	wait := time.Duration(0)
 	for {
 		for _, address := range c.identity.Load().Gateways {
@@ -83,6 +90,10 @@ func (c *Client) Run(ctx context.Context) error {
 				return nil
 			case errors.As(err, &no):
 				return fmt.Errorf("the gateway at %s refuses this agent: %w", address, err)
+			case errors.Is(err, errLeaving):
+				c.options.Log.Info("another process of the gateway has taken over; connecting to it", "gateway", address)
+				wait = 0
+				continue
 			}
 			c.options.Log.Warn("not connected to the gateway, trying again", "gateway", address, "error", err)
 			if time.Since(began) > 2*retryMost { // it was up, so it may be again
@@ -98,24 +109,40 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 }
 
-// connect opens a tunnel and serves it until it ends.
+// errLeaving says that the session goes on by itself, and that another one is to be opened beside it.
+var errLeaving = errors.New("the gateway's process is leaving")
+
+// connect opens a tunnel and serves it until it ends, or until another process of the gateway takes over.
 func (c *Client) connect(ctx context.Context, address string) error {
-	dialing, cancel := context.WithTimeout(ctx, connectTime)
+	dialing, cancel := context.WithTimeout(ctx, dialTime)
 	conn, err := dialTLS(dialing, c.options.Dial, address, tunnelTLS(c.identity.Load(), c.options.Now))
 	cancel()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
 	mux, err := agentMux(conn)
 	if err != nil {
+		_ = conn.Close()
 		return err
 	}
-	defer func() { _ = mux.Close() }()
-	s := &clientSession{client: c, address: address, conn: conn.NetConn(), mux: mux, policies: make(chan *Policy, 1), out: make(chan toGateway, fromAgent)}
-	return s.run(ctx)
+	s := &clientSession{
+		client: c, address: address, conn: conn.NetConn(), mux: mux, policies: make(chan *Policy, 1), out: make(chan toGateway, fromAgent),
+		reports: make(chan report, reportsWaiting), left: make(chan struct{}),
+	}
+	ended := make(chan error, 1)
+	c.sessions.Go(func() {
+		defer func() { _ = conn.Close() }()
+		defer func() { _ = mux.Close() }()
+		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+		defer stop()
+		ended <- s.run(ctx)
+	})
+	select {
+	case err := <-ended:
+		return err
+	case <-s.left:
+		return errLeaving
+	}
 }
 
 // Publish takes the record of a handshake, to report it. It never blocks.
@@ -129,11 +156,46 @@ func (c *Client) Publish(h *termination.Handshake) {
 // Complete takes the end of a connection, likewise.
 func (c *Client) Complete(e termination.ConnectionEnd) { c.report(endReport(e)) }
 
+// report hands a report to the session through which the client came, if it is still there.
 func (c *Client) report(r report) {
+	id, err := r.id()
+	if err != nil {
+		return // the engine names what it tells about
+	}
+	c.mu.Lock()
+	s := c.owners[id]
+	if r.End != nil || r.Handshake != nil && !r.Handshake.Verdict.Outcome.In() {
+		delete(c.owners, id) // the last word
+	}
+	c.mu.Unlock()
+	if s == nil {
+		return // nobody waits for it
+	}
 	select {
-	case c.reports <- r:
+	case s.reports <- r:
 	default:
 		c.dropped.Add(1)
+	}
+}
+
+// own notes through which session a client came.
+func (c *Client) own(id string, s *clientSession) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.owners[id] = s
+}
+
+// disown forgets the clients of a session that has ended, and the session.
+func (c *Client) disown(s *clientSession) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == s {
+		c.current = nil
+	}
+	for id, owner := range c.owners {
+		if owner == s {
+			delete(c.owners, id)
+		}
 	}
 }
 

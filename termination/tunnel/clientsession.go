@@ -25,6 +25,8 @@ type clientSession struct {
 
 	policies chan *Policy // the newest that was not put into force yet
 	out      chan toGateway
+	reports  chan report
+	left     chan struct{} // closed when the gateway's process leaves: another session takes over
 
 	revision atomic.Uint64 // of the policy in force; 0: none
 
@@ -47,15 +49,10 @@ func (s *clientSession) run(ctx context.Context) error {
 		return err
 	}
 	c := s.client
-	c.drain()
 	c.mu.Lock()
 	c.current = s
 	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.current = nil
-		c.mu.Unlock()
-	}()
+	defer c.disown(s)
 	c.options.Log.Info("connected to the gateway", "gateway", s.address, "endpoint", s.welcome.Endpoint)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -140,12 +137,23 @@ func (s *clientSession) read() error {
 			err = s.takePolicy(m.Policy)
 		case m.Certificate != nil:
 			s.deliver(*m.Certificate)
+		case m.Leaving != nil:
+			s.leave()
 		default:
 			err = errors.New("the gateway said nothing that is understood")
 		}
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// leave ends what is no more this session's to decide: from now on it only carries the clients that it has.
+func (s *clientSession) leave() {
+	select {
+	case <-s.left:
+	default:
+		close(s.left)
 	}
 }
 
@@ -230,13 +238,15 @@ func (s *clientSession) apply(ctx context.Context) {
 			return
 		case <-s.mux.CloseChan():
 			return
+		case <-s.left:
+			return
 		case <-s.client.again:
 			if last == nil {
 				continue
 			}
 		case last = <-s.policies:
 		}
-		if err := s.client.options.Apply(ctx, last); err != nil {
+		if err := s.putIntoForce(ctx, last); err != nil {
 			if err := s.failed(err); err != nil {
 				s.end(err)
 				return
@@ -251,6 +261,18 @@ func (s *clientSession) apply(ctx context.Context) {
 		if s.tell(s.state(0)) != nil {
 			return
 		}
+	}
+}
+
+// putIntoForce applies a policy, unless another session has taken over: that one's are newer.
+func (s *clientSession) putIntoForce(ctx context.Context, p *Policy) error {
+	s.client.applying.Lock()
+	defer s.client.applying.Unlock()
+	select {
+	case <-s.left:
+		return nil
+	default:
+		return s.client.options.Apply(ctx, p)
 	}
 }
 
@@ -274,6 +296,7 @@ func (s *clientSession) accept() {
 				return
 			}
 			_ = inner.SetReadDeadline(time.Time{})
+			s.client.own(h.Handshake, s)
 			s.client.options.Serve(newStream(inner, h), h)
 		})
 	}
@@ -283,24 +306,13 @@ func (s *clientSession) accept() {
 func (s *clientSession) report(stream *yamux.Stream) error {
 	for {
 		select {
-		case r := <-s.client.reports:
+		case r := <-s.reports:
 			_ = stream.SetWriteDeadline(time.Now().Add(connectTime)) // fails only on a closed stream
 			if err := writeFrame(stream, r); err != nil {
 				return err
 			}
 		case <-s.mux.CloseChan():
 			return errors.New("the connection to the gateway broke")
-		}
-	}
-}
-
-// drain forgets reports about connections of a tunnel that is no more.
-func (c *Client) drain() {
-	for {
-		select {
-		case <-c.reports:
-		default:
-			return
 		}
 	}
 }
@@ -314,6 +326,8 @@ func (s *clientSession) keepRenewed(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+			return
+		case <-s.left:
 			return
 		case <-tick.C:
 		}

@@ -54,7 +54,12 @@ type toAgent struct {
 	Beat        *beat             `json:"beat,omitempty"`
 	Policy      json.RawMessage   `json:"policy,omitempty"`
 	Certificate *certificateReply `json:"certificate,omitempty"`
+	Leaving     *leaving          `json:"leaving,omitempty"`
 }
+
+// leaving says that another process of the gateway has taken over: the agent connects to that one, and leaves open what
+// it has here.
+type leaving struct{}
 
 // welcome is the first thing that the gateway says.
 type welcome struct {

@@ -28,13 +28,17 @@ func (s *Server) Search(endpointID string, h Header) *Search {
 	return &Search{server: s, endpointID: endpointID, header: h}
 }
 
-// Next opens a passage through the agent with the fewest connections that was not tried yet. The error is [ErrOffline]
-// when there is none.
+// Next opens a passage through the agent with the fewest connections that was not tried yet. It waits a moment for one
+// whose tunnel has just broken. The error is [ErrOffline] when there is none.
 func (r *Search) Next(ctx context.Context) (*Passage, error) {
 	for {
+		came := r.server.rejoin.arrivals()
 		n := r.server.choose(r.endpointID, r.tried)
 		if n == nil {
-			return nil, ErrOffline
+			if r.server.hopeless(r.endpointID) || !r.server.rejoin.wait(ctx, r.endpointID, came) {
+				return nil, ErrOffline
+			}
+			continue
 		}
 		r.tried = append(r.tried, n)
 		p, err := n.open(ctx, r.header)

@@ -27,6 +27,10 @@ type Registry interface {
 	// and from time to time: so an agent is cut off by marking it as removed and applying the configuration again.
 	Agent(ctx context.Context, id string) (termination.Agent, error)
 
+	// Expects reports whether an agent of this endpoint has joined, and may come: then clients wait a moment for it after
+	// the gateway was started.
+	Expects(ctx context.Context, endpointID string) (bool, error)
+
 	// Seen notes that an agent is, or was until now, online: its Seen, Version, Name and Address. It is called when an
 	// agent comes and goes, and once a minute in between. An agent that is no longer there is no error.
 	Seen(ctx context.Context, a termination.Agent) error

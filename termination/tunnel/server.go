@@ -51,12 +51,13 @@ type Server struct {
 	open     int
 	greeting int
 	sessions []*session // online, in the order in which they came
-	turn     uint64     // of Open, to take turns
+	rejoin   rejoining
+	turn     uint64 // of Open, to take turns
 }
 
 // NewServer returns a Server. It runs until Close.
 func NewServer(o ServerOptions) *Server {
-	s := &Server{options: o}
+	s := &Server{options: o, rejoin: newRejoining(o.Registry)}
 	s.certificate.now = o.Now
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	return s
@@ -79,6 +80,17 @@ func (s *Server) Apply(config *termination.Config) {
 	}
 	for _, session := range s.sessions {
 		session.configured()
+	}
+	s.rejoin.keep(config)
+}
+
+// Leave tells the agents that another process of this gateway listens now. They connect to that one, and the clients
+// that they have here stay.
+func (s *Server) Leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, session := range s.sessions {
+		session.leave()
 	}
 }
 
@@ -175,6 +187,9 @@ func (s *Server) enter(n *session) {
 func (s *Server) leave(n *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if n.mayComeBack() {
+		s.rejoin.lost(n.agent.EndpointID)
+	}
 	s.sessions = slices.DeleteFunc(s.sessions, func(o *session) bool { return o == n })
 }
 
@@ -194,6 +209,23 @@ func (s *Server) Agents() []AgentStatus {
 		out = append(out, status)
 	}
 	return out
+}
+
+// hopeless reports whether agents of the endpoint are online that say, all of them, why they cannot serve: then waiting
+// for them is of no use.
+func (s *Server) hopeless(endpointID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	online := false
+	for _, n := range s.sessions {
+		if n.agent.EndpointID == endpointID {
+			if !n.troubled() {
+				return false
+			}
+			online = true
+		}
+	}
+	return online
 }
 
 // choose returns the agent that serves the endpoint with the fewest connections, those that wait longest first; nil:

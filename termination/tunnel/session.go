@@ -41,6 +41,7 @@ type session struct {
 	policies    chan struct{} // the configuration may mean another policy
 	checks      chan struct{} // the registry may say otherwise
 	replies     chan certificateReply
+	leaves      chan struct{}
 	refusals    chan refusal
 
 	mu      sync.Mutex
@@ -66,7 +67,7 @@ func (s *Server) tunnel(conn *tls.Conn, greeted func()) error {
 	defer func() { _ = mux.Close() }()
 	n := &session{
 		server: s, conn: conn.NetConn(), mux: mux, since: s.options.Now(), heard: time.Now(), given: map[string]*Passage{},
-		policies: make(chan struct{}, 1), checks: make(chan struct{}, 1), replies: make(chan certificateReply, fromAgent), refusals: make(chan refusal, 1),
+		policies: make(chan struct{}, 1), checks: make(chan struct{}, 1), replies: make(chan certificateReply, fromAgent), leaves: make(chan struct{}, 1), refusals: make(chan refusal, 1),
 	}
 	// Until the agent has said who it is, the deadline of the connection holds.
 	if n.control, err = mux.AcceptStream(); err != nil {
@@ -164,6 +165,22 @@ func (n *session) configured() {
 	}
 }
 
+// leave makes the session tell the agent that another process has taken over. It never blocks.
+func (n *session) leave() {
+	select {
+	case n.leaves <- struct{}{}:
+	default:
+	}
+}
+
+// mayComeBack reports whether an agent whose session has ended is likely to be back in a moment: one that was serving,
+// and neither stopped by itself nor was refused.
+func (n *session) mayComeBack() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state.Revision > 0 && n.state.Problem == "" && !n.refused
+}
+
 // watch asks the registry whether the agent is still welcome, and returns when the session has ended.
 func (n *session) watch() {
 	tick := time.NewTicker(seenEvery)
@@ -253,6 +270,8 @@ func (n *session) write(every time.Duration) error {
 			err = n.push()
 		case r := <-n.replies:
 			err = n.send(toAgent{Certificate: &r})
+		case <-n.leaves:
+			err = n.send(toAgent{Leaving: &leaving{}})
 		case <-tick.C:
 			err = n.sendBeat(every)
 		}
@@ -294,6 +313,9 @@ func (n *session) sendBeat(every time.Duration) error {
 func (n *session) push() error {
 	config, e := n.server.current(n.agent.EndpointID)
 	if e == nil {
+		n.mu.Lock()
+		n.refused = true
+		n.mu.Unlock()
 		return n.sayNo(*endpointGone())
 	}
 	if !e.Enabled {
@@ -351,6 +373,11 @@ func (n *session) take(state agentState) {
 		state.Revision = 0 // it cannot have what it was not given
 	}
 	n.state = state
+	defer func() {
+		if state.Revision > 0 && state.Problem == "" && state.Beat == 0 {
+			n.server.rejoin.arrived()
+		}
+	}()
 	if !n.behind.IsZero() && (state.Revision == n.pushed || state.Problem != "") {
 		n.behind = time.Time{}
 		select {
@@ -399,6 +426,7 @@ func (n *session) sign(r certificateRequest) ([]*x509.Certificate, error) {
 		n.mu.Lock()
 		n.ends = cert.NotAfter
 		n.mu.Unlock()
+		s.rejoin.arrived()
 		return []*x509.Certificate{cert}, nil
 	default:
 		return nil, errors.New("no such certificate is issued here")
@@ -416,6 +444,13 @@ func (n *session) ready() bool {
 		return false
 	}
 	return n.server.options.Now().Before(n.ends)
+}
+
+// troubled reports whether the agent says why it cannot serve.
+func (n *session) troubled() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state.Problem != ""
 }
 
 func (n *session) status() AgentStatus {

@@ -114,6 +114,18 @@ func (r *Registry) Agent(_ context.Context, id string) (termination.Agent, error
 	return a, nil
 }
 
+// Expects implements tunnel.Registry.
+func (r *Registry) Expects(_ context.Context, endpointID string) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.agents {
+		if a.EndpointID == endpointID && !a.Removed {
+			return true, r.broken
+		}
+	}
+	return false, r.broken
+}
+
 // Seen implements tunnel.Registry.
 func (r *Registry) Seen(_ context.Context, a termination.Agent) error {
 	r.mu.Lock()
