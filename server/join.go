@@ -82,7 +82,7 @@ func (c *Control) join(ctx context.Context, ask *JoinRequest) (store.Command, *J
 	}
 	// Nobody wrote the port down, so it moves on when it is taken.
 	for n := range uint16(commandPorts) {
-		wanted.Endpoint.Port = uint16(first) + n //nolint:gosec // of 16 bits: see above
+		wanted.Endpoint.Port = uint16(first) + n
 		if !c.server.mayListen(ctx, wanted.Endpoint.Address(), wanted.Endpoint.Host) {
 			continue
 		}

@@ -338,7 +338,7 @@ func (s *stay) print(l server.JoinLine) error {
 		}
 		_, err = fmt.Fprintln(s.out, text)
 	case l.Missed > 0:
-		_, err = fmt.Fprintf(s.out, "%s not shown here; the dashboard has their counts\n", format.Count(int(min(l.Missed, 1<<31)), "handshake is", "handshakes are")) //nolint:gosec // bounded
+		_, err = fmt.Fprintf(s.out, "%s not shown here; the dashboard has their counts\n", format.Count(int(min(l.Missed, 1<<31)), "handshake is", "handshakes are"))
 	case l.Blind:
 		_, err = fmt.Fprintln(s.out, "handshakes are not shown here: too many watch the live stream already; the dashboard shows them")
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -49,7 +48,7 @@ func TestExitCodesOfProofs(t *testing.T) {
 		out := &buffer{}
 		(&program{out: out}).printProof(r)
 		if strings.Contains(out.String(), "\x1b") || (result == proof.Contradicts) != strings.Contains(out.String(), "BAD") {
-			t.Error(fmt.Sprintf("%q", out))
+			t.Errorf("%q", out)
 		}
 	}
 }

@@ -66,8 +66,10 @@ func (a *attempt) meet(ctx context.Context, raw net.Conn, patience time.Duration
 // config is that of a client that presents what it is told to, whatever the server announces.
 func (a *attempt) config(s *sight, ticket *ticketWatch) *tls.Config {
 	// What is to be shown is whom the server lets in. Its own certificate is looked at as such, see passthrough.go.
-	config := &tls.Config{ //nolint:gosec // see above; versions below 1.2 are offered to see them refused
-		ServerName: a.endpoint.Host, InsecureSkipVerify: true, MinVersion: a.min, MaxVersion: a.max,
+	config := &tls.Config{
+		ServerName:         a.endpoint.Host,
+		InsecureSkipVerify: true, //nolint:gosec // see above
+		MinVersion:         a.min, MaxVersion: a.max,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			s.asked = true
 			if a.cert == nil {
@@ -125,7 +127,7 @@ func alertOf(err error) (uint8, bool) {
 	}
 	for n := range 256 {
 		if tls.AlertError(n).Error() == op.Err.Error() {
-			return uint8(n), true //nolint:gosec // below 256
+			return uint8(n), true
 		}
 	}
 	return 0, false
