@@ -27,6 +27,9 @@ func (s *Server) apiRoutes() []route {
 	if s.opts.Gateway != nil {
 		options.Status = s.opts.Gateway.Status
 	}
+	if s.opts.ACME != nil {
+		options.ACME = s.opts.ACME.Status
+	}
 	operations := api.New(options)
 	list := []route{{
 		method: http.MethodGet, path: api.DocumentPath, kind: kindAPI, access: needToken, scope: store.ScopeRead,

@@ -48,6 +48,9 @@ func TestACMEIsShown(t *testing.T) {
 			t.Errorf("it does not say %q", want)
 		}
 	}
+	if body := f.get("/api/v1/status").body; !strings.Contains(body, `"name":"web.example.test","state":"failed","error":"`) || !strings.Contains(body, `"next_try":"`) {
+		t.Errorf("the API says %s", body)
+	}
 	if got := f.post("/certificates/acme/retry", url.Values{"name": {"web.example.test"}}); got.status != 303 {
 		t.Errorf("try now: %d", got.status)
 	}

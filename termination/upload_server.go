@@ -222,7 +222,7 @@ func (k uploadedKey) parse() (crypto.Signer, error) {
 }
 
 func encryptedKey() error {
-	return keyProblem("the private key is encrypted, and it cannot be read how", "copy it again, whole, or decrypt it: openssl pkey -in server.key -out server.plain.key")
+	return keyProblem("the private key is encrypted", "decrypt it: openssl pkey -in server.key -out server.plain.key, and give server.plain.key")
 }
 
 // usableKey refuses keys with which crypto/tls cannot serve.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"countersign/store"
 	"countersign/termination"
+	"countersign/termination/acme"
 	"countersign/termination/gateway"
 )
 
@@ -18,6 +20,36 @@ type Status struct {
 	Connections int64                   `json:"connections"`
 	HalfOpen    int64                   `json:"half_open" doc:"Connections that have not finished their handshake."`
 	TurnedAway  map[gateway.Limit]int64 `json:"turned_away" doc:"How often each limit turned a connection away since the start."`
+	ACME        []Obtained              `json:"acme" doc:"Names whose certificates are obtained through ACME."`
+}
+
+// Obtained tells how the certificate of one name is doing that is obtained through ACME.
+type Obtained struct {
+	Name    string     `json:"name"`
+	State   string     `json:"state" enum:"obtaining,ok,failed"`
+	Error   string     `json:"error,omitempty" doc:"Of the last attempt, in the CA's own words."`
+	LastTry *time.Time `json:"last_try,omitempty"`
+	NextTry *time.Time `json:"next_try,omitempty" doc:"Of the next attempt, or the renewal."`
+	Ends    *time.Time `json:"ends,omitempty" doc:"Of the certificate that is there."`
+}
+
+func obtainedOf(s acme.Status) []Obtained {
+	out := []Obtained{}
+	known := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		t = t.UTC()
+		return &t
+	}
+	for _, n := range s.Names {
+		o := Obtained{Name: n.Name, State: string(n.State), Error: n.Error, LastTry: known(n.LastTry), NextTry: known(n.NextTry)}
+		if n.Leaf != nil {
+			o.Ends = known(n.Leaf.NotAfter)
+		}
+		out = append(out, o)
+	}
+	return out
 }
 
 func (a *API) about() {
@@ -29,6 +61,10 @@ func (a *API) about() {
 			if a.options.Status != nil {
 				s := a.options.Status()
 				out.Revision, out.Connections, out.HalfOpen, out.TurnedAway = s.Revision, s.Connections, s.HalfOpen, s.TurnedAway
+			}
+			out.ACME = []Obtained{}
+			if a.options.ACME != nil {
+				out.ACME = obtainedOf(a.options.ACME())
 			}
 			return &one[Status]{out}, nil
 		})

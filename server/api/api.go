@@ -16,6 +16,7 @@ import (
 
 	"countersign/store"
 	"countersign/termination"
+	"countersign/termination/acme"
 	"countersign/termination/gateway"
 	"countersign/termination/proof"
 )
@@ -33,6 +34,7 @@ type Options struct {
 	// Change stores, applies and audits as one; who asks is in the context.
 	Change func(context.Context, func(*store.Tx) error) (*termination.Config, error)
 	Status func() gateway.Status // nil: nothing is served
+	ACME   func() acme.Status    // nil: nothing is obtained
 	// Invite makes an invitation of an agent on behalf of who stands in the context.
 	Invite func(context.Context, InviteRequest) (NewInvitation, error)
 	Actor  func(context.Context) store.Actor // who stands in the context

@@ -187,6 +187,14 @@ func TestRateLimit(t *testing.T) {
 	if wait := s.NextTry.Sub(s.LastTry); wait < 2*time.Hour-time.Minute {
 		t.Errorf("tries again after %s", wait)
 	}
+
+	// A restart is no reason to ask sooner.
+	a.fail(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("the CA is asked for %s", r.URL) })
+	again := newRig(t, freePort(t), options{settings: a.settings(), storage: r.storage}, "a.test")
+	if kept := again.status("a.test", acme.StateFailed); kept.Error != s.Error || !kept.NextTry.Equal(s.NextTry) {
+		t.Errorf("after a restart: %+v", kept)
+	}
+	again.manager.Close()
 	a.heal()
 	r.manager.Retry("a.test")
 	r.status("a.test", acme.StateOK)

@@ -71,6 +71,7 @@ func (j *job) run(ctx context.Context) {
 		return
 	}
 	failures := 0
+	j.waitOutLimit(ctx)
 	for ctx.Err() == nil {
 		due := j.show(ctx)
 		looked()
@@ -86,6 +87,7 @@ func (j *job) run(ctx context.Context) {
 			return
 		}
 		if err == nil && j.show(ctx).After(o.Now()) {
+			_ = o.Storage.Delete(ctx, j.limitKey()) // usually there is none
 			o.Log.Info("obtained a certificate", "name", j.name, "directory", j.issuer.settings.Directory)
 			continue
 		}
@@ -96,6 +98,9 @@ func (j *job) run(ctx context.Context) {
 		wait = max(wait, o.Backoff(failures))
 		next := o.Now().Add(wait)
 		j.set(func(s *NameStatus) { s.State, s.Error, s.LastTry, s.NextTry = StateFailed, words(err), o.Now(), next })
+		if limited(err) {
+			j.keepLimit(ctx)
+		}
 		o.Log.Warn("cannot obtain a certificate", "name", j.name, "error", words(err), "again in", wait.Round(time.Second))
 		j.sleep(ctx, next)
 	}
