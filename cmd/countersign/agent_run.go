@@ -80,7 +80,7 @@ func (p *program) runAgent(ctx context.Context, o agentOptions) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errAgentDirectory, err)
 	}
-	defer state.Close()
+	defer func() { _ = state.Close() }()
 	options := agent.Options{State: state, Upstream: upstream, Name: o.name, Version: p.version, Log: log, Now: time.Now}
 	if o.crt != "" {
 		options.Files = &agent.Files{Certificate: o.crt, Key: o.key, Now: time.Now, Log: log}

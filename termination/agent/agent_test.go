@@ -86,8 +86,8 @@ func TestStateIsRefused(t *testing.T) {
 		spoil func(dir string) error
 		says  string
 	}{
-		"directory of all": {func(dir string) error { return os.Chmod(dir, 0o755) }, "chmod go="},                              //nolint:gosec // what is refused
-		"file of all":      {func(dir string) error { return os.Chmod(filepath.Join(dir, "agent.json"), 0o644) }, "chmod go="}, //nolint:gosec // likewise
+		"directory of all": {func(dir string) error { return os.Chmod(dir, 0o755) }, "chmod go="},
+		"file of all":      {func(dir string) error { return os.Chmod(filepath.Join(dir, "agent.json"), 0o644) }, "chmod go="},
 		"cut off":          {func(dir string) error { return os.Truncate(filepath.Join(dir, "agent.json"), 40) }, "let the agent join"},
 		"of the future": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "agent.json"), []byte(`{"form":2}`), 0o600)
@@ -102,7 +102,7 @@ func TestStateIsRefused(t *testing.T) {
 		}, "another agent's"},
 	} {
 		dir := t.TempDir()
-		if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory
+		if err := os.Chmod(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 		s := open(t, dir)
@@ -185,7 +185,7 @@ func TestIssued(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory
+	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	now, asked, away := time.Now(), 0, false

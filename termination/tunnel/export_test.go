@@ -14,11 +14,12 @@ import (
 
 // What tests of the other side of the wire need of its insides.
 const (
-	ProtocolJoin    = protocolJoin
-	ProtocolTunnel  = protocolTunnel
-	MaxState        = maxState
-	RefusalsAllowed = refusalsAllowed
-	RenewalGrace    = renewalGrace
+	ProtocolJoin        = protocolJoin
+	ProtocolTunnel      = protocolTunnel
+	MaxState            = maxState
+	RefusalsAllowed     = refusalsAllowed
+	RenewalGrace        = renewalGrace
+	MostGreetingAddress = mostGreetingAddress
 )
 
 // WriteFrame sends a message as the wire has it.

@@ -3,6 +3,7 @@ package tunnel_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -118,5 +119,22 @@ func TestLateAgentRenews(t *testing.T) {
 			t.Errorf("one that is far too late is heard: %v", m)
 		}
 		_ = a.Mux.Close()
+	}
+}
+
+// Somebody who connects and says nothing keeps nobody away who comes from elsewhere.
+func TestSilentStrangers(t *testing.T) {
+	g := newGate(t)
+	for range 2 * tunnel.MostGreetingAddress {
+		conn, err := net.Dial("tcp", g.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+	}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}}
+	_, err := tunnel.Join(t.Context(), tunnel.JoinOptions{Token: g.invite("a", time.Minute), Now: g.clock.Now, Dial: dialer.DialContext})
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -16,9 +17,10 @@ import (
 
 const (
 	// mostConnections bounds what is open on the listener for agents, and mostGreeting what has not proven yet that it
-	// is an agent.
-	mostConnections = 4096
-	mostGreeting    = 64
+	// is an agent: of all, and of one address, so that one stranger does not keep all agents away.
+	mostConnections     = 4096
+	mostGreeting        = 512
+	mostGreetingAddress = 32
 	// seenEvery is how often the registry is asked about an agent that is online, and told that it is.
 	seenEvery = time.Minute
 	// registryTime bounds one question to the registry.
@@ -49,7 +51,8 @@ type Server struct {
 	tls      *tls.Config // nil: nobody can connect
 	closed   bool
 	open     int
-	greeting int
+	greeting map[netip.Addr]int
+	greeters int
 	sessions []*session // online, in the order in which they came
 	rejoin   rejoining
 	turn     uint64 // of Open, to take turns
@@ -57,7 +60,7 @@ type Server struct {
 
 // NewServer returns a Server. It runs until Close.
 func NewServer(o ServerOptions) *Server {
-	s := &Server{options: o, rejoin: newRejoining(o.Registry)}
+	s := &Server{options: o, greeting: map[netip.Addr]int{}, rejoin: newRejoining(o.Registry)}
 	s.certificate.now = o.Now
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	return s
@@ -96,18 +99,20 @@ func (s *Server) Leave() {
 
 // Take serves a connection that was accepted on the listener for agents. It returns at once.
 func (s *Server) Take(conn net.Conn) {
+	from := addressOf(conn.RemoteAddr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.tls == nil || s.open >= mostConnections || s.greeting >= mostGreeting {
+	if s.closed || s.tls == nil || s.open >= mostConnections || s.greeters >= mostGreeting || s.greeting[from] >= mostGreetingAddress {
 		_ = conn.Close() // an agent tries again
 		return
 	}
 	s.open++
-	s.greeting++
+	s.greeters++
+	s.greeting[from]++
 	config := s.tls
 	s.work.Go(func() {
-		greeted := sync.OnceFunc(func() { s.count(0, -1) })
-		defer s.count(-1, 0)
+		greeted := sync.OnceFunc(func() { s.hasGreeted(from) })
+		defer s.hasClosed()
 		defer greeted()
 		defer conn.Close()
 		stop := context.AfterFunc(s.stopped, func() { _ = conn.Close() })
@@ -116,11 +121,19 @@ func (s *Server) Take(conn net.Conn) {
 	})
 }
 
-func (s *Server) count(open, greeting int) {
+func (s *Server) hasClosed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open += open
-	s.greeting += greeting
+	s.open--
+}
+
+func (s *Server) hasGreeted(from netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.greeters--
+	if s.greeting[from]--; s.greeting[from] <= 0 {
+		delete(s.greeting, from)
+	}
 }
 
 // serve is the story of one connection to the listener for agents.
