@@ -99,6 +99,9 @@ func TestAgentsInTheBrowser(t *testing.T) {
 	b.waitFor(`document.querySelector('[data-key=waiting]').innerText.includes('host-1 is online')`)
 	b.here("agent-came")
 	b.everywhere("agent-invite", "/agents/invite?endpoint=beside")
+	b.do(chromedp.Click(`details summary`), chromedp.SendKeys(`input[name=gateways]`, "https://gw"), chromedp.Click(`.form button[type=submit]`))
+	b.waitFor(`document.activeElement?.name === 'gateways' && document.activeElement.value === 'https://gw' && document.activeElement.ariaInvalid === 'true'`)
+	b.here("agent-invite-failed")
 	if got := f.through("beside"); got != "the service" {
 		t.Errorf("through the agent came %q", got)
 	}
@@ -124,6 +127,11 @@ func TestAgentsInTheBrowser(t *testing.T) {
 	eval[bool](b, `window.row = document.querySelector('.agent'), true`)
 	stop()
 	b.waitFor(`window.row.innerText.includes('offline') && window.row.isConnected`)
+	eval[bool](b, `window.real = window.fetch, window.fetch = () => Promise.reject(new Error('no way there')), true`)
+	b.waitFor(`document.querySelector('[data-changed]').innerText.includes('no way there. Trying again')`)
+	b.here("agents-lost")
+	eval[bool](b, `window.fetch = window.real, true`)
+	b.waitFor(`document.querySelector('[data-changed]').innerText === ''`)
 	b.everywhere("agents-one-offline", "/agents")
 
 	b.size(1440, 900)

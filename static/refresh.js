@@ -48,9 +48,9 @@ async function ask(region) {
       const answer = await fetch(region.dataset.refresh ?? '', { headers: { 'HX-Request': 'true', Accept: 'text/html' } });
       if (!answer.ok) throw new Error(`the gateway answered ${answer.status}`);
       const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').body.firstElementChild;
+      if (place instanceof HTMLElement && place.dataset.lost !== undefined) { delete place.dataset.lost; place.replaceChildren(); }
       if (fresh) take(region, fresh);
       again = fresh !== null && fresh.hasAttribute('data-refresh');
-      if (place instanceof HTMLElement && place.dataset.lost !== undefined) { delete place.dataset.lost; place.replaceChildren(); }
     } catch (error) {
       if (place instanceof HTMLElement && place.dataset.lost === undefined) {
         place.dataset.lost = '';

@@ -93,7 +93,7 @@ endpoints:
 	}
 	bin := t.TempDir()
 	script := "#!/bin/sh\n" + runMain + "=1 exec '" + self + "' \"$@\"\n"
-	if err := os.WriteFile(filepath.Join(bin, "countersign"), []byte(script), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(bin, "countersign"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	// exec, so that the process that is ended is the agent.
