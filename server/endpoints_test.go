@@ -217,7 +217,7 @@ func TestEndpointIsMadeAndWorks(t *testing.T) {
 	if _, _, err := visit(t, roots, "shop.localhost", port, nil); err == nil {
 		t.Error("a stopped endpoint answers")
 	}
-	wantAll(t, f.get("/endpoints"), 200, "stopped", "by", "rhea", "just now")
+	wantAll(t, f.get("/endpoints"), 200, "stopped", "by rhea, ")
 	wantAll(t, f.post("/endpoints/shop/start", url.Values{}), http.StatusSeeOther)
 	if status, _, err := visit(t, roots, "shop.localhost", port, nil); err != nil || status != http.StatusOK {
 		t.Errorf("started again: %d %v", status, err)
