@@ -161,8 +161,8 @@ func TestStartTLSForPostgres(t *testing.T) {
 		}
 	})
 	t.Run("TLS at once at an agent", func(t *testing.T) {
-		far := config.Clone()
-		far.ServerName = "far.localhost"
+		far := r.clientConfig("far.localhost", tls.VersionTLS13, devices.Client("alice"))
+		far.NextProtos = config.NextProtos
 		conn, err := tls.Dial("tcp", address(port), far)
 		if err != nil {
 			t.Fatal(err)

@@ -87,13 +87,9 @@ func (a *attempt) config(s *sight, ticket *ticketWatch) *tls.Config {
 	if a.path == "" {
 		config.ClientSessionCache = ticket
 	}
-	switch {
-	case a.path != "":
-		config.NextProtos = []string{"http/1.1"}
-	case len(a.endpoint.ALPN) > 0:
-		config.NextProtos = a.endpoint.ALPN
-	case a.endpoint.Scheme == termination.SchemeHTTPS:
-		config.NextProtos = []string{"h2", "http/1.1"}
+	config.NextProtos = a.endpoint.TLSPolicy().ALPN
+	if a.path != "" {
+		config.NextProtos = []string{termination.ALPNHTTP1}
 	}
 	return config
 }

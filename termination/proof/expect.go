@@ -1,8 +1,6 @@
 package proof
 
 import (
-	"crypto/tls"
-
 	"countersign/termination"
 )
 
@@ -36,17 +34,6 @@ func expected(mode termination.Mode, t Try) verdict {
 	default:
 		return r.failing
 	}
-}
-
-// lowest is the lowest TLS version that an endpoint takes; the reference's floor is TLS 1.2.
-func lowest(e *termination.Endpoint) uint16 {
-	switch {
-	case e.MinVersion != 0:
-		return e.MinVersion
-	case e.Preset == termination.PresetModern:
-		return tls.VersionTLS13
-	}
-	return tls.VersionTLS12
 }
 
 // alertProtocolVersion is what a client gets whose TLS version is not taken (RFC 8446, section 6.2).

@@ -290,7 +290,7 @@ func (r *run) versions(ctx context.Context, auth termination.ClientAuth) {
 		version uint16
 	}{{TryTLS12, tls.VersionTLS12}, {TryTLS11, tls.VersionTLS11}} {
 		a := attempt{endpoint: r.Endpoint, cert: cert, min: tls.VersionTLS10, max: old.version}
-		taken := lowest(r.Endpoint) <= old.version
+		taken := r.Endpoint.TLSPolicy().MinVersion <= old.version
 		want := refused
 		if taken {
 			want = expected(auth.Mode, best)

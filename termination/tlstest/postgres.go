@@ -46,7 +46,7 @@ func Postgres(t testing.TB) (addr string) {
 		return cmd
 	}
 	secret := filepath.Join(dir, "password")
-	if err := os.WriteFile(secret, []byte(PostgresPassword), 0o644); err != nil { //nolint:gosec // for that other user
+	if err := os.WriteFile(secret, []byte(PostgresPassword), 0o644); err != nil { // that other user has to read it
 		t.Fatal(err)
 	}
 	if out, err := start("initdb", "-D", data, "-U", "alice", "--auth=scram-sha-256", "--pwfile="+secret, "--no-sync", "--encoding=UTF8").CombinedOutput(); err != nil {
@@ -119,7 +119,7 @@ func otherUser(t testing.TB, dir string) *syscall.Credential {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chown(dir, int(uid), int(gid)); err != nil { //nolint:gosec // 32 bits
+		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
 			t.Fatal(err)
 		}
 		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}

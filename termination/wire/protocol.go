@@ -43,8 +43,9 @@ func (p Protocol) GoesOverToTLS() bool {
 	case ProtocolPostgres, ProtocolPostgresGSS, ProtocolPostgresCancel, ProtocolPostgres3,
 		ProtocolSMTP, ProtocolIMAP, ProtocolPOP3, ProtocolFTP, ProtocolLDAP, ProtocolXMPP:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // maxFirstBytes is how many bytes classify may ask for.
