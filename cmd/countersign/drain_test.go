@@ -1,13 +1,18 @@
 package main
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
+
+	"countersign/termination/tlstest"
 )
 
 // slow is a service that answers when it is told to.
@@ -102,5 +107,57 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 	if a := <-got; a.err == nil && a.body == "done" {
 		t.Error("a request that was never answered was answered")
+	}
+}
+
+// A stream that does not end by itself lives for the grace time, and its record says why it ended.
+func TestGrace(t *testing.T) {
+	s := newSite(t)
+	echo := tlstest.TLS(t, &tls.Config{Certificates: []tls.Certificate{s.ca.Server("two.test").TLS()}})
+	s.write(s.config("one") + fmt.Sprintf("  - {name: two, url: \"tls://two.test:%d\", terminate_at: upstream, upstream: \"tcp://%s\"}\n", s.port, echo.Addr))
+	dir := dataDir(t)
+	args := []string{"--data", dir, "--config", s.path, "--dashboard", "127.0.0.1:0", "--grace", "2s"}
+	p := spawn(t, nil, args...)
+	stream := s.stream(t, "two")
+	p.signal(syscall.SIGTERM)
+	eventually(t, "it accepts nobody any more", func() bool {
+		conn, err := s.dial(t.Context(), "", "")
+		if err != nil {
+			return true
+		}
+		_ = conn.Close()
+		return false
+	})
+	if _, err := stream.Write([]byte("ping")); err != nil {
+		t.Errorf("the stream did not outlive the signal: %v", err)
+	}
+	if _, err := io.ReadFull(stream, make([]byte, 4)); err != nil {
+		t.Errorf("the stream did not outlive the signal: %v", err)
+	}
+	if _, err := stream.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the stream outlived the grace time: %v", err)
+	}
+	if code := p.wait(); code != exitDone {
+		t.Errorf("exit %d:\n%s", code, p.err)
+	}
+	p = spawn(t, nil, args...)
+	secret, errs, code := run(t, nil, "token", "create", "test", "--scope", "read", "--data", dir)
+	if code != exitDone {
+		t.Fatal(errs)
+	}
+	var page struct {
+		Items []struct {
+			End struct {
+				Reason   string `json:"reason"`
+				ClosedBy string `json:"closed_by"`
+			} `json:"end"`
+		}
+	}
+	status, err := newAPI(t, p.out.String(), strings.TrimSpace(secret)).ask(http.MethodGet, "/api/v1/handshakes?f=endpoint:two", nil, &page)
+	if err != nil || status != http.StatusOK || len(page.Items) != 1 || page.Items[0].End.Reason != "shutdown" || page.Items[0].End.ClosedBy != "gateway" {
+		t.Errorf("status %d, %v: %+v", status, err, page)
+	}
+	if _, errs, code := run(t, nil, "serve", "--grace", "-1s"); code != exitUsage || !strings.Contains(errs, "--grace") {
+		t.Errorf("exit %d: %s", code, errs)
 	}
 }
