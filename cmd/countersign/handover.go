@@ -135,7 +135,7 @@ func (h *handover) start() (err error) {
 		return errors.Join(fmt.Errorf("make a pipe: %w", err), theirIn.Close(), ourOut.Close())
 	}
 	hello := message{Step: stepHello, Version: o.Version}
-	h.process = exec.Command(o.Program, o.Args...) //nolint:gosec // as this process was started; it outlives it
+	h.process = exec.Command(o.Program, o.Args...) // as this process was started; it outlives it
 	h.process.Stdout, h.process.Stderr = os.Stdout, os.Stderr
 	h.process.Env = append(os.Environ(), takeoverVariable+"="+takeoverPipes)
 	h.process.ExtraFiles = []*os.File{theirIn, theirOut}

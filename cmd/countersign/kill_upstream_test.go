@@ -175,7 +175,7 @@ func TestKillUpstream(t *testing.T) {
 	for range kills {
 		seen := whole.Load()
 		eventually(t, "the service answers again", func() bool { return whole.Load() > seen+8 })
-		timer := time.NewTimer(time.Duration(rand.IntN(40)) * time.Millisecond) //nolint:gosec // the moment of a kill
+		timer := time.NewTimer(time.Duration(rand.IntN(40)) * time.Millisecond)
 		<-timer.C
 		stream := s.stream(t, "two")
 		up.kill()

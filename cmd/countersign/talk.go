@@ -80,7 +80,7 @@ func (t *talk) close() {
 	close(t.gone)
 	_ = t.out.Close()
 	_ = t.in.Close()
-	for range t.heard { //nolint:revive // until listen has ended
+	for range t.heard { // until listen has ended
 	}
 }
 

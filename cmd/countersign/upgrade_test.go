@@ -154,7 +154,7 @@ func (i *installed) put(program string) {
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	if err := os.WriteFile(i.program+".new", text, 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(i.program+".new", text, 0o700); err != nil {
 		i.t.Fatal(err)
 	}
 	if err := os.Rename(i.program+".new", i.program); err != nil {

@@ -94,7 +94,7 @@ func TestUnderChange(t *testing.T) {
 				v.cert, v.always = nil, false
 			}
 		}
-		clients.Go(func() { w.visitAll(ctx, v, rand.New(rand.NewPCG(uint64(i), 7))) }) //nolint:gosec // a choice of what to visit
+		clients.Go(func() { w.visitAll(ctx, v, rand.New(rand.NewPCG(uint64(i), 7))) })
 	}
 	began := time.Now()
 	for i := range changes {

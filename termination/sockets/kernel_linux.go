@@ -23,7 +23,7 @@ func (l *Listener) TakeNoNew() error {
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
 	}
 	return onSocket(l.TCPListener, "ignore new clients", func(fd int) error {
-		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}) //nolint:gosec // five
 	})
 }
 
