@@ -20,7 +20,7 @@ const (
 // what was decided and why. Everything else the gateway has seen itself, or finds out itself.
 func (c *client) merge(h *termination.Handshake) error {
 	rec := c.record
-	if err := checkReport(c.table.config, h); err != nil {
+	if err := checkReport(h); err != nil {
 		return err
 	}
 	rec.Revision, rec.PolicyHash = h.Revision, clipped(h.PolicyHash, mostReportedName)
@@ -51,9 +51,8 @@ func (c *client) merge(h *termination.Handshake) error {
 }
 
 // checkReport refuses what no agent of ours reports.
-func checkReport(config *termination.Config, h *termination.Handshake) error {
+func checkReport(h *termination.Handshake) error {
 	v := h.Verdict
-	certificates := config.Limits.Certificates
 	switch {
 	case !slices.Contains(termination.Outcomes(), v.Outcome) || v.Outcome == termination.OutcomePassed:
 		return errors.New("its outcome is not one of ours")
@@ -63,8 +62,6 @@ func checkReport(config *termination.Config, h *termination.Handshake) error {
 		return errors.New("its beat is not one of ours")
 	case h.Mode != "" && !h.Mode.Valid():
 		return errors.New("its mode is not one of ours")
-	case len(h.Presented) > max(certificates, 1)*10, len(h.Path) > 2*(termination.DefaultMaxDepth+10):
-		return errors.New("it holds too many certificates")
 	case v.Outcome == termination.OutcomeVerified && len(h.Presented) == 0:
 		return errors.New("it calls a client verified that presented nothing")
 	}

@@ -150,12 +150,8 @@ func (n *session) readReports() error {
 			}
 			continue
 		}
-		h, err := r.Handshake.record()
-		if err != nil {
-			return err
-		}
 		select {
-		case p.handshake <- h:
+		case p.handshake <- r.Handshake.record():
 		default: // likewise
 		}
 	}

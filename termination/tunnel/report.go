@@ -3,7 +3,6 @@ package tunnel
 import (
 	"crypto/x509"
 	"errors"
-	"fmt"
 
 	"countersign/termination"
 )
@@ -28,18 +27,40 @@ type wireEnd struct {
 	ID string `json:"id"`
 }
 
-// Bounds of what an agent may report, beyond the size of a report as a whole.
-const (
-	maxReported = 100 // certificates in a list, and checks
-)
+// maxReported bounds what an agent reports, beyond the size of a report as a whole: certificates in a list, and checks.
+const maxReported = 100
 
+// handshakeReport leaves out what is beyond the bounds. What stands in a record is a stranger's to choose, and a report
+// that is too large for the gateway would end the tunnel, with everybody in it.
 func handshakeReport(h *termination.Handshake) report {
-	return report{Handshake: &wireHandshake{Handshake: *h, Presented: ders(h.Presented), Path: ders(h.Path)}}
+	w := &wireHandshake{Handshake: *h, Presented: ders(first(h.Presented)), Path: ders(first(h.Path))}
+	w.Error = clip(h.Error, maxText)
+	w.Verdict.Checks = nil
+	for _, c := range first(h.Verdict.Checks) {
+		if c.Certificate < len(w.Presented) {
+			c.Detail = clip(c.Detail, maxText)
+			w.Verdict.Checks = append(w.Verdict.Checks, c)
+		}
+	}
+	w.Upstream = clipUpstream(h.Upstream)
+	return report{Handshake: w}
 }
 
 func endReport(e termination.ConnectionEnd) report {
+	e.Detail, e.Upstream = clip(e.Detail, maxText), clipUpstream(e.Upstream)
 	return report{End: &wireEnd{ConnectionEnd: e, ID: e.ID}}
 }
+
+func clipUpstream(u *termination.UpstreamResult) *termination.UpstreamResult {
+	if u == nil {
+		return nil
+	}
+	out := *u
+	out.Address, out.Error = clip(u.Address, maxText), clip(u.Error, maxText)
+	return &out
+}
+
+func first[T any](list []T) []T { return list[:min(len(list), maxReported)] }
 
 func ders(certs []*x509.Certificate) [][]byte {
 	var out [][]byte
@@ -61,35 +82,25 @@ func (r report) id() (string, error) {
 	}
 }
 
-// record returns the record of a report, with the certificates in it.
-func (w *wireHandshake) record() (*termination.Handshake, error) {
+// record returns the record of a report, with the certificates in it. What is beyond the bounds is left out, and so is
+// what follows a certificate that cannot be read: what a client presented to an agent of another version must not end
+// the tunnel of everybody else.
+func (w *wireHandshake) record() *termination.Handshake {
 	h := w.Handshake
-	var err error
-	if h.Presented, err = certificates(w.Presented); err != nil {
-		return nil, err
-	}
-	if h.Path, err = certificates(w.Path); err != nil {
-		return nil, err
-	}
-	if len(h.Verdict.Checks) > maxReported {
-		return nil, fmt.Errorf("a report has %d checks, at most %d are allowed", len(h.Verdict.Checks), maxReported)
-	}
-	return &h, nil
+	h.Presented, h.Path = readable(w.Presented), readable(w.Path)
+	h.Verdict.Checks = first(h.Verdict.Checks)
+	return &h
 }
 
-func certificates(ders [][]byte) ([]*x509.Certificate, error) {
-	if len(ders) > maxReported {
-		return nil, fmt.Errorf("a report has %d certificates, at most %d are allowed", len(ders), maxReported)
-	}
-	var out []*x509.Certificate
-	for _, der := range ders {
+func readable(ders [][]byte) (out []*x509.Certificate) {
+	for _, der := range first(ders) {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, fmt.Errorf("read a reported certificate: %w", err)
+			break
 		}
 		out = append(out, c)
 	}
-	return out, nil
+	return out
 }
 
 // end returns the end of a report.
