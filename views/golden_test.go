@@ -68,8 +68,12 @@ func goldenPages() map[string]templ.Component {
 	settings := Settings{
 		Appearance: dense.Appearance, Problems: []string{hostile}, Warnings: []Warning{{When: "22 Nov 14:00 UTC", Text: hostile}},
 		History: History{Keep: number("keep"), KeepFailures: number("keep_failures"), MaxSize: number("max_size"), File: true, Size: "18 MB"},
-		Limits:  []Limit{{Name: "connections", What: "At once.", Value: "50 000", Default: true}, {Name: "header", What: "Of a request.", Value: "1 kB"}},
-		About:   []parts.Fact{{Name: "Version", Value: "v0.1.0"}},
+		ACME: ACMESettings{
+			Directory: number("directory"), Email: number("email"), HTTP: number("http"), Roots: number("roots"), Provider: number("provider"), Settings: number("dns"), Secret: number("secret"),
+			Providers: []parts.Option{{Value: "rfc2136", Label: "rfc2136", Selected: true}}, Error: hostile,
+		},
+		Limits: []Limit{{Name: "connections", What: "At once.", Value: "50 000", Default: true}, {Name: "header", What: "Of a request.", Value: "1 kB"}},
+		About:  []parts.Fact{{Name: "Version", Value: "v0.1.0"}},
 	}
 	pages := map[string]templ.Component{
 		"parts":           PartsPage(examplePage("Parts")),
