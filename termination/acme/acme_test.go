@@ -275,3 +275,20 @@ func TestWithoutLocalCA(t *testing.T) {
 		return err == nil && r.gateway.Status().Endpoints[0].Problem == ""
 	})
 }
+
+// A CA that cannot be reached is told from one that refuses.
+func TestUnreachable(t *testing.T) {
+	a := newAuthority(t, freePort(t), freePort(t))
+	private := a.settings()
+	private.Roots = nil
+	r := newRig(t, freePort(t), options{settings: private}, "a.test")
+	if s := r.status("a.test", acme.StateFailed); !strings.HasPrefix(s.Error, "the CA cannot be reached: ") || !strings.HasSuffix(s.Error, "(ca_file)") {
+		t.Errorf("a private CA: %q", s.Error)
+	}
+	away := a.settings()
+	away.Directory = fmt.Sprintf("https://127.0.0.1:%d/directory", freePort(t))
+	r = newRig(t, freePort(t), options{settings: away}, "a.test")
+	if s := r.status("a.test", acme.StateFailed); !strings.HasPrefix(s.Error, "the CA cannot be reached: ") || !strings.Contains(s.Error, "refused") {
+		t.Errorf("one that is away: %q", s.Error)
+	}
+}

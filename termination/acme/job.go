@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net/url"
 	"sync"
 	"time"
 
@@ -156,14 +157,34 @@ func (j *job) attempt(ctx context.Context) (time.Duration, error) {
 	if cause := errors.Unwrap(err); cause != nil {
 		err = cause // without certmagic's own words
 	}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	var away *url.Error
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		err = fmt.Errorf("the CA did not answer in time (%s): %w", j.manager.options.Attempt, err)
+	case errors.As(err, &away) && ofTheCA(away.URL, j.issuer.settings.Directory):
+		err = unreachable(away.Err)
 	}
 	wait := time.Duration(patience.wait.Load())
 	if wait == 0 && limited(err) {
 		wait = minLimited
 	}
 	return wait, err
+}
+
+// ofTheCA reports whether an address is at the host of the CA's directory.
+func ofTheCA(address, directory string) bool {
+	a, err := url.Parse(address)
+	d, derr := url.Parse(directory)
+	return err == nil && derr == nil && a.Host == d.Host
+}
+
+// unreachable says why there was no answer at all, and what to do where that is known.
+func unreachable(err error) error {
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		return fmt.Errorf("the CA cannot be reached: %w; give the CA of the directory's own certificate as well (ca_file)", err)
+	}
+	return fmt.Errorf("the CA cannot be reached: %w", err)
 }
 
 // show hands out the certificate that is kept, and returns when it is due: at once where there is none.
