@@ -287,7 +287,9 @@ func (s *Server) warnings(clock format.Clock, e *termination.Endpoint, status ga
 	if names := s.current().UncoveredNames(e); len(names) > 0 && e.Enabled {
 		warn(parts.Bad, "no certificate for "+strings.Join(names, ", "))
 	}
-	if n := s.hub.Counts(whyPeriod, e.ID).Notes[termination.ReasonUpstreamDown]; n > 0 {
+	if tone, text := targetWarning(clock, status.Upstreams); text != "" {
+		warn(tone, text)
+	} else if n := s.hub.Counts(whyPeriod, e.ID).Notes[termination.ReasonUpstreamDown]; n > 0 {
 		warn(parts.Bad, "upstream did not answer, "+format.Count(int(n), "time", "times")) //nolint:gosec // of fifteen minutes
 	}
 	return out

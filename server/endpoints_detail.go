@@ -65,6 +65,7 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 	if v.Sealed {
 		v.Seen = views.SealedPart{Names: e.ServerNames(), Keys: config.CertificatesFor(e)}
 	}
+	v.Targets = targetLines(p.Clock, gate)
 	if v.Agents, err = s.endpointAgents(c, p, e); err != nil {
 		return err
 	}

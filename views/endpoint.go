@@ -25,6 +25,7 @@ type EndpointDetail struct {
 	ACME           []ACMEName // its names whose certificates are obtained
 	CanIssue       bool
 	CanTrust       bool
+	Targets        []TargetLine    // the services behind, where we connect to them
 	Agents         *EndpointAgents // nil: its TLS ends elsewhere
 }
 

@@ -32,6 +32,8 @@ type EndpointStatus struct {
 	ExactAlerts bool   `json:"exact_alerts" doc:"Refusals carry the exact TLS alert; else all are bad_certificate."`
 	Presents    []X509 `json:"presents" doc:"Server certificates, in order of preference."`
 	Agents      int    `json:"agents" doc:"Agents that are online and get its clients, where its TLS ends at agents."`
+	// Upstreams are as [gateway.EndpointStatus] has them.
+	Upstreams []TargetStatus `json:"upstreams,omitempty" doc:"The targets behind, those of routes included."`
 }
 
 // EndpointBody is what creating and replacing an endpoint takes.
@@ -428,6 +430,9 @@ func statusOf(s gateway.EndpointStatus) EndpointStatus {
 	}
 	for _, leaf := range s.Leaves {
 		out.Presents = append(out.Presents, describe(leaf))
+	}
+	for _, t := range s.Upstreams {
+		out.Upstreams = append(out.Upstreams, targetOf(t))
 	}
 	return out
 }

@@ -32,6 +32,14 @@ func (c Clock) Moment(t time.Time) string {
 	return c.Date(t) + " " + c.in(t).Format("15:04 MST")
 }
 
+// Minute writes a moment that has passed: "14:02" on the day of the page, "26 Nov 14:02" before it.
+func (c Clock) Minute(t time.Time) string {
+	if day := c.in(t).Format(time.DateOnly); day == c.in(c.Now).Format(time.DateOnly) {
+		return c.in(t).Format("15:04")
+	}
+	return c.Date(t) + " " + c.in(t).Format("15:04")
+}
+
 // Exact writes everything, in UTC: "2026-11-19 09:14:02.123 UTC". It is what titles hold.
 func (c Clock) Exact(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000 UTC") }
 
