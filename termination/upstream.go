@@ -76,7 +76,7 @@ type UpstreamPolicy struct {
 	Health          string        // path of an HTTP health check, or "tcp" for a connection; empty: none, only failures seen in passing count
 	HealthInterval  time.Duration // 0: 10 s
 	ConnectTimeout  time.Duration // to connect, TLS included; 0: 5 s
-	ResponseTimeout time.Duration // until an HTTP response begins; 0: none
+	ResponseTimeout time.Duration // until an HTTP response begins, gRPC excepted; 0: 5 min
 	Host            HostHeader    // empty: client
 	ProxyProtocol   ProxyProtocol
 }
@@ -222,8 +222,9 @@ func (u Upstream) target(address string) string {
 		return address
 	case UpstreamUnix:
 		return "unix:" + address
+	default:
+		return string(u.Scheme) + "://" + address
 	}
-	return string(u.Scheme) + "://" + address
 }
 
 func orDefault(s, d string) string {

@@ -129,7 +129,11 @@ func (x *exchange) setForwarded(h http.Header) {
 	}
 	set := func(name, value string) { h[name] = []string{value} }
 	set("Forwarded", "for="+node+`;host="`+host+`";proto=https`)
-	set("X-Forwarded-For", strings.TrimPrefix(x.forwarded.by+", "+address, ", "))
+	path := address
+	if x.forwarded.by != "" {
+		path = x.forwarded.by + ", " + address
+	}
+	set("X-Forwarded-For", path)
 	set("X-Forwarded-Host", cmp.Or(x.forwarded.host, host))
 	set("X-Forwarded-Proto", cmp.Or(x.forwarded.proto, "https"))
 	if x.route.Strip {

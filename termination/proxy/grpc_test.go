@@ -71,6 +71,10 @@ func TestGRPC(t *testing.T) {
 			address, seen := grpcService(t)
 			return termination.Upstream{Scheme: termination.UpstreamH2C, Address: address}, seen
 		},
+		"h2c behind a dead target": func(t *testing.T) (termination.Upstream, <-chan metadata.MD) {
+			address, seen := grpcService(t)
+			return termination.Upstream{Scheme: termination.UpstreamH2C, Address: tlstest.Refusing(t).Addr, More: []string{address}}, seen
+		},
 		"https": func(t *testing.T) (termination.Upstream, <-chan metadata.MD) {
 			cert := ca.Server("service.internal").TLS()
 			address, seen := grpcService(t, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}})))

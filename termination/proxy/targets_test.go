@@ -216,7 +216,7 @@ func TestUnixSocketHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: tlstest.EchoHandler()}
+	server := &http.Server{Handler: tlstest.EchoHandler(), ReadHeaderTimeout: patient}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close(); <-done })
@@ -362,7 +362,7 @@ func TestForwardedByAProxy(t *testing.T) {
 		}))
 		h := got.Header
 		if h.Get("X-Forwarded-For") != c.forHeader || h.Get("X-Forwarded-Host") != c.host || h.Get("X-Forwarded-Proto") != c.scheme ||
-			h.Get("X-Forwarded-Client-Cert") != "" || h["X_Forwarded_For"] != nil || h.Get("X-Real-Ip") != "127.0.0.1" {
+			h.Get("X-Forwarded-Client-Cert") != "" || h[http.CanonicalHeaderKey("X_Forwarded_For")] != nil || h.Get("X-Real-Ip") != "127.0.0.1" {
 			t.Errorf("%s: the upstream saw %v", c.name, h)
 		}
 	}
@@ -416,4 +416,26 @@ func TestPROXYToHTTP(t *testing.T) {
 			eventually(t, "the connections of clients that left to close", func() bool { return closed.Load() == 2 })
 		})
 	}
+}
+
+// TestSilentTarget: one that takes connections and answers nothing costs a few requests their answer, which are not sent
+// elsewhere, and is then left out.
+func TestSilentTarget(t *testing.T) {
+	silent, alive := tlstest.Silent(t), tlstest.HTTP(t)
+	f := newFront(t, frontOptions{})
+	f.apply(f.endpoint("public.test", "http://unused.invalid", behind(termination.UpstreamPolicy{ResponseTimeout: 100 * time.Millisecond}, "http://"+silent.Addr, alive.URL)))
+	client := f.client(clientOptions{serverName: "public.test"})
+	status := func() upstream.TargetStatus {
+		return f.proxy.Upstreams(f.proxy.current.Load().table.byID["ep_public.test"].Endpoint.Upstream)[0]
+	}
+	failed := 0
+	for i := 0; status().Healthy && i < 20; i++ {
+		if a := f.get(client, "public.test", "/"); a.StatusCode == 504 {
+			failed++
+		}
+	}
+	if failed != 3 || silent.Accepted() != 3 || status().LastError == "" {
+		t.Errorf("%d requests failed on %d connections: %+v", failed, silent.Accepted(), status())
+	}
+	wantStatus(t, f.get(client, "public.test", "/"), 200)
 }

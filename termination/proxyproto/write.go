@@ -89,7 +89,7 @@ func V2(source, destination netip.AddrPort, fields ...Field) []byte {
 		size += f.size()
 	}
 	b = append(b, 2<<4|commandProxy, family)
-	b = binary.BigEndian.AppendUint16(b, uint16(size)) //nolint:gosec // bounded by whoever makes fields
+	b = binary.BigEndian.AppendUint16(b, uint16(size))
 	b = append(b, from.AsSlice()...)
 	b = append(b, to.AsSlice()...)
 	b = binary.BigEndian.AppendUint16(b, source.Port())

@@ -57,7 +57,7 @@ func (t *Target) checked(err error) {
 			h.noteLocked(now, err)
 			return
 		}
-		h.until = time.Time{}
+		h.until, h.mute = time.Time{}, false
 	})
 }
 

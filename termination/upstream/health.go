@@ -27,6 +27,7 @@ type health struct {
 	checkFailed bool
 	failures    int       // connections in a row that could not be had
 	broken      int       // connections in a row that broke off
+	mute        bool      // it takes connections and answers nothing: only an answer, or a passed check, ends that
 	until       time.Time // out of the choice until then; zero: in. Monotonic
 	since       time.Time // of the present state
 	lastError   string
@@ -55,7 +56,7 @@ func (h *health) change(now time.Time, f func()) (changed, well bool) {
 	if before != well {
 		h.since = now
 	}
-	h.marked.Store(!well || h.failures > 0 || h.broken > 0)
+	h.marked.Store(!well || h.failures > 0 || h.broken > 0 || h.mute)
 	return before != well, well
 }
 

@@ -91,8 +91,9 @@ func (t *Target) Host() string {
 		return strings.TrimSuffix(t.address, ":80")
 	case termination.UpstreamHTTPS:
 		return strings.TrimSuffix(t.address, ":443")
+	default:
+		return t.address
 	}
-	return t.address
 }
 
 // Begin counts a request, or a connection of raw bytes, that goes to the target; End takes it back.
@@ -118,7 +119,7 @@ func (t *Target) dialWith(ctx context.Context, header []byte, config *tls.Config
 	conn, inTLS, err := t.connect(ctx, header, config)
 	took := time.Since(began)
 	if err == nil {
-		t.Answers()
+		t.reached()
 		return conn, took, nil
 	}
 	failed := &DialError{Target: t.name, Took: took, InTLS: inTLS, Err: err}
@@ -156,14 +157,26 @@ func (t *Target) connect(ctx context.Context, header []byte, config *tls.Config)
 	return inside, true, nil
 }
 
-// Answers tells that the target has accepted a connection or answered a request.
+// reached tells that the target has accepted a connection.
+func (t *Target) reached() {
+	if !t.health.marked.Load() {
+		return
+	}
+	t.change(func(time.Time) {
+		if h := &t.health; !h.mute {
+			h.failures, h.until = 0, time.Time{}
+		}
+	})
+}
+
+// Answers tells that the target has answered a request.
 func (t *Target) Answers() {
 	if !t.health.marked.Load() {
 		return
 	}
 	t.change(func(time.Time) {
 		h := &t.health
-		h.failures, h.broken, h.until = 0, 0, time.Time{}
+		h.failures, h.broken, h.mute, h.until = 0, 0, false, time.Time{}
 	})
 }
 
@@ -171,8 +184,8 @@ func (t *Target) Answers() {
 func (t *Target) Broke(err error) {
 	t.change(func(now time.Time) {
 		h := &t.health
-		if h.broken++; h.broken >= mostBroken {
-			h.broken = 0
+		if h.broken++; h.broken >= mostBroken || h.mute {
+			h.broken, h.mute = 0, true
 			h.failedLocked(now, err)
 			return
 		}

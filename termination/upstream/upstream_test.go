@@ -120,9 +120,9 @@ func TestLeastConnections(t *testing.T) {
 func TestPauses(t *testing.T) {
 	var h health
 	now := time.Now()
-	for i, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+	for i, want := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
 		h.change(now, func() { h.failedLocked(now, errors.New("x")) })
-		if got := time.Until(h.until); got > want*time.Second || got < want*time.Second-500*time.Millisecond {
+		if got := time.Until(h.until).Seconds(); got > float64(want) || got < float64(want)/2 {
 			t.Errorf("pause %d is %v, want %d s", i, got, want)
 		}
 		before := h.until
@@ -134,6 +134,42 @@ func TestPauses(t *testing.T) {
 		if !h.available() {
 			t.Errorf("still out after pause %d", i)
 		}
+	}
+}
+
+// TestMuteTarget: one that takes connections and breaks them off is out after three, and stays so until it answers.
+func TestMuteTarget(t *testing.T) {
+	up := tlstest.TCP(t)
+	s := newSet(t).one(at(termination.UpstreamHTTP, termination.UpstreamPolicy{}, up.Addr, "127.0.0.1:1"))
+	mute := s.targets[0]
+	connect := func() {
+		conn, _, err := mute.Dial(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+	for i := range mostBroken {
+		if !mute.Status().Healthy {
+			t.Errorf("out after %d", i)
+		}
+		connect()
+		mute.Broke(errors.New("no answer"))
+	}
+	for range 2 {
+		connect() // alone it says nothing
+		if got := mute.Status(); got.Healthy || got.LastError != "no answer" || mute.health.available() {
+			t.Errorf("%+v", got)
+		}
+		mute.health.mu.Lock()
+		mute.health.until = time.Now() // its pause is over
+		mute.health.mu.Unlock()
+		connect()
+		mute.Broke(errors.New("no answer")) // once is enough now
+	}
+	mute.Answers()
+	if !mute.Status().Healthy {
+		t.Error("it answers, and is out")
 	}
 }
 
