@@ -19,6 +19,8 @@ const (
 	lookEvery = 2 * time.Second
 	// applyTime bounds what putting a policy into force may take, a certificate from the gateway included.
 	applyTime = 15 * time.Second
+	// finishTime is how long the gateway may take to hear the last that an agent has to say.
+	finishTime = 3 * time.Second
 )
 
 // Options are what an agent needs. All but Dial are needed.
@@ -90,8 +92,11 @@ func (a *Agent) Close(ctx context.Context) error {
 	a.closing = true
 	a.mu.Unlock()
 	err := a.engine.Close(ctx)
-	a.stop()
+	a.client.Finish() // what was written last may still be on its way
+	late := time.AfterFunc(finishTime, a.stop)
 	<-a.ended
+	late.Stop()
+	a.stop()
 	return err
 }
 

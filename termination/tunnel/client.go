@@ -52,6 +52,8 @@ type Client struct {
 	dropped  atomic.Uint64
 	again    chan struct{} // Apply is to be called again
 	leaving  atomic.Bool
+	finish   context.CancelFunc
+	last     context.Context // done: the reports that wait are the last
 
 	serving sync.WaitGroup // goroutines that hand connections over
 
@@ -70,12 +72,13 @@ var ErrNotConnected = errors.New("the agent is not connected to the gateway righ
 // NewClient returns a Client. It does nothing until Run.
 func NewClient(o ClientOptions) *Client {
 	c := &Client{options: o, again: make(chan struct{}, 1), owners: map[string]*clientSession{}}
+	c.last, c.finish = context.WithCancel(context.Background())
 	c.identity.Store(o.Identity)
 	return c
 }
 
-// Run keeps a tunnel open until ctx is done, and then returns nil. A [RefusedError] means that the gateway does not
-// want this agent any more, so that trying again is of no use.
+// Run keeps a tunnel open until ctx is done, or until Finish has done its work, and then returns nil. A [RefusedError]
+// means that the gateway does not want this agent any more, so that trying again is of no use.
 func (c *Client) Run(ctx context.Context) error {
 	defer c.serving.Wait()
 	defer c.sessions.Wait()
@@ -86,7 +89,7 @@ func (c *Client) Run(ctx context.Context) error {
 			err := c.connect(ctx, address)
 			var no *RefusedError
 			switch {
-			case ctx.Err() != nil:
+			case ctx.Err() != nil, c.last.Err() != nil:
 				return nil
 			case errors.As(err, &no):
 				return fmt.Errorf("the gateway at %s refuses this agent: %w", address, err)
@@ -104,6 +107,8 @@ func (c *Client) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-c.last.Done():
+			return nil
 		case <-time.After(wait/2 + rand.N(wait/2)): //nolint:gosec // chance, not secrecy
 		}
 	}
@@ -115,6 +120,7 @@ var errLeaving = errors.New("the gateway's process is leaving")
 // connect opens a tunnel and serves it until it ends, or until another process of the gateway takes over.
 func (c *Client) connect(ctx context.Context, address string) error {
 	dialing, cancel := context.WithTimeout(ctx, dialTime)
+	defer context.AfterFunc(c.last, cancel)()
 	conn, err := dialTLS(dialing, c.options.Dial, address, tunnelTLS(c.identity.Load(), c.options.Now))
 	cancel()
 	if err != nil {
@@ -214,6 +220,10 @@ func (c *Client) Leave() {
 		_ = s.tell(s.state(0)) // else the gateway has noticed already
 	}
 }
+
+// Finish ends Run once the gateway has everything that was written to clients and reported until now, both of which may
+// still be on their way. It is called after the last of them; a gateway that does not answer ends with Run's ctx.
+func (c *Client) Finish() { c.finish() }
 
 // Certify gets a server certificate for a key from the gateway's local CA, for the names of the endpoint.
 func (c *Client) Certify(ctx context.Context, key crypto.Signer) ([]*x509.Certificate, error) {

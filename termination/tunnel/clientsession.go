@@ -302,19 +302,43 @@ func (s *clientSession) accept() {
 	}
 }
 
-// report sends what the engine has to tell.
+// report sends what the engine has to tell. The end of the stream is the last word of all: what the gateway has read
+// before it is everything, and it ends the tunnel then.
 func (s *clientSession) report(stream *yamux.Stream) error {
 	for {
 		select {
 		case r := <-s.reports:
-			_ = stream.SetWriteDeadline(time.Now().Add(connectTime)) // fails only on a closed stream
-			if err := writeFrame(stream, r); err != nil {
+			if err := sendReport(stream, r); err != nil {
 				return err
 			}
+		case <-s.client.last.Done():
+			if err := s.lastReports(stream); err != nil {
+				return err
+			}
+			<-s.mux.CloseChan()
+			return errors.New("the agent has stopped")
 		case <-s.mux.CloseChan():
 			return errors.New("the connection to the gateway broke")
 		}
 	}
+}
+
+func (s *clientSession) lastReports(stream *yamux.Stream) error {
+	for {
+		select {
+		case r := <-s.reports:
+			if err := sendReport(stream, r); err != nil {
+				return err
+			}
+		default:
+			return stream.CloseWrite()
+		}
+	}
+}
+
+func sendReport(stream *yamux.Stream, r report) error {
+	_ = stream.SetWriteDeadline(time.Now().Add(connectTime)) // fails only on a closed stream
+	return writeFrame(stream, r)
 }
 
 func (s *clientSession) keepRenewed(ctx context.Context) {

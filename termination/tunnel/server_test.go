@@ -421,3 +421,34 @@ func TestAgentSpeaksForItselfAlone(t *testing.T) {
 	g.server.Apply(g.config)
 	g.wait("b to be cut off", func() bool { return len(g.server.Agents()) == 1 })
 }
+
+// What an agent has sent to the end before its tunnel ended reaches the client, however slowly that one reads.
+func TestTunnelEndsAfterTheLastBytes(t *testing.T) {
+	g := newGate(t)
+	a := g.raw(g.member("a"))
+	p, err := g.server.Search("ep_a", tunnel.Header{Handshake: "hs_1", Listener: netip.MustParseAddrPort("127.0.0.1:443"), Peer: netip.MustParseAddrPort("192.0.2.1:1"), Local: netip.MustParseAddrPort("127.0.0.1:443")}).Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Release()
+	stream, err := a.Mux.AcceptStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 200 << 10 // less than a window, so that nobody has to read
+	if _, err := stream.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Report(&termination.Handshake{ID: "hs_1"}); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Handshake // so it has all come
+	_ = a.Mux.Close()
+	<-p.Gone()
+	if b, err := io.ReadAll(p); err != nil || len(b) != size {
+		t.Errorf("%d of %d bytes were read, and %v", len(b), size, err)
+	}
+}

@@ -50,9 +50,13 @@ func newStream(inner *yamux.Stream, h Header) *Stream {
 	return &Stream{inner: inner, peer: net.TCPAddrFromAddrPort(h.Peer), local: net.TCPAddrFromAddrPort(h.Local)}
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. What came before the tunnel ended can still be read: that the peer cannot be told how much
+// was, which is the error of a read that has bytes, does not make them less.
 func (s *Stream) Read(p []byte) (int, error) {
 	n, err := s.inner.Read(p)
+	if n > 0 {
+		return n, nil // what is wrong, the next one meets too
+	}
 	return n, asNet(err)
 }
 
