@@ -86,6 +86,7 @@ func (c *Control) serveJoin(w http.ResponseWriter, r *http.Request) {
 	// A command may stay for days.
 	stream := http.NewResponseController(w)
 	_, _ = stream.SetReadDeadline(time.Time{}), stream.SetWriteDeadline(time.Time{})
+	began := c.server.now()
 	made, joined, err := c.join(r.Context(), &ask)
 	if err != nil {
 		c.failJoin(w, err)
@@ -115,15 +116,15 @@ func (c *Control) serveJoin(w http.ResponseWriter, r *http.Request) {
 	if say(JoinLine{Joined: joined}) != nil {
 		return
 	}
-	c.tell(ctx, joined, say)
+	c.tell(ctx, joined, began, say)
 	if c.commands.stopping.Err() != nil {
 		_ = say(JoinLine{End: "the gateway is stopping"}) // whoever has left does not need it
 	}
 }
 
-// tell sends the handshakes of an endpoint until ctx ends.
-func (c *Control) tell(ctx context.Context, joined *Joined, say func(JoinLine) error) {
-	began := c.server.now()
+// tell sends the handshakes of an endpoint until ctx ends. What was before it began is of somebody else's endpoint of
+// that name.
+func (c *Control) tell(ctx context.Context, joined *Joined, began time.Time, say func(JoinLine) error) {
 	if !c.commands.watch() {
 		if say(JoinLine{Blind: true}) == nil {
 			<-ctx.Done()
@@ -162,7 +163,7 @@ func (c *Control) tell(ctx context.Context, joined *Joined, say func(JoinLine) e
 
 // joinTeller turns frames of the live stream into lines.
 type joinTeller struct {
-	began    int64 // milliseconds since 1970; what came before is of somebody else's endpoint of that name
+	began    int64 // milliseconds since 1970
 	outcomes []termination.Outcome
 	reasons  map[termination.Reason]string
 	say      func(JoinLine) error

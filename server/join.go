@@ -30,6 +30,7 @@ type JoinRequest struct {
 	Upstream    string                    `json:"upstream"`
 	UpstreamCA  []byte                    `json:"upstream_ca,omitempty"` // certificates that the upstream's is verified against
 	SendProxy   termination.ProxyProtocol `json:"send_proxy,omitempty"`
+	StartTLS    termination.StartTLS      `json:"starttls,omitempty"`
 	ClientCAs   []byte                    `json:"client_cas,omitempty"` // a bundle; clients must have a certificate from one of them
 	Certificate []byte                    `json:"certificate,omitempty"`
 	Key         []byte                    `json:"key,omitempty"`
@@ -274,7 +275,7 @@ func (j *JoinRequest) command(now time.Time) (store.Command, error) {
 	if e.Upstream, err = termination.ParseUpstream(j.Upstream); err != nil {
 		return store.Command{}, invalidJoin("upstream", err)
 	}
-	e.Upstream.Policy.ProxyProtocol = j.SendProxy
+	e.Upstream.Policy.ProxyProtocol, e.StartTLS = j.SendProxy, j.StartTLS
 	if len(j.UpstreamCA) > 0 {
 		if e.Upstream.TLS.Roots, err = certificatesIn(j.UpstreamCA); err != nil {
 			return store.Command{}, invalidJoin("upstream-tls-verify-cas", err)

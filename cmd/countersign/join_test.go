@@ -445,6 +445,8 @@ func TestCommandsAreRefused(t *testing.T) {
 		"no token":                    {[]string{"tls", "443", "--terminate-at", "agent", "--gateway", "127.0.0.1:1"}, exitUsage, "token"},
 		"upstream without a name":     {[]string{"tls", "443"}, exitUsage, "--domain"},
 		"upstream with CAs":           {[]string{"tls", "443", "--domain", "a.localhost", "--mutual-tls-cas", leaf}, exitUsage, "ERR_NGROK_1694"},
+		"starttls sealed":             {[]string{"tls", "443", "--domain", "a.localhost", "--starttls", "postgres"}, exitUsage, "leave it out"},
+		"starttls unknown":            {[]string{"tls", "443", "--terminate-at", "edge", "--starttls", "smtp"}, exitUsage, "must be postgres"},
 		"upstream with a certificate": {[]string{"tls", "443", "--domain", "a.localhost", "--crt", leaf}, exitUsage, "--terminate-at edge"},
 		"whoami sealed":               {[]string{"tls", "whoami", "--domain", "a.localhost"}, exitFailed, "tcp://host:port"},
 		"interface":                   {[]string{"http", "80", "--listen", "here"}, exitFailed, "--listen"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,7 +24,7 @@ type joinOptions struct {
 	data, url, domain, listen       string
 	crt, key, clientCAs             string
 	upstreamCAs, sendProxy, traffic string
-	terminateAt                     string
+	terminateAt, startTLS           string
 	gateways                        []string // of agents
 	token, tokenFile                string   // likewise
 	asJSON                          bool
@@ -50,14 +51,14 @@ func (o *joinOptions) flags(c *cobra.Command) {
 
 // request reads the flags and files into what a gateway is asked for.
 func (o *joinOptions) request(scheme termination.Scheme, address string, at termination.TerminateAt) (server.JoinRequest, error) {
-	ask := server.JoinRequest{Scheme: scheme, TerminateAt: at, Listen: o.listen, By: userName()}
+	ask := server.JoinRequest{Scheme: scheme, TerminateAt: at, Listen: o.listen, StartTLS: termination.StartTLS(o.startTLS), By: userName()}
 	if o.traffic != "" {
 		return ask, fmt.Errorf("%w: traffic policies are not in this version; say with --mutual-tls-cas who may come in, or write a configuration file for countersign serve --config", errUsage)
 	}
 	if o.key != "" && o.crt == "" {
 		return ask, fmt.Errorf("%w: --key is given without --crt; give the certificate that belongs to it too", errUsage)
 	}
-	if err := o.checkPlace(at); err != nil {
+	if err := errors.Join(o.checkPlace(at), o.checkStartTLS()); err != nil {
 		return ask, err
 	}
 	var err error

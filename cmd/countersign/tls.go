@@ -27,7 +27,7 @@ func (p *program) tlsCommand() *cobra.Command {
 ADDR is 443, :443, host:port, tcp://…, tls://… or unix:/path. A gateway that runs on the data directory is joined; else
 one is started here.`,
 		Example: `  countersign tls 443 --domain app.localhost
-  countersign tls 5432 --terminate-at edge --mutual-tls-cas clients-ca.pem
+  countersign tls 5432 --terminate-at edge --starttls postgres --mutual-tls-cas clients-ca.pem
   countersign tls 5432 --terminate-at edge --url tls://db.example.com:8443 --crt db.pem --key db.key
   countersign tls 5432 --terminate-at agent --domain db.example.com --crt db.pem --key db.key
   countersign tls 5432 --terminate-at agent --gateway gw.example.com:7444 --token-file invitation.txt`,
@@ -48,12 +48,21 @@ one is started here.`,
 	}
 	o.flags(c)
 	c.Flags().StringVar(&o.terminateAt, "terminate-at", string(termination.AtUpstream), "where TLS ends: upstream, edge or agent")
+	c.Flags().StringVar(&o.startTLS, "starttls", "", "`protocol` that asks for TLS before it speaks it: postgres")
 	c.Flags().StringArrayVar(&o.gateways, "gateway", nil, "`HOST:PORT` where a gateway elsewhere listens for agents, instead of the token's")
 	c.Flags().StringVar(&o.token, "token", "", "the invitation's `token`; other users can see it while the command runs, so better:")
 	c.Flags().StringVar(&o.tokenFile, "token-file", "", "`file` with the token (else $COUNTERSIGN_TOKEN)")
 	places := []string{string(termination.AtUpstream), string(termination.AtEdge), string(termination.AtAgent)}
 	_ = c.RegisterFlagCompletionFunc("terminate-at", cobra.FixedCompletions(places, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	return c
+}
+
+// checkStartTLS refuses what is not known.
+func (o *joinOptions) checkStartTLS() error {
+	if o.startTLS == "" || o.startTLS == string(termination.StartTLSPostgres) {
+		return nil
+	}
+	return fmt.Errorf("%w: --starttls must be postgres, not %q", errUsage, o.startTLS)
 }
 
 // checkPlace refuses what has no place where TLS is to end. ngrok has the number 224 for the first, 1694 for the second.
@@ -77,6 +86,8 @@ func (o *joinOptions) checkPlace(at termination.TerminateAt) error {
 	case o.crt != "" || o.key != "":
 		return fmt.Errorf("%w: with --terminate-at upstream the service holds the certificate and key, and no key for the name is here; "+
 			"leave out --crt and --key, or add --terminate-at edge", errUsage)
+	case o.startTLS != "":
+		return fmt.Errorf("%w: with --terminate-at upstream the service answers --starttls itself; leave it out", errUsage)
 	case o.upstreamCAs != "":
 		return fmt.Errorf("%w: with --terminate-at upstream the bytes pass unopened, so there is nothing to verify with --upstream-tls-verify-cas; leave it out", errUsage)
 	case o.url == "" && o.domain == "":
