@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -126,16 +127,17 @@ func TestFormsOfTLS(t *testing.T) {
 		issuer string // of the certificate that clients get
 		add    string // to the commands that are printed
 	}{
-		"upstream":                {[]string{secure.Addr}, "Server CA", w.file("ca.pem")},
-		"edge, automatic":         {[]string{plain.Addr, "--terminate-at", "edge"}, "Local CA", ""},
-		"edge, its own":           {[]string{plain.Addr, "--terminate-at", "edge", "--crt", w.file("app.pem"), "--key", w.file("app.pem")}, "Server CA", w.file("ca.pem")},
-		"agent":                   {[]string{plain.Addr, "--terminate-at", "agent", "--crt", w.file("app.pem"), "--key", w.file("app.pem")}, "Server CA", w.file("ca.pem")},
-		"agent, automatic":        {[]string{plain.Addr, "--terminate-at", "agent"}, "Local CA", ""},
-		"agent, mutual":           {[]string{secure.URL, "--terminate-at", "agent", "--crt", w.file("app.pem"), "--mutual-tls-cas", w.file("clients.pem"), "--upstream-tls-verify-cas", w.file("ca.pem")}, "Server CA", w.file("ca.pem")},
-		"http, automatic":         {[]string{"http", plain.URL}, "Local CA", ""},
-		"http, mutual":            {[]string{"http", plain.URL, "--mutual-tls-cas", w.file("clients.pem")}, "Local CA", ""},
-		"edge, mutual, its own":   {[]string{plain.Addr, "--terminate-at", "edge", "--mutual-tls-cas", w.file("clients.pem"), "--crt", w.file("app.pem")}, "Server CA", w.file("ca.pem")},
-		"https service, verified": {[]string{"http", secure.URL, "--upstream-tls-verify-cas", w.file("ca.pem")}, "Local CA", ""},
+		"upstream":                 {[]string{secure.Addr}, "Server CA", w.file("ca.pem")},
+		"edge, automatic":          {[]string{plain.Addr, "--terminate-at", "edge"}, "Local CA", ""},
+		"edge, its own":            {[]string{plain.Addr, "--terminate-at", "edge", "--crt", w.file("app.pem"), "--key", w.file("app.pem")}, "Server CA", w.file("ca.pem")},
+		"agent":                    {[]string{plain.Addr, "--terminate-at", "agent", "--crt", w.file("app.pem"), "--key", w.file("app.pem")}, "Server CA", w.file("ca.pem")},
+		"agent, automatic":         {[]string{plain.Addr, "--terminate-at", "agent"}, "Local CA", ""},
+		"agent, mutual":            {[]string{secure.URL, "--terminate-at", "agent", "--crt", w.file("app.pem"), "--mutual-tls-cas", w.file("clients.pem"), "--upstream-tls-verify-cas", w.file("ca.pem")}, "Server CA", w.file("ca.pem")},
+		"edge, with PROXY headers": {[]string{secureProxied(t).Addr, "--terminate-at", "edge", "--upstream-proxy-protocol", "2"}, "Local CA", ""},
+		"http, automatic":          {[]string{"http", plain.URL}, "Local CA", ""},
+		"http, mutual":             {[]string{"http", plain.URL, "--mutual-tls-cas", w.file("clients.pem")}, "Local CA", ""},
+		"edge, mutual, its own":    {[]string{plain.Addr, "--terminate-at", "edge", "--mutual-tls-cas", w.file("clients.pem"), "--crt", w.file("app.pem")}, "Server CA", w.file("ca.pem")},
+		"https service, verified":  {[]string{"http", secure.URL, "--upstream-tls-verify-cas", w.file("ca.pem")}, "Local CA", ""},
 	} {
 		t.Run(form, func(t *testing.T) {
 			port := freeTestPort(t)
@@ -204,6 +206,19 @@ func TestFormsOfTLS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// secureProxied is a service that wants a PROXY header of version 2 before anything else.
+func secureProxied(t *testing.T) *tlstest.Upstream {
+	t.Helper()
+	return tlstest.ServeTCP(t, func(_ context.Context, c net.Conn) {
+		head := make([]byte, 16)
+		if _, err := c.Read(head); err != nil || !bytes.HasPrefix(head, []byte("\r\n\r\n\x00\r\nQUIT\n\x21")) {
+			return
+		}
+		_, _ = c.Read(make([]byte, 4096))
+		_, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n{\"method\"}"))
+	})
 }
 
 // holdsNoKey checks that nothing in the gateway's directory holds the key, sealed or not: no certificate is stored.

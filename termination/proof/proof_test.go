@@ -240,6 +240,10 @@ func TestOtherEndpointsHold(t *testing.T) {
 		e.ClientAuth.Mode, e.ClientAuth.Pins = termination.ModeRequire, []termination.Pin{{Key: true}}
 	})
 	w.endpoint("database", func(e *termination.Endpoint) { raw(e); require(e); e.StartTLS = termination.StartTLSPostgres })
+	w.endpoint("balanced", func(e *termination.Endpoint) {
+		require(e)
+		e.ProxyProtocol = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
 	w.endpoint("modern", func(e *termination.Endpoint) { require(e); e.Preset, e.ALPN = termination.PresetModern, []string{"h2"} })
 	w.endpoint("everywhere", func(e *termination.Endpoint) { require(e); e.Listen = netip.IPv4Unspecified() })
 	w.apply()
@@ -250,6 +254,7 @@ func TestOtherEndpointsHold(t *testing.T) {
 		"stricter-route": {proof.TryNone: "holds let in", proof.TryRoute: "holds refused"},
 		"pinned":         {proof.TryNone: "holds refused", proof.TryStranger: "holds refused", proof.TryUnlisted: "holds refused", proof.TryTrusted: "not_shown "},
 		"database":       {proof.TryNone: "holds refused", proof.TryTrusted: "holds let in", proof.TryTLS12: "holds let in"},
+		"balanced":       {proof.TryNone: "holds refused", proof.TryTrusted: "holds let in"},
 		"modern":         {proof.TryNone: "holds refused", proof.TryTrusted: "holds let in", proof.TryTLS12: "holds refused"},
 		"everywhere":     {proof.TryNone: "holds refused", proof.TryTrusted: "holds let in"},
 	} {
