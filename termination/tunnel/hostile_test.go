@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"countersign/termination"
 	"countersign/termination/localca"
 	"countersign/termination/tunnel"
 )
@@ -135,6 +136,26 @@ func TestSilentStrangers(t *testing.T) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}}
 	_, err := tunnel.Join(t.Context(), tunnel.JoinOptions{Token: g.invite("a", time.Minute), Now: g.clock.Now, Dial: dialer.DialContext})
 	if err != nil {
+		t.Error(err)
+	}
+}
+
+// An agent that tries again and again, as one whose endpoint was moved does, keeps no other from joining from there.
+func TestRetryingAgentKeepsNobodyAway(t *testing.T) {
+	g := newGate(t)
+	gone := g.member("a")
+	g.registry.Put(termination.Agent{ID: gone.ID, EndpointID: "ep_edge", Key: termination.KeyFingerprintOf(gone.Certificate)})
+	for range tunnel.RefusalsAllowed + 1 {
+		a, err := tunnel.DialRaw(t.Context(), g.address, gone, g.clock.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := a.Greet(t.Context()); err != nil || m["refused"] == nil {
+			t.Fatalf("%v, %v", m, err)
+		}
+		_ = a.Mux.Close()
+	}
+	if _, err := g.join(g.invite("b", time.Hour), "b"); err != nil {
 		t.Error(err)
 	}
 }

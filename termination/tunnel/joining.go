@@ -6,10 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"net"
-	"net/netip"
-	"sync"
-	"time"
+	"log/slog"
 
 	"countersign/termination"
 	"countersign/termination/localca"
@@ -22,10 +19,13 @@ const secretSize = 16
 func (s *Server) join(conn *tls.Conn) {
 	from := conn.RemoteAddr()
 	answer := s.answerJoin(conn)
-	if answer.Refused != nil {
-		s.joins.refused(addressOf(from), s.options.Now())
-		s.options.Log.Warn("an agent was not let in", "from", from.String(), "reason", string(answer.Refused.Code))
-	} else {
+	switch {
+	case answer.Refused != nil:
+		if answer.Refused.Code != refusedBusy { // which is ours, or was counted before
+			s.joins.refused(addressOf(from), s.options.Now())
+		}
+		s.strangers.log(s.options, slog.LevelWarn, "an agent was not let in", "from", from.String(), "reason", string(answer.Refused.Code))
+	default:
 		s.options.Log.Info("an agent has joined", "agent", answer.ID, "endpoint", answer.Endpoint, "from", from.String())
 	}
 	_ = writeFrame(conn, answer) // the agent asks again, with another invitation, if it did not hear
@@ -112,48 +112,4 @@ func (s *Server) refusalOf(err error) *refusal {
 	}
 	s.options.Log.Error("cannot look up an agent", "error", err)
 	return &refusal{Code: refusedBusy, Text: "the gateway cannot look up its agents right now; its log says why"}
-}
-
-func addressOf(a net.Addr) netip.Addr {
-	if t, ok := a.(*net.TCPAddr); ok {
-		return t.AddrPort().Addr().Unmap()
-	}
-	return netip.Addr{}
-}
-
-const (
-	// refusalsAllowed is how many agents of one address may be refused in a minute. No secret can be guessed; this
-	// bounds work and log.
-	refusalsAllowed = 20
-	refusalsPeriod  = time.Minute
-	// refusalsKept bounds the addresses that are remembered.
-	refusalsKept = 10000
-)
-
-// joinLimits count refused agents by address.
-type joinLimits struct {
-	mu    sync.Mutex
-	since time.Time
-	count map[netip.Addr]int
-}
-
-func (l *joinLimits) allows(a netip.Addr, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.begin(now)
-	return l.count[a] < refusalsAllowed && len(l.count) < refusalsKept
-}
-
-func (l *joinLimits) refused(a netip.Addr, now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.begin(now)
-	l.count[a]++
-}
-
-// begin forgets the period before.
-func (l *joinLimits) begin(now time.Time) {
-	if l.count == nil || now.Sub(l.since) >= refusalsPeriod || now.Before(l.since) {
-		l.since, l.count = now, map[netip.Addr]int{}
-	}
 }

@@ -42,6 +42,7 @@ type Server struct {
 	options     ServerOptions
 	certificate listenerCertificate
 	joins       joinLimits
+	strangers   logLimit
 	stop        context.CancelFunc
 	stopped     context.Context
 	work        sync.WaitGroup
@@ -51,7 +52,7 @@ type Server struct {
 	tls      *tls.Config // nil: nobody can connect
 	closed   bool
 	open     int
-	greeting map[netip.Addr]int
+	greeting map[netip.Addr]int // by network
 	greeters int
 	sessions []*session // online, in the order in which they came
 	rejoin   rejoining
@@ -99,7 +100,7 @@ func (s *Server) Leave() {
 
 // Take serves a connection that was accepted on the listener for agents. It returns at once.
 func (s *Server) Take(conn net.Conn) {
-	from := addressOf(conn.RemoteAddr())
+	from := networkOf(addressOf(conn.RemoteAddr()))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.tls == nil || s.open >= mostConnections || s.greeters >= mostGreeting || s.greeting[from] >= mostGreetingAddress {
@@ -141,7 +142,7 @@ func (s *Server) serve(raw net.Conn, config *tls.Config, greeted func()) {
 	_ = raw.SetDeadline(time.Now().Add(connectTime)) // fails only on a closed connection, and then so does the rest
 	conn := tls.Server(raw, config)
 	if err := conn.HandshakeContext(s.stopped); err != nil {
-		s.options.Log.Info("a connection to the listener for agents was refused", "from", raw.RemoteAddr().String(), "error", err)
+		s.strangers.log(s.options, slog.LevelInfo, "a connection to the listener for agents was refused", "from", raw.RemoteAddr().String(), "error", err)
 		return
 	}
 	if conn.ConnectionState().NegotiatedProtocol == protocolJoin {

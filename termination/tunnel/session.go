@@ -82,7 +82,6 @@ func (s *Server) tunnel(conn *tls.Conn, greeted func()) error {
 	}
 	leaf := conn.ConnectionState().PeerCertificates[0] // there is one: see agentOf
 	if no := n.admit(leaf, *first.Hello); no != nil {
-		s.joins.refused(addressOf(conn.RemoteAddr()), s.options.Now())
 		return n.sayNo(*no)
 	}
 	greeted()
