@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,6 +64,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	current *clientSession            // nil: not connected
+	reached string                    // the address of the last session
 	owners  map[string]*clientSession // by handshake: through which session a client came
 }
 
@@ -84,9 +86,10 @@ func (c *Client) Run(ctx context.Context) error {
 	defer c.sessions.Wait()
 	wait := time.Duration(0)
 	for {
-		for _, address := range c.identity.Load().Gateways {
+	gateways:
+		for _, address := range c.gateways() {
 			began := time.Now()
-			err := c.connect(ctx, address)
+			welcome, err := c.connect(ctx, address)
 			var no *RefusedError
 			switch {
 			case ctx.Err() != nil, c.last.Err() != nil:
@@ -96,11 +99,14 @@ func (c *Client) Run(ctx context.Context) error {
 			case errors.Is(err, errLeaving):
 				c.options.Log.Info("another process of the gateway has taken over; connecting to it", "gateway", address)
 				wait = 0
-				continue
+				break gateways
 			}
 			c.options.Log.Warn("not connected to the gateway, trying again", "gateway", address, "error", err)
-			if time.Since(began) > 2*retryMost { // it was up, so it may be again
-				wait = 0
+			if welcome { // it was there, so it may be again
+				if time.Since(began) > 2*retryMost { // else it may be what ended it that comes again
+					wait = 0
+				}
+				break gateways
 			}
 		}
 		wait = min(max(2*wait, retryFirst), retryMost)
@@ -114,22 +120,42 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 }
 
+// gateways are the addresses in the order in which they are tried: first the one that was reached last, since those
+// before it cost the time until they are given up.
+func (c *Client) gateways() []string {
+	all := c.identity.Load().Gateways
+	c.mu.Lock()
+	reached := c.reached
+	c.mu.Unlock()
+	if !slices.Contains(all, reached) {
+		return all
+	}
+	out := []string{reached}
+	for _, address := range all {
+		if address != reached {
+			out = append(out, address)
+		}
+	}
+	return out
+}
+
 // errLeaving says that the session goes on by itself, and that another one is to be opened beside it.
 var errLeaving = errors.New("the gateway's process is leaving")
 
-// connect opens a tunnel and serves it until it ends, or until another process of the gateway takes over.
-func (c *Client) connect(ctx context.Context, address string) error {
+// connect opens a tunnel and serves it until it ends, or until another process of the gateway takes over. It reports
+// whether the gateway said welcome.
+func (c *Client) connect(ctx context.Context, address string) (welcome bool, err error) {
 	dialing, cancel := context.WithTimeout(ctx, dialTime)
 	defer context.AfterFunc(c.last, cancel)()
 	conn, err := dialTLS(dialing, c.options.Dial, address, tunnelTLS(c.identity.Load(), c.options.Now))
 	cancel()
 	if err != nil {
-		return err
+		return false, err
 	}
 	mux, err := agentMux(conn)
 	if err != nil {
 		_ = conn.Close()
-		return err
+		return false, err
 	}
 	s := &clientSession{
 		client: c, address: address, conn: conn.NetConn(), mux: mux, policies: make(chan *Policy, 1), out: make(chan toGateway, fromAgent),
@@ -145,9 +171,9 @@ func (c *Client) connect(ctx context.Context, address string) error {
 	})
 	select {
 	case err := <-ended:
-		return err
+		return s.welcome.Every > 0, err
 	case <-s.left:
-		return errLeaving
+		return true, errLeaving
 	}
 }
 

@@ -50,7 +50,7 @@ func (s *clientSession) run(ctx context.Context) error {
 	}
 	c := s.client
 	c.mu.Lock()
-	c.current = s
+	c.current, c.reached = s, s.address
 	c.mu.Unlock()
 	defer c.disown(s)
 	c.options.Log.Info("connected to the gateway", "gateway", s.address, "endpoint", s.welcome.Endpoint)

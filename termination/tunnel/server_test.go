@@ -452,3 +452,43 @@ func TestTunnelEndsAfterTheLastBytes(t *testing.T) {
 		t.Errorf("%d of %d bytes were read, and %v", len(b), size, err)
 	}
 }
+
+// With several addresses of a gateway, an agent comes back by the one that it was there by: those before it may take
+// their time to fail.
+func TestAgentComesBackByTheSameAddress(t *testing.T) {
+	g := newGate(t)
+	id := g.member("a")
+	const nowhere = "192.0.2.1:1"
+	id.Gateways = []string{nowhere, g.address}
+	dials := make(chan string, 100)
+	conns := make(chan net.Conn, 100)
+	c := tunnel.NewClient(tunnel.ClientOptions{
+		Identity: id, Log: slog.New(slog.DiscardHandler), Now: g.clock.Now,
+		Apply: func(context.Context, *tunnel.Policy) error { return nil }, Serve: func(s *tunnel.Stream, _ tunnel.Header) { _ = s.Reset() },
+		Renewed: func(*tunnel.Identity) error { return nil },
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials <- address
+			if address == nowhere {
+				return nil, errors.New("nobody is there")
+			}
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			conns <- conn
+			return conn, err
+		},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	ready := func() bool { all := g.server.Agents(); return len(all) == 1 && all[0].Ready() }
+	g.wait("the agent to be online", ready)
+	_ = (<-conns).Close()
+	for _, want := range []string{nowhere, g.address, g.address} {
+		if got := <-dials; got != want {
+			t.Errorf("connected to %s, not to %s", got, want)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
