@@ -353,3 +353,27 @@ func TestOtherProtocolsAreRecognised(t *testing.T) {
 		})
 	}
 }
+
+// A load balancer's PROXY header comes before everything, PostgreSQL's request too.
+func TestStartTLSBehindBalancer(t *testing.T) {
+	echo := tlstest.TCP(t)
+	r := newRig(t)
+	port := freePort(t)
+	r.endpoint("db", port, "tcp://"+echo.Addr, func(e *termination.Endpoint) {
+		from("127.0.0.1/32")(e)
+		e.StartTLS = termination.StartTLSPostgres
+	})
+	r.apply()
+	conn, answer := speak(t, port, "PROXY TCP4 203.0.113.7 198.51.100.1 4711 443\r\n"+sslRequest)
+	if answer != "S" {
+		t.Fatalf("answered %q", answer)
+	}
+	inside := tls.Client(conn, r.clientConfig("db.localhost", tls.VersionTLS13, nil))
+	if err := inside.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	echoes(t, inside)
+	if rec := r.next(); rec.Peer != farClient || rec.StartTLS != termination.StartTLSPostgres {
+		t.Errorf("recorded %s, %q", rec.Peer, rec.StartTLS)
+	}
+}
