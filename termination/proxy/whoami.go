@@ -227,11 +227,3 @@ func visible(s string) string {
 	}
 	return out.String()
 }
-
-// version is the TLS version of the connection, 0 if unknown.
-func (c *Conn) version() uint16 {
-	if c.Handshake.Chosen == nil {
-		return 0
-	}
-	return c.Handshake.Chosen.Version
-}
