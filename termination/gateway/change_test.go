@@ -29,7 +29,7 @@ const (
 	crowdClients  = 200
 	streamsOfEach = 4 // of each kind of long stream
 	// visitsPerChange is how many connections end per change, so that each change meets some in every state.
-	visitsPerChange = 4
+	visitsPerChange = 2
 )
 
 // truth is what one revision says: what its records must be explained by.
@@ -106,7 +106,7 @@ func TestUnderChange(t *testing.T) {
 	clients.Wait()
 	total, in := w.compare()
 	t.Logf("%d changes in %v, %d connections, %d let in", changes, took.Round(time.Millisecond), total, in)
-	if total < changes*visitsPerChange/2 || in < total/10 {
+	if total < changes || in < total/10 {
 		t.Error("the test shows little")
 	}
 }
