@@ -109,12 +109,16 @@ func (c *client) ask(ctx context.Context, p *tunnel.Passage, deadline time.Time)
 	stop := context.AfterFunc(ctx, func() { _ = p.Reset() })
 	defer stop()
 	_ = p.SetDeadline(deadline) // fails only on a closed stream, and then so does the write
-	if _, err := p.Write(c.hello); err != nil {
-		return nil, agentError(err)
-	}
 	buf := make([]byte, observeBuffer)
-	n, err := p.Read(buf)
+	n := 0
+	_, err := p.Write(c.hello)
+	if err == nil {
+		n, err = p.Read(buf)
+	}
 	if n == 0 {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			p.Unanswered()
+		}
 		return nil, agentError(err)
 	}
 	_ = p.SetDeadline(time.Time{})

@@ -105,6 +105,10 @@ func (n *session) open(ctx context.Context, h Header) (*Passage, error) {
 // Agent is the ID of the agent that the passage leads through.
 func (p *Passage) Agent() string { return p.session.agent.ID }
 
+// Unanswered tells that the agent did not answer the client in time. Until it is heard again, others are tried before it:
+// it has the fewest connections, and so every client would wait for it first.
+func (p *Passage) Unanswered() { p.session.mute.Store(true) }
+
 // Gone is closed when the agent's tunnel has ended: nothing more will be reported.
 func (p *Passage) Gone() <-chan struct{} { return p.session.mux.CloseChan() }
 

@@ -242,8 +242,8 @@ func (s *Server) hopeless(endpointID string) bool {
 	return online
 }
 
-// choose returns the agent that serves the endpoint with the fewest connections, those that wait longest first; nil:
-// none is online that was not tried yet. It counts the connection.
+// choose returns the agent that serves the endpoint with the fewest connections, of those that answer if there are any;
+// nil: none is online that was not tried yet. It counts the connection.
 func (s *Server) choose(endpointID string, tried []*session) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -252,8 +252,7 @@ func (s *Server) choose(endpointID string, tried []*session) *session {
 		if n.agent.EndpointID != endpointID || slices.Contains(tried, n) || !n.ready() {
 			continue
 		}
-		if best == nil || n.connections.Load() < best.connections.Load() ||
-			n.connections.Load() == best.connections.Load() && n.turn < best.turn {
+		if best == nil || n.before(best) {
 			best = n
 		}
 	}
@@ -263,4 +262,16 @@ func (s *Server) choose(endpointID string, tried []*session) *session {
 		best.connections.Add(1)
 	}
 	return best
+}
+
+// before reports whether a client is better given to this session than to the other: to one that answers, then to that
+// with the fewest connections, then to that which has waited longest. The lock of the server is held.
+func (n *session) before(o *session) bool {
+	if mute := n.mute.Load(); mute != o.mute.Load() {
+		return !mute
+	}
+	if d := n.connections.Load() - o.connections.Load(); d != 0 {
+		return d < 0
+	}
+	return n.turn < o.turn
 }

@@ -492,3 +492,29 @@ func TestAgentComesBackByTheSameAddress(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An agent that answers no client is tried last, though it has the fewest connections, until it is heard again.
+func TestMuteAgentIsTriedLast(t *testing.T) {
+	g := newGate(t)
+	one, two := g.member("a"), g.member("a")
+	agents := map[string]*tunnel.RawAgent{one.ID: g.raw(one), two.ID: g.raw(two)}
+	next := func() *tunnel.Passage {
+		p, err := g.server.Search("ep_a", tunnel.Header{Handshake: "hs", Listener: netip.MustParseAddrPort("127.0.0.1:443"), Peer: netip.MustParseAddrPort("192.0.2.1:1"), Local: netip.MustParseAddrPort("127.0.0.1:443")}).Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Release)
+		return p
+	}
+	mute := next()
+	mute.Unanswered()
+	for range 3 { // no matter how many it has
+		if p := next(); p.Agent() == mute.Agent() {
+			t.Error("a client was given to the agent that does not answer")
+		}
+	}
+	if err := agents[mute.Agent()].Confirm(g.config.Revision); err != nil {
+		t.Fatal(err)
+	}
+	g.wait("the agent that is heard again to be given a client", func() bool { return next().Agent() == mute.Agent() })
+}

@@ -38,6 +38,7 @@ type session struct {
 	turn    uint64 // guarded by Server.mu
 
 	connections atomic.Int64
+	mute        atomic.Bool // it did not answer a client, and was not heard since
 	policies    chan struct{} // the configuration may mean another policy
 	checks      chan struct{} // the registry may say otherwise
 	replies     chan certificateReply
@@ -365,6 +366,7 @@ func (n *session) take(state agentState) {
 	defer n.mu.Unlock()
 	now := time.Now()
 	n.heard = now
+	n.mute.Store(false)
 	if state.Beat != 0 && state.Beat == n.beat {
 		n.trip = now.Sub(n.beatAt)
 	}
