@@ -64,7 +64,7 @@ func New(o Options) *Agent {
 		Identity: o.Identity, Name: o.Name, Version: o.Version, Log: o.Log, Now: o.Now, Dial: o.Dial,
 		Apply: a.apply, Serve: a.serve, Renewed: o.State.Keep,
 	})
-	a.certificates = &Issued{State: o.State, Now: o.Now, Certify: a.client.Certify}
+	a.certificates = &Issued{State: o.State, Now: o.Now, Log: o.Log, Certify: a.client.Certify}
 	if o.Files != nil {
 		a.certificates = o.Files
 	}

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -190,7 +191,8 @@ func TestIssued(t *testing.T) {
 	}
 	now, asked, away := time.Now(), 0, false
 	names := []string{"a.test", "*.b.test"}
-	i := &agent.Issued{State: open(t, dir), Now: func() time.Time { return now }}
+	var said bytes.Buffer
+	i := &agent.Issued{State: open(t, dir), Now: func() time.Time { return now }, Log: slog.New(slog.NewTextHandler(&said, nil))}
 	i.Certify = func(_ context.Context, key crypto.Signer) ([]*x509.Certificate, error) {
 		if asked++; away {
 			return nil, errors.New("away")
@@ -226,8 +228,47 @@ func TestIssued(t *testing.T) {
 		t.Error("what is due is not noticed")
 	}
 	get(3) // refused, and still good
+	if !strings.Contains(said.String(), "was not renewed") || !strings.Contains(said.String(), "away") {
+		t.Errorf("nobody is told that it will end: %q", &said)
+	}
+	said.Reset()
+	if i.Changed(names) {
+		t.Error("the gateway is asked again at once")
+	}
+	now = now.Add(2 * time.Minute)
+	if !i.Changed(names) {
+		t.Error("the gateway is never asked again")
+	}
+	if get(4); said.Len() > 0 {
+		t.Errorf("said again: %q", &said)
+	}
 	now = now.Add(30 * 24 * time.Hour)
 	if _, err := i.For(t.Context(), names); err == nil || !strings.Contains(err.Error(), "--crt") {
 		t.Errorf("an ended certificate is used: %v", err)
+	}
+}
+
+// A directory that cannot be written to keeps nobody out.
+func TestIssuedWithFullDisk(t *testing.T) {
+	ca, err := localca.Create(localca.Options{Name: "Local CA", Now: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "agent")
+	var said bytes.Buffer
+	i := &agent.Issued{State: open(t, dir), Now: time.Now, Log: slog.New(slog.NewTextHandler(&said, nil))}
+	i.Certify = func(_ context.Context, key crypto.Signer) ([]*x509.Certificate, error) {
+		csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+		if err != nil {
+			return nil, err
+		}
+		return localca.SignServer(ca, csr, []string{"a.test"}, time.Now(), 90)
+	}
+	if err := os.RemoveAll(dir); err != nil { // which fails as a full disk does, for root too
+		t.Fatal(err)
+	}
+	c, err := i.For(t.Context(), []string{"a.test"})
+	if err != nil || len(c.Chain) == 0 || !strings.Contains(said.String(), "cannot be kept") {
+		t.Errorf("%v, said %q", err, &said)
 	}
 }

@@ -119,12 +119,20 @@ func (f *Files) Changed([]string) bool {
 	return err == nil && !bytes.Equal(before, f.cert)
 }
 
+// againAfter is how long a renewal that failed is left alone while the certificate is still good: there are weeks left.
+const againAfter = time.Minute
+
 // Issued is a certificate from the gateway's local CA for a key that the agent makes itself, and keeps in its state.
 type Issued struct {
 	State *State
 	Now   func() time.Time
+	Log   *slog.Logger
 	// Certify gets a certificate for the key.
 	Certify func(ctx context.Context, key crypto.Signer) ([]*x509.Certificate, error)
+
+	mu     sync.Mutex
+	again  time.Time // not before
+	warned string    // about the last renewal
 }
 
 // For implements [Certificates].
@@ -144,20 +152,43 @@ func (i *Issued) For(ctx context.Context, names []string) (termination.Certifica
 	fresh, err := i.Certify(ctx, key)
 	if err != nil {
 		if covers(chain, names) && i.Now().Before(chain[0].NotAfter) {
-			return issuedCertificate(key, chain), nil // due, and still good
+			i.notRenewed(chain[0].NotAfter, err)
+			return issuedCertificate(key, chain), nil
 		}
 		return termination.Certificate{}, fmt.Errorf("get a certificate for the endpoint: %w; give the agent one with --crt and --key", err)
 	}
+	i.mu.Lock()
+	i.warned = ""
+	i.mu.Unlock()
 	if err := i.State.keepServer(key, fresh); err != nil {
-		return termination.Certificate{}, err
+		// A full disk is no reason to refuse clients: after a restart the agent makes another key.
+		i.Log.Error("the endpoint's certificate is in use and cannot be kept", "error", err)
 	}
 	return issuedCertificate(key, fresh), nil
+}
+
+// notRenewed says so once for each reason, in time for somebody to do something about it.
+func (i *Issued) notRenewed(until time.Time, why error) {
+	i.mu.Lock()
+	i.again = i.Now().Add(againAfter)
+	known := i.warned == why.Error()
+	i.warned = why.Error()
+	i.mu.Unlock()
+	if !known {
+		i.Log.Warn("the endpoint's certificate is due and was not renewed; when it ends, nobody gets in. Trying again every minute", "good_until", until, "error", why)
+	}
 }
 
 // Changed implements [Certificates].
 func (i *Issued) Changed(names []string) bool {
 	_, chain, err := i.State.serverKey()
-	return err == nil && !i.good(chain, names)
+	if err != nil || i.good(chain, names) {
+		return false
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	now := i.Now()
+	return !covers(chain, names) || !now.Before(chain[0].NotAfter) || !now.Before(i.again)
 }
 
 func (i *Issued) good(chain []*x509.Certificate, names []string) bool {

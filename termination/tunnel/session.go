@@ -38,7 +38,7 @@ type session struct {
 	turn    uint64 // guarded by Server.mu
 
 	connections atomic.Int64
-	mute        atomic.Bool // it did not answer a client, and was not heard since
+	mute        atomic.Bool   // it did not answer a client, and was not heard since
 	policies    chan struct{} // the configuration may mean another policy
 	checks      chan struct{} // the registry may say otherwise
 	replies     chan certificateReply
@@ -457,9 +457,13 @@ func (n *session) troubled() bool {
 func (n *session) status() AgentStatus {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return AgentStatus{
+	s := AgentStatus{
 		ID: n.agent.ID, Name: n.agent.Name, EndpointID: n.agent.EndpointID, Since: n.since, Version: n.agent.Version,
 		Address: n.agent.Address, Connections: int(n.connections.Load()), Revision: n.state.Revision,
 		Problem: n.state.Problem, RoundTrip: n.trip, Dropped: n.state.Dropped,
 	}
+	if s.Problem == "" && !n.server.options.Now().Before(n.ends) {
+		s.Problem = "the certificate by which it is known has ended and was not renewed; its log says why"
+	}
+	return s
 }
