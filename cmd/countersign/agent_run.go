@@ -206,8 +206,12 @@ func (p *program) identify(ctx context.Context, o agentOptions, token *terminati
 	if token != nil && token.CA != termination.FingerprintOf(id.CA) {
 		return nil, fmt.Errorf("%w: %s is the directory of an agent of another gateway than the token's; give this one its own with --data", errAgentDirectory, state.Dir())
 	}
-	if o.endpoint != "" && id.Endpoint != "" && o.endpoint != id.Endpoint {
-		return nil, fmt.Errorf("%w: %s is the directory of an agent of the endpoint %q, not of %q; give this one its own with --data", errAgentDirectory, state.Dir(), id.Endpoint, o.endpoint)
+	wanted := o.endpoint
+	if wanted == "" && token != nil {
+		wanted = token.Endpoint
+	}
+	if wanted != "" && id.Endpoint != "" && wanted != id.Endpoint { // else the clients of one name would get the service of another
+		return nil, fmt.Errorf("%w: %s is the directory of an agent of the endpoint %q, not of %q; give this one its own with --data", errAgentDirectory, state.Dir(), id.Endpoint, wanted)
 	}
 	if len(o.gateways) > 0 {
 		moved := *id
