@@ -77,7 +77,7 @@ func decode(body []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return fmt.Errorf("read a message: %w", err)
+		return fmt.Errorf("read a message: %w; run the same version of countersign on both sides", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("read a message: something follows it")

@@ -2,6 +2,7 @@ package tunnel_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -157,5 +158,44 @@ func TestRetryingAgentKeepsNobodyAway(t *testing.T) {
 	}
 	if _, err := g.join(g.invite("b", time.Hour), "b"); err != nil {
 		t.Error(err)
+	}
+}
+
+// An agent that was removed while the registry could not be read is cut off soon after it can be.
+func TestRegistryFailsAtRemoval(t *testing.T) {
+	g := newGate(t)
+	a := g.raw(g.member("a"))
+	g.registry.Break(errors.New("locked"))
+	g.server.Apply(g.config)
+	g.wait("the registry to be asked", func() bool { return g.registry.Failed() > 0 })
+	if n := len(g.server.Agents()); n != 1 {
+		t.Errorf("%d agents are online while the registry cannot be read", n)
+	}
+	g.registry.Break(nil)
+	g.registry.Remove(g.server.Agents()[0].ID)
+	for {
+		m, err := tunnel.ReadAny(a.Control)
+		if err != nil {
+			t.Fatalf("the agent was not told that it was removed: %v", err)
+		}
+		if m["refused"] != nil {
+			break
+		}
+	}
+}
+
+// An agent of another version is told what to do about it.
+func TestAgentOfAnotherVersion(t *testing.T) {
+	g := newGate(t)
+	a, err := tunnel.DialRaw(t.Context(), g.address, g.member("a"), g.clock.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Mux.Close() }()
+	if err := tunnel.WriteFrame(a.Control, map[string]any{"hello": map[string]any{"name": "n", "version": "v9", "future": true}}); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := tunnel.ReadAny(a.Control); err != nil || !strings.Contains(fmt.Sprint(m["refused"]), "same version") {
+		t.Errorf("%v, %v", m, err)
 	}
 }

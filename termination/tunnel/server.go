@@ -25,6 +25,8 @@ const (
 	seenEvery = time.Minute
 	// registryTime bounds one question to the registry.
 	registryTime = 5 * time.Second
+	// askAgain is how long after a question that failed it is asked again.
+	askAgain = 2 * time.Second
 )
 
 // ServerOptions are what the gateway's end needs.
@@ -42,7 +44,8 @@ type Server struct {
 	options     ServerOptions
 	certificate listenerCertificate
 	joins       joinLimits
-	strangers   logLimit
+	strangers   logLimit // lines about who is no agent
+	failures    logLimit // lines about the registry, which all agents need
 	stop        context.CancelFunc
 	stopped     context.Context
 	work        sync.WaitGroup

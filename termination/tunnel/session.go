@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -75,11 +76,9 @@ func (s *Server) tunnel(conn *tls.Conn, greeted func()) error {
 		return fmt.Errorf("wait for the control stream: %w", err)
 	}
 	var first toGateway
-	if err := readFrame(n.control, maxState, &first); err != nil {
-		return err
-	}
-	if first.Hello == nil {
-		return errors.New("the agent did not say what it is")
+	if err := readFrame(n.control, maxState, &first); err != nil || first.Hello == nil {
+		_ = n.sayNo(refusal{Code: refusedBusy, Text: "the gateway did not understand this agent; run the same version of countersign on both sides"})
+		return fmt.Errorf("the agent did not say what it is: %w", err)
 	}
 	leaf := conn.ConnectionState().PeerCertificates[0] // there is one: see agentOf
 	if no := n.admit(leaf, *first.Hello); no != nil {
@@ -185,16 +184,22 @@ func (n *session) mayComeBack() bool {
 func (n *session) watch() {
 	tick := time.NewTicker(seenEvery)
 	defer tick.Stop()
+	var again <-chan time.Time
 	n.seen()
 	for {
 		select {
 		case <-n.mux.CloseChan():
 			return
 		case <-n.checks:
+		case <-again:
 		case <-tick.C:
 			n.seen()
 		}
-		if no := n.unwelcome(); no != nil {
+		no, err := n.unwelcome()
+		if again = nil; err != nil { // it may have been about this agent that we were to ask
+			again = time.After(askAgain)
+		}
+		if no != nil {
 			select {
 			case n.refusals <- *no:
 			default: // one is on its way
@@ -203,24 +208,25 @@ func (n *session) watch() {
 	}
 }
 
-// unwelcome reports why the agent may no longer be here. A registry that does not answer removes nobody.
-func (n *session) unwelcome() *refusal {
+// unwelcome reports why the agent may no longer be here. A registry that does not answer removes nobody, and the error
+// says so.
+func (n *session) unwelcome() (*refusal, error) {
 	s := n.server
 	ctx, cancel := context.WithTimeout(s.stopped, registryTime)
 	defer cancel()
 	a, err := s.options.Registry.Agent(ctx, n.agent.ID)
 	switch {
 	case errors.Is(err, ErrAgentUnknown), errors.Is(err, ErrAgentRemoved):
-		return s.refusalOf(err)
+		return s.refusalOf(err), nil
 	case err != nil:
-		s.options.Log.Error("cannot look up an agent that is online", "agent", n.agent.ID, "error", err)
-		return nil
+		s.failures.log(s.options, slog.LevelError, "cannot look up an agent that is online", "agent", n.agent.ID, "error", err)
+		return nil, err
 	case a.Removed:
-		return s.refusalOf(ErrAgentRemoved)
+		return s.refusalOf(ErrAgentRemoved), nil
 	case a.EndpointID != n.agent.EndpointID || a.Key != n.agent.Key:
-		return s.refusalOf(ErrAgentUnknown)
+		return s.refusalOf(ErrAgentUnknown), nil
 	}
-	return nil
+	return nil, nil //nolint:nilnil // to be welcome is no error
 }
 
 func (n *session) seen() {
@@ -229,7 +235,7 @@ func (n *session) seen() {
 	a := n.agent
 	a.Seen = n.server.options.Now()
 	if err := n.server.options.Registry.Seen(ctx, a); err != nil {
-		n.server.options.Log.Error("cannot note that an agent was seen", "agent", a.ID, "error", err)
+		n.server.failures.log(n.server.options, slog.LevelError, "cannot note that an agent was seen", "agent", a.ID, "error", err)
 	}
 }
 

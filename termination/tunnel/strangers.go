@@ -36,8 +36,8 @@ const (
 	refusalsPeriod  = time.Minute
 	// refusalsKept bounds the networks that are remembered.
 	refusalsKept = 10000
-	// strangersLogged is how many lines about strangers may go to the log in refusalsPeriod.
-	strangersLogged = 60
+	// mostLogged is how many lines of a kind may go to the log in refusalsPeriod.
+	mostLogged = 60
 )
 
 // joinLimits count refused agents by network.
@@ -70,7 +70,7 @@ func (l *joinLimits) begin(now time.Time) {
 	}
 }
 
-// logLimit keeps strangers from filling the log: what is beyond its measure is counted, and told with the next line.
+// logLimit keeps lines of a kind from filling the log: what is beyond its measure is counted, and told with the next line.
 type logLimit struct {
 	mu     sync.Mutex
 	since  time.Time
@@ -95,7 +95,7 @@ func (l *logLimit) may(now time.Time) (silent int, may bool) {
 	if now.Sub(l.since) >= refusalsPeriod || now.Before(l.since) {
 		l.since, l.lines = now, 0
 	}
-	if l.lines++; l.lines > strangersLogged {
+	if l.lines++; l.lines > mostLogged {
 		l.silent++
 		return 0, false
 	}

@@ -31,15 +31,15 @@ func TestStrangersAreCountedByNetwork(t *testing.T) {
 func TestLogOfStrangersIsBounded(t *testing.T) {
 	var l logLimit
 	now, lines := time.Now(), 0
-	for range 10 * strangersLogged {
+	for range 10 * mostLogged {
 		if _, may := l.may(now); may {
 			lines++
 		}
 	}
-	if lines != strangersLogged {
+	if lines != mostLogged {
 		t.Errorf("%d lines in a minute", lines)
 	}
-	if silent, may := l.may(now.Add(refusalsPeriod)); !may || silent != 9*strangersLogged {
+	if silent, may := l.may(now.Add(refusalsPeriod)); !may || silent != 9*mostLogged {
 		t.Errorf("%v, %d were left out", may, silent)
 	}
 }

@@ -19,6 +19,7 @@ type Registry struct {
 	invited map[[sha256.Size]byte]*invitation
 	agents  map[string]termination.Agent
 	broken  error
+	failed  int
 }
 
 type invitation struct {
@@ -72,6 +73,13 @@ func (r *Registry) Break(err error) {
 	r.broken = err
 }
 
+// Failed is how many questions about agents have failed since the registry was broken.
+func (r *Registry) Failed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed
+}
+
 // Redeem implements tunnel.Registry.
 func (r *Registry) Redeem(_ context.Context, secret [sha256.Size]byte, a termination.Agent) (termination.Agent, error) {
 	r.mu.Lock()
@@ -105,6 +113,7 @@ func (r *Registry) Agent(_ context.Context, id string) (termination.Agent, error
 	a, ok := r.agents[id]
 	switch {
 	case r.broken != nil:
+		r.failed++
 		return a, r.broken
 	case !ok:
 		return a, tunnel.ErrAgentUnknown
