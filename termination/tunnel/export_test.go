@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"math"
 	"net"
+	"reflect"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-yamux/v5"
@@ -21,6 +24,16 @@ const (
 	RenewalGrace        = renewalGrace
 	MostGreetingAddress = mostGreetingAddress
 )
+
+// Exhaust makes a tunnel as old as one that has carried two thousand million connections.
+func (s *Server) Exhaust() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.sessions {
+		next := reflect.ValueOf(n.mux).Elem().FieldByName("nextStreamID")
+		atomic.StoreUint32((*uint32)(next.Addr().UnsafePointer()), math.MaxUint32-1)
+	}
+}
 
 // WriteFrame sends a message as the wire has it.
 func WriteFrame(w io.Writer, v any) error { return writeFrame(w, v) }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/libp2p/go-yamux/v5"
+
 	"countersign/termination"
 )
 
@@ -81,6 +83,9 @@ func (n *session) open(ctx context.Context, h Header) (*Passage, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
 	inner, err := n.mux.OpenStream(ctx)
+	if errors.Is(err, yamux.ErrStreamsExhausted) {
+		n.end(err) // a tunnel has 2^31 streams in its life; the agent comes back with a new one
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open a stream to the agent: %w", err)
 	}

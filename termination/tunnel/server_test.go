@@ -518,3 +518,31 @@ func TestMuteAgentIsTriedLast(t *testing.T) {
 	}
 	g.wait("the agent that is heard again to be given a client", func() bool { return next().Agent() == mute.Agent() })
 }
+
+// A tunnel that has had all the streams it can have ends, so that the agent opens another: else it would stay and carry
+// nobody.
+func TestTunnelOfOldAgeEnds(t *testing.T) {
+	g := newGate(t)
+	a := g.raw(g.member("a"))
+	g.server.Exhaust()
+	ctx, cancel := context.WithCancel(t.Context())
+	opened := make(chan error, 1)
+	go func() {
+		_, err := g.server.Search("ep_a", tunnel.Header{Handshake: "hs"}).Next(ctx)
+		opened <- err
+	}()
+	for { // what the gateway says until the tunnel ends
+		m, err := tunnel.ReadAny(a.Control)
+		if err != nil {
+			break
+		}
+		if beat, _ := m["beat"].(map[string]any); beat["n"] == 3.0 {
+			t.Error("the tunnel goes on")
+			break
+		}
+	}
+	cancel() // else the client waits for the agent to come back
+	if err := <-opened; err == nil {
+		t.Error("a stream was opened")
+	}
+}

@@ -200,12 +200,20 @@ func (n *session) watch() {
 			again = time.After(askAgain)
 		}
 		if no != nil {
+			n.refuse()
 			select {
 			case n.refusals <- *no:
 			default: // one is on its way
 			}
 		}
 	}
+}
+
+// refuse keeps clients from the agent from here on, however long it takes until it has heard.
+func (n *session) refuse() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refused = true
 }
 
 // unwelcome reports why the agent may no longer be here. A registry that does not answer removes nobody, and the error
@@ -267,9 +275,6 @@ func (n *session) write(every time.Duration) error {
 		case <-n.mux.CloseChan():
 			return errors.New("the connection to the agent broke")
 		case no := <-n.refusals:
-			n.mu.Lock()
-			n.refused = true
-			n.mu.Unlock()
 			return n.sayNo(no)
 		case <-n.policies:
 			every = n.pace(tick, every)
@@ -319,9 +324,7 @@ func (n *session) sendBeat(every time.Duration) error {
 func (n *session) push() error {
 	config, e := n.server.current(n.agent.EndpointID)
 	if e == nil {
-		n.mu.Lock()
-		n.refused = true
-		n.mu.Unlock()
+		n.refuse()
 		return n.sayNo(*endpointGone())
 	}
 	if !e.Enabled {
