@@ -20,6 +20,7 @@ const (
 	ProtocolJoin        = protocolJoin
 	ProtocolTunnel      = protocolTunnel
 	MaxState            = maxState
+	FromAgent           = fromAgent
 	RefusalsAllowed     = refusalsAllowed
 	RenewalGrace        = renewalGrace
 	MostGreetingAddress = mostGreetingAddress

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-yamux/v5"
+
 	"countersign/termination"
 	"countersign/termination/localca"
 	"countersign/termination/tunnel"
@@ -46,14 +48,20 @@ func TestHostileAgents(t *testing.T) {
 	t.Run("many streams", func(t *testing.T) {
 		g := newGate(t)
 		a := g.raw(g.member("a"))
-		for range 100 {
+		for i := range 100 {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			s, err := a.Mux.OpenStream(ctx)
 			cancel()
 			if err != nil {
-				break
+				t.Fatal(err)
 			}
-			_, _ = s.Write([]byte("x"))
+			if _, err := s.Write([]byte("x")); err != nil || i < tunnel.FromAgent {
+				continue
+			}
+			_ = s.SetReadDeadline(time.Now().Add(patience))
+			if _, err := s.Read(make([]byte, 1)); err == nil || errors.Is(err, yamux.ErrTimeout) {
+				t.Fatalf("stream %d stays open: %v", i, err)
+			}
 		}
 		if agents := g.server.Agents(); len(agents) != 1 {
 			t.Errorf("%d agents", len(agents))
