@@ -313,8 +313,9 @@ export class List {
   /** @param {boolean} on */
   pause(on) {
     this.paused = on;
-    if (on) this.hold();
-    else this.follow();
+    if (!on) { this.follow(); return; }
+    this.hold();
+    this.paint(); // now: from here on nothing moves
   }
 
   /** @param {string} id */
