@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -269,7 +271,28 @@ func (c *Control) fail(w http.ResponseWriter, err error) {
 	} else {
 		c.server.log.Error("the control socket could not answer", "error", err)
 	}
-	answerJSON(w, status, controlError{err.Error()})
+	answerJSON(w, status, controlError{err.Error() + c.endpointsInstead(err)})
+}
+
+// endpointsInstead names the endpoints that are there to somebody who asked for one that is not; else it is empty.
+func (c *Control) endpointsInstead(err error) string {
+	e, is := errors.AsType[store.NotFoundError](err)
+	if !is || e.Kind != store.KindEndpoint {
+		return ""
+	}
+	const most = 8
+	all := c.server.current().Endpoints
+	names := make([]string, 0, most)
+	for i := range all[:min(len(all), most)] {
+		names = append(names, strconv.Quote(all[i].Name))
+	}
+	switch {
+	case len(all) == 0:
+		return "; there is none yet: make one in the dashboard or in the configuration file"
+	case len(all) > most:
+		return "; there are " + strings.Join(names, ", ") + fmt.Sprintf(" and %d more", len(all)-most)
+	}
+	return "; there is " + strings.Join(names, ", ")
 }
 
 func answerJSON(w http.ResponseWriter, status int, v any) {

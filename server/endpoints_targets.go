@@ -14,7 +14,10 @@ import (
 func targetLines(clock format.Clock, status gateway.EndpointStatus) []views.TargetLine {
 	out := make([]views.TargetLine, 0, len(status.Upstreams))
 	for _, t := range status.Upstreams {
-		line := views.TargetLine{Target: t.Target, Tone: parts.OK, State: "answers", Now: format.Count(int(t.InUse), "one under way", "under way")}
+		line := views.TargetLine{Target: t.Target, Tone: parts.OK, State: "answers", Now: "nothing under way"}
+		if t.InUse > 0 {
+			line.Now = format.Int(int(t.InUse)) + " under way"
+		}
 		if !t.Healthy {
 			line.Tone, line.State = parts.Bad, "does not answer since "+clock.Minute(t.Since)
 			line.Error, line.ErrorAt = t.LastError, clock.Exact(t.LastErrorAt)

@@ -92,6 +92,9 @@ func (c *Control) join(ctx context.Context, ask *JoinRequest) (store.Command, *J
 			return made, joined, err
 		}
 	}
+	if ip := wanted.Endpoint.Address().Addr(); !listenable(ctx, netip.AddrPortFrom(ip, 0)) {
+		return store.Command{}, nil, JoinError{Problem: fmt.Sprintf("%s is no address of this machine; name one that is, with --listen", ip)}
+	}
 	return store.Command{}, nil, JoinError{Problem: fmt.Sprintf("no port from %s on is free for localhost; name one with --url https://localhost:PORT", defaultPort)}
 }
 
@@ -199,9 +202,11 @@ func (s *Server) mayListen(ctx context.Context, address netip.AddrPort, host str
 		}
 		ours = ours || e.Enabled
 	}
-	if ours {
-		return true
-	}
+	return ours || listenable(ctx, address)
+}
+
+// listenable reports whether an address can be listened on at this moment.
+func listenable(ctx context.Context, address netip.AddrPort) bool {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", address.String())
 	if err != nil {

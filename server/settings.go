@@ -130,6 +130,7 @@ func limitRows(l termination.Limits) []views.Limit {
 		{Name: "certificate_chain", What: "What a client presents, in all.", Value: format.Limit(l.CertificateChain), Default: l.CertificateChain == d.CertificateChain},
 		{Name: "certificates", What: "How many certificates it may present.", Value: format.Int(l.Certificates), Default: l.Certificates == d.Certificates},
 		{Name: "header", What: "The headers of one request.", Value: format.Limit(l.Header), Default: l.Header == d.Header},
+		{Name: "body", What: "The body of one request; 0: as long as it likes.", Value: format.Limit(int(l.Body)), Default: l.Body == d.Body},
 		{Name: "idle_timeout", What: "A connection on which nothing moves.", Value: format.ShortSpan(l.IdleTimeout), Default: l.IdleTimeout == d.IdleTimeout},
 		{Name: "connections", What: "Connections at once.", Value: format.Int(l.Connections), Default: l.Connections == d.Connections},
 		{Name: "connections_per_address", What: "The same, from one address.", Value: format.Int(l.ConnectionsPerAddress), Default: l.ConnectionsPerAddress == d.ConnectionsPerAddress},

@@ -140,7 +140,7 @@ func (v *validation) byACME(e *Endpoint) {
 	}
 	for _, name := range e.ServerNames() {
 		if strings.HasPrefix(name, "*.") && v.config.ACME.DNS.Provider == "" {
-			v.add("endpoint", e.Name, "certificates", fmt.Sprintf("%q needs a DNS-01 challenge, and no DNS provider is set", name), "give acme: {dns: {provider: …}} one of "+providerNames()+", or leave the wildcard out")
+			v.add("endpoint", e.Name, "certificates", fmt.Sprintf("%q needs a DNS-01 challenge, and no DNS provider is set", name), "give acme: {dns: {provider: …}} with one of "+providerNames()+", or leave the wildcard out")
 		}
 	}
 }

@@ -89,7 +89,7 @@ func ParseJoinToken(s string) (JoinToken, error) {
 	s = strings.TrimSpace(s)
 	rest, ok := strings.CutPrefix(s, joinTokenPrefix)
 	if !ok || len(s) > maxJoinToken {
-		return t, errors.New("this is no invitation of an agent: it begins with " + joinTokenPrefix + "; make one on the gateway with `countersign agent invite ENDPOINT`")
+		return t, errors.New("this is no invitation of an agent: one begins with " + joinTokenPrefix + "; make one on the gateway with `countersign agent invite ENDPOINT`")
 	}
 	b, err := base64.RawURLEncoding.DecodeString(rest)
 	if err != nil {

@@ -154,7 +154,7 @@ func (p *program) joinToken(o agentOptions) (*termination.JoinToken, error) {
 	case o.tokenFile != "":
 		f, err := os.Open(o.tokenFile)
 		if err != nil {
-			return nil, fmt.Errorf("read the token: %w", err)
+			return nil, fmt.Errorf("read the token: %w; name a file that is there and that you may read, with --token-file", err)
 		}
 		defer f.Close()
 		b, err := io.ReadAll(io.LimitReader(f, maxTokenFile))

@@ -192,7 +192,11 @@ func (s *stay) policy() string {
 	case s.ask.TerminateAt == termination.AtUpstream:
 		return "checked by the service behind"
 	case s.member.Anchors > 0:
-		return "must have a certificate from " + format.Count(s.member.Anchors, "the CA", "CAs") + " in " + s.options.clientCAs
+		from := "the CA"
+		if s.member.Anchors > 1 {
+			from = "one of the " + format.Int(s.member.Anchors) + " CAs"
+		}
+		return "must have a certificate from " + from + " in " + s.options.clientCAs
 	}
 	return "anyone may come in"
 }
@@ -207,6 +211,9 @@ func (s *stay) note(caFile string) string {
 	case s.member.Anchors > 0 && s.member.Client == "":
 		return "client.pem and client.key are a client's certificate from that CA, and its key"
 	case caFile == "" && s.options.crt != "":
+		if s.ask.StartTLS == termination.StartTLSPostgres {
+			return "where the CA of your certificate is private, add sslrootcert= and its file"
+		}
 		return "where the CA of your certificate is private, add --cacert and its file"
 	}
 	return ""
@@ -264,11 +271,42 @@ func (s *stay) tries(caFile string) []string {
 		curl = append(curl, "--cert", "client.pem", "--key", "client.key")
 		openssl = append(openssl, "-cert", "client.pem", "-key", "client.key")
 	}
-	tries := []string{strings.Join(append(curl, "https://"+net.JoinHostPort(m.Host, port)+"/"), " ")}
+	at := net.JoinHostPort(m.Host, port)
+	if port == "443" {
+		at = m.Host
+	}
+	tries := []string{strings.Join(append(curl, "https://"+at+"/"), " ")}
 	if s.ask.Scheme == termination.SchemeTLS {
 		tries = append(tries, strings.Join(openssl, " "))
 	}
+	if s.ask.StartTLS == termination.StartTLSPostgres {
+		tries = []string{s.psql(host, port, caFile), strings.Join(append(openssl, "-starttls", "postgres"), " ")}
+	}
 	return tries
+}
+
+// psql connects to a PostgreSQL behind the endpoint; it sends the host as the server name.
+func (s *stay) psql(address, port, caFile string) string {
+	options := []string{"host=" + s.member.Host, "hostaddr=" + address, "port=" + port, "dbname=postgres", "sslmode=verify-full"}
+	set := func(key, value string) {
+		// A value of a connection string stands in quotes where it holds a space, and keeps quotes and backslashes behind one.
+		if strings.ContainsAny(value, ` '\`) {
+			value = "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
+		}
+		options = append(options, key+"="+value)
+	}
+	if caFile != "" {
+		set("sslrootcert", caFile)
+	}
+	switch {
+	case s.member.Anchors > 0 && s.member.Client != "":
+		set("sslcert", s.member.Client)
+		set("sslkey", s.member.Client)
+	case s.member.Anchors > 0:
+		set("sslcert", "client.pem")
+		set("sslkey", "client.key")
+	}
+	return "psql " + shellQuoted(strings.Join(options, " "))
 }
 
 // watch prints handshakes until a signal, or until the gateway ends.

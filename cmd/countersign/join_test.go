@@ -464,6 +464,7 @@ func TestCommandsAreRefused(t *testing.T) {
 		"starttls unknown":            {[]string{"tls", "443", "--terminate-at", "edge", "--starttls", "smtp"}, exitUsage, "must be postgres"},
 		"upstream with a certificate": {[]string{"tls", "443", "--domain", "a.localhost", "--crt", leaf}, exitUsage, "--terminate-at edge"},
 		"whoami sealed":               {[]string{"tls", "whoami", "--domain", "a.localhost"}, exitFailed, "tcp://host:port"},
+		"address of another machine":  {[]string{"http", "80", "--listen", "192.0.2.1"}, exitAddress, "no address of this machine"},
 		"interface":                   {[]string{"http", "80", "--listen", "here"}, exitFailed, "--listen"},
 	} {
 		t.Run(name, func(t *testing.T) {

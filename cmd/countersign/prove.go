@@ -31,7 +31,8 @@ func (p *program) proveCommand() *cobra.Command {
 endpoint as clients do, with certificates made for the purpose, good and bad, and compares what happens with what the
 policy says. What cannot be shown from there is said.
 
-Exit codes of this command: 0 it holds; 1 something contradicts the policy; 2 it could not be tried, or not all of it.`,
+Exit codes of this command: 0 it holds; 1 something contradicts the policy; 2 there was no gateway or no endpoint, or a
+try broke. What cannot be shown from there leaves the code as it is.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return fmt.Errorf("%w: name one endpoint, as in: %s api", errUsage, c.CommandPath())

@@ -42,7 +42,7 @@ the log.`,
 	}
 	dataFlag(c, &data)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.Flags().DurationVar(&patience, "patience", upgradePatience, "how `long` each step may take before the old program goes on")
+	c.Flags().DurationVar(&patience, "patience", upgradePatience, "`duration` that each step may take before the old program goes on")
 	return c
 }
 

@@ -262,6 +262,9 @@ func (n *session) sayNo(no refusal) error {
 		case <-time.After(farewell):
 		}
 	}
+	if n.agent.ID == "" {
+		return fmt.Errorf("the agent was refused: %s", no.Code)
+	}
 	return fmt.Errorf("agent %s was refused: %s", n.agent.ID, no.Code)
 }
 
