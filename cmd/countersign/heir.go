@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -174,29 +173,17 @@ func (h *heir) tellChanges(ctx context.Context, a *app) {
 
 // records are a batch of the history on its way from one process to the next.
 type records struct {
-	Handshakes []sentHandshake `json:"handshakes,omitempty"`
-	Ends       []sentEnd       `json:"ends,omitempty"`
-}
-
-// sentHandshake has the certificates, which the JSON of a handshake leaves out.
-type sentHandshake struct {
-	*termination.Handshake
-	Presented [][]byte `json:"presented_der,omitempty"`
-	Path      [][]byte `json:"path_der,omitempty"`
-}
-
-type sentEnd struct {
-	termination.ConnectionEnd
-	ID string `json:"id"`
+	Handshakes []*termination.CarriedHandshake `json:"handshakes,omitempty"`
+	Ends       []*termination.CarriedEnd       `json:"ends,omitempty"`
 }
 
 func newRecords(b termination.HistoryBatch) records {
 	var r records
 	for _, h := range b.Handshakes {
-		r.Handshakes = append(r.Handshakes, sentHandshake{Handshake: h, Presented: ders(h.Presented), Path: ders(h.Path)})
+		r.Handshakes = append(r.Handshakes, termination.Carry(h))
 	}
 	for _, e := range b.Ends {
-		r.Ends = append(r.Ends, sentEnd{ConnectionEnd: e, ID: e.ID})
+		r.Ends = append(r.Ends, termination.CarryEnd(e))
 	}
 	return r
 }
@@ -216,37 +203,17 @@ func (r *records) publish(ctx context.Context, hub *live.Hub) {
 		}
 	}
 	for _, h := range r.Handshakes {
-		if h.Handshake == nil || !room() {
+		if h == nil || !room() {
 			return
 		}
-		h.Handshake.Seq = 0 // it gets one of ours
-		h.Handshake.Presented, h.Handshake.Path = certificates(h.Presented), certificates(h.Path)
-		hub.Publish(h.Handshake)
+		record := h.Record()
+		record.Seq = 0 // it gets one of ours
+		hub.Publish(record)
 	}
 	for _, e := range r.Ends {
-		if !room() {
+		if e == nil || !room() {
 			return
 		}
-		e.ConnectionEnd.ID = e.ID
-		hub.Complete(e.ConnectionEnd)
+		hub.Complete(e.End())
 	}
-}
-
-func ders(certs []*x509.Certificate) [][]byte {
-	out := make([][]byte, len(certs))
-	for i, c := range certs {
-		out[i] = c.Raw
-	}
-	return out
-}
-
-// certificates leaves out what cannot be read: it was read once.
-func certificates(ders [][]byte) []*x509.Certificate {
-	var out []*x509.Certificate
-	for _, der := range ders {
-		if c, err := x509.ParseCertificate(der); err == nil {
-			out = append(out, c)
-		}
-	}
-	return out
 }

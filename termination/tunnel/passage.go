@@ -154,13 +154,13 @@ func (n *session) readReports() error {
 		}
 		if r.End != nil {
 			select {
-			case p.end <- r.End.end():
+			case p.end <- r.End.End():
 			default: // it was told already
 			}
 			continue
 		}
 		select {
-		case p.handshake <- r.Handshake.record():
+		case p.handshake <- r.record():
 		default: // likewise
 		}
 	}

@@ -9,22 +9,8 @@ import (
 
 // report is what an agent tells about a client's connection: the record of its handshake, or its end.
 type report struct {
-	Handshake *wireHandshake `json:"handshake,omitempty"`
-	End       *wireEnd       `json:"end,omitempty"`
-}
-
-// wireHandshake is a record with the certificates that its JSON leaves out.
-type wireHandshake struct {
-	termination.Handshake
-
-	Presented [][]byte `json:"presented,omitempty"`
-	Path      [][]byte `json:"path,omitempty"`
-}
-
-type wireEnd struct {
-	termination.ConnectionEnd
-
-	ID string `json:"id"`
+	Handshake *termination.CarriedHandshake `json:"handshake,omitempty"`
+	End       *termination.CarriedEnd       `json:"end,omitempty"`
 }
 
 // maxReported bounds what an agent reports, beyond the size of a report as a whole: certificates in a list, and checks.
@@ -33,7 +19,9 @@ const maxReported = 100
 // handshakeReport leaves out what is beyond the bounds. What stands in a record is a stranger's to choose, and a report
 // that is too large for the gateway would end the tunnel, with everybody in it.
 func handshakeReport(h *termination.Handshake) report {
-	w := &wireHandshake{Handshake: *h, Presented: ders(first(h.Presented)), Path: ders(first(h.Path))}
+	bounded := *h
+	bounded.Presented, bounded.Path = first(h.Presented), first(h.Path)
+	w := termination.Carry(&bounded)
 	w.Error = clip(h.Error, maxText)
 	w.Verdict.Checks = nil
 	for _, c := range first(h.Verdict.Checks) {
@@ -48,7 +36,7 @@ func handshakeReport(h *termination.Handshake) report {
 
 func endReport(e termination.ConnectionEnd) report {
 	e.Detail, e.Upstream = clip(e.Detail, maxText), clipUpstream(e.Upstream)
-	return report{End: &wireEnd{ConnectionEnd: e, ID: e.ID}}
+	return report{End: termination.CarryEnd(e)}
 }
 
 func clipUpstream(u *termination.UpstreamResult) *termination.UpstreamResult {
@@ -82,30 +70,12 @@ func (r report) id() (string, error) {
 	}
 }
 
-// record returns the record of a report, with the certificates in it. What is beyond the bounds is left out, and so is
-// what follows a certificate that cannot be read: what a client presented to an agent of another version must not end
-// the tunnel of everybody else.
-func (w *wireHandshake) record() *termination.Handshake {
-	h := w.Handshake
-	h.Presented, h.Path = readable(w.Presented), readable(w.Path)
+// record returns the record of a report. What is beyond the bounds is left out, and so is what follows a certificate that
+// cannot be read: what a client presented to an agent of another version must not end the tunnel of everybody else.
+func (r report) record() *termination.Handshake {
+	w := *r.Handshake
+	w.Presented, w.Path = first(w.Presented), first(w.Path)
+	h := w.Record()
 	h.Verdict.Checks = first(h.Verdict.Checks)
-	return &h
-}
-
-func readable(ders [][]byte) (out []*x509.Certificate) {
-	for _, der := range first(ders) {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			break
-		}
-		out = append(out, c)
-	}
-	return out
-}
-
-// end returns the end of a report.
-func (w *wireEnd) end() termination.ConnectionEnd {
-	e := w.ConnectionEnd
-	e.ID = w.ID
-	return e
+	return h
 }

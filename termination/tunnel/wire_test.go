@@ -257,7 +257,7 @@ func TestReportTravels(t *testing.T) {
 	if err := readFrame(&b, maxReport, &r); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.Handshake.record(); !reflect.DeepEqual(got, &h) {
+	if got := r.record(); !reflect.DeepEqual(got, &h) {
 		t.Errorf("came back as\n%+v, sent was\n%+v", got, h)
 	}
 	var e termination.ConnectionEnd
@@ -270,8 +270,8 @@ func TestReportTravels(t *testing.T) {
 	if err := readFrame(&b, maxReport, &r); err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(r.End.end(), e) {
-		t.Errorf("came back as %+v, sent was %+v", r.End.end(), e)
+	if !reflect.DeepEqual(r.End.End(), e) {
+		t.Errorf("came back as %+v, sent was %+v", r.End.End(), e)
 	}
 	if id, err := (report{}).id(); err == nil {
 		t.Errorf("a report about nothing is about %q", id)
@@ -302,12 +302,12 @@ func TestReportIsBounded(t *testing.T) {
 		if r.Handshake == nil {
 			continue
 		}
-		got := r.Handshake.record()
+		got := r.record()
 		if len(got.Presented) != maxReported || len(got.Verdict.Checks) != maxReported {
 			t.Errorf("%d certificates and %d checks came through", len(got.Presented), len(got.Verdict.Checks))
 		}
 	}
-	odd := wireHandshake{Presented: [][]byte{leaf.X509.Raw, {48, 0}, leaf.X509.Raw}}
+	odd := report{Handshake: &termination.CarriedHandshake{Presented: [][]byte{leaf.X509.Raw, {48, 0}, leaf.X509.Raw}}}
 	if got := odd.record(); len(got.Presented) != 1 {
 		t.Errorf("%d certificates came through, of which one can be read", len(got.Presented))
 	}
@@ -375,7 +375,7 @@ func FuzzWire(f *testing.F) {
 		var r report
 		if readFrame(bytes.NewReader(in), maxReport, &r) == nil {
 			if _, err := r.id(); err == nil && r.Handshake != nil {
-				if h := r.Handshake.record(); len(h.Presented) > maxReported {
+				if h := r.record(); len(h.Presented) > maxReported {
 					t.Errorf("took %d certificates", len(h.Presented))
 				}
 			}
