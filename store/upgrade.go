@@ -105,3 +105,9 @@ func (k *Kept) Forget() error {
 	}
 	return errors.Join(errs...)
 }
+
+// RemoveKept removes copies that are left of an upgrade whose program was killed: they hold what may have been deleted from
+// the store since, keys too. Whoever calls it has the store open and knows that nobody wants to go back.
+func RemoveKept(dir string) error {
+	return (&Kept{dir: dir, files: []string{configurationFile, historyFile}}).Forget()
+}

@@ -142,8 +142,11 @@ func (a *app) start(ctx context.Context) (err error) {
 	a.serveDashboard()
 	if a.heir != nil {
 		a.heir.accepting(a)
-	} else if err := a.announce(ctx); err != nil {
-		return err
+	} else {
+		a.removeKept()
+		if err := a.announce(ctx); err != nil {
+			return err
+		}
 	}
 	a.sayProblems()
 	a.look(ctx)
@@ -298,6 +301,13 @@ func (a *app) sayProblems() {
 		if e.State == gateway.StateFailed {
 			a.log.Error("an endpoint does not work", "endpoint", e.Name, "problem", e.Problem)
 		}
+	}
+}
+
+// removeKept removes what an upgrade has left in the data directory whose program was killed.
+func (a *app) removeKept() {
+	if err := store.RemoveKept(a.options.Data); err != nil {
+		a.log.Warn("a copy of the store from before an upgrade is left over; delete it", "error", err)
 	}
 }
 

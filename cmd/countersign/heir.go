@@ -128,6 +128,11 @@ func (h *heir) takeRecords(ctx context.Context, a *app) {
 		case m, ok := <-h.heard:
 			if !ok {
 				a.log.Info("the process before has ended")
+				// Only now can it not go back to its copies any more. An upgrade that is under way already has its own.
+				if a.upgrading.TryLock() {
+					defer a.upgrading.Unlock()
+					a.removeKept()
+				}
 				return
 			}
 			var r records
