@@ -23,6 +23,8 @@ const FieldPassphrase = "key_password"
 const (
 	// maxBlocks bounds the PEM blocks that are looked at.
 	maxBlocks = 128
+	// maxLocked bounds those among them that are under a passphrase, each of which may cost seconds: a key, or a PKCS#12 file.
+	maxLocked = 2
 	// maxPassphrase bounds a passphrase, in bytes.
 	maxPassphrase = 1024
 )
@@ -77,7 +79,7 @@ func open(data []byte, passphrase, field string) ([]byte, error) {
 // more tolerant than this one.
 func openPEM(data []byte, passphrase, field string) ([]byte, error) {
 	var out []byte
-	locked := false
+	locked := 0
 	rest := data
 	for range maxBlocks {
 		var block *pem.Block
@@ -91,15 +93,17 @@ func openPEM(data []byte, passphrase, field string) ([]byte, error) {
 		}
 		if plain == nil {
 			plain = pem.EncodeToMemory(block)
-		} else {
-			locked = true
+		} else if locked++; locked > maxLocked {
+			clear(out)
+			clear(plain)
+			return nil, problem(field, fmt.Sprintf("it holds more than %d parts that are locked with a passphrase", maxLocked), "give the key of this certificate alone")
 		}
 		grown := append(bytes.Clone(out), plain...)
 		clear(out)
 		clear(plain)
 		out = grown
 	}
-	if !locked {
+	if locked == 0 {
 		clear(out)
 		return bytes.Clone(data), nil
 	}

@@ -193,6 +193,19 @@ func TestCostlyFiles(t *testing.T) {
 	}
 }
 
+// Nor can it by many keys, each of which is cheap enough by itself.
+func TestManyLockedKeys(t *testing.T) {
+	f := files{t, t.TempDir()}
+	leaf := tlstest.NewCA().Server("a.test")
+	f.write("a.key", leaf.KeyPEM())
+	f.openssl("pkcs8", "-topk8", "-in", f.path("a.key"), "-passout", "pass:"+secret, "-v2", "aes-256-cbc", "-out", f.path("locked.key"))
+	_, err := unlock.ReadServerCertificate(leaf.PEM(), bytes.Repeat(f.read("locked.key"), 3), secret, time.Now())
+	field, ok := errors.AsType[termination.FieldError](err)
+	if !ok || field.Field != "key_file" || !strings.Contains(err.Error(), "locked with a passphrase; give the key of this certificate alone") {
+		t.Errorf("three locked keys: %v", err)
+	}
+}
+
 func pbes1(t *testing.T) []byte {
 	t.Helper()
 	der, err := asn1.Marshal(struct {
