@@ -27,10 +27,11 @@ const maxTokenFile = 4 << 10
 
 // agentOptions are the flags of agent.
 type agentOptions struct {
-	gateways                     []string
-	token, tokenFile             string
-	endpoint, upstream, crt, key string
-	data, name                   string
+	gateways           []string
+	token, tokenFile   string
+	endpoint, crt, key string
+	data, name         string
+	service            serviceOptions
 }
 
 func (o *agentOptions) flags(c *cobra.Command) {
@@ -39,7 +40,7 @@ func (o *agentOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.token, "token", "", "the invitation's `token`; other users can see it while the command runs, so better:")
 	f.StringVar(&o.tokenFile, "token-file", "", "`file` with the token (else $COUNTERSIGN_TOKEN)")
 	f.StringVar(&o.endpoint, "endpoint", "", "`name` of the endpoint to serve (default: the invitation's)")
-	f.StringVar(&o.upstream, "upstream", "", "the service, as in http://127.0.0.1:8080 or tcp://127.0.0.1:5432")
+	o.service.flags(c)
 	f.StringVar(&o.crt, "crt", "", "`file` with the endpoint's certificate; without one the gateway's local CA signs a key that is made here")
 	f.StringVar(&o.key, "key", "", "`file` with its private key; it never leaves this machine")
 	f.StringVar(&o.data, "data", "", "`directory` in which the agent keeps who it is (default ~/.countersign-agent/ENDPOINT)")
@@ -92,7 +93,7 @@ func (p *program) runAgent(ctx context.Context, o agentOptions) error {
 		return err
 	}
 	fmt.Fprintf(p.out, "  agent     %s of %s\n  gateway   %s\n  service   %s\n  stop      Ctrl-C\n",
-		options.Identity.ID, options.Identity.Endpoint, strings.Join(options.Identity.Gateways, ", "), upstream)
+		options.Identity.ID, options.Identity.Endpoint, strings.Join(options.Identity.Gateways, ", "), strings.Join(upstream.Texts(), ", "))
 	return p.serveAgent(agent.New(options), stop)
 }
 
@@ -121,15 +122,9 @@ func (p *program) serveAgent(a *agent.Agent, stop <-chan os.Signal) error {
 
 // check refuses flags that do not fit together, and returns the upstream.
 func (o *agentOptions) check() (termination.Upstream, error) {
-	if o.upstream == "" {
-		return termination.Upstream{}, fmt.Errorf("%w: name the service with --upstream, as in --upstream http://127.0.0.1:8080", errUsage)
-	}
-	upstream, err := termination.ParseUpstream(o.upstream)
+	upstream, err := o.service.upstream()
 	if err != nil {
-		return upstream, fmt.Errorf("%w: --upstream: %w", errUsage, err)
-	}
-	if upstream.Scheme == termination.UpstreamBuiltin {
-		return upstream, fmt.Errorf("%w: --upstream: the built-in %s runs in the gateway, not in an agent; name a service", errUsage, upstream)
+		return upstream, err
 	}
 	if o.key != "" && o.crt == "" {
 		return upstream, fmt.Errorf("%w: --key needs --crt, the certificate that the key belongs to", errUsage)

@@ -27,14 +27,14 @@ func (p *program) agentElsewhere(o *joinOptions, at termination.TerminateAt, add
 		return nil, fmt.Errorf("%w: a gateway elsewhere has the endpoint already, and its name with it; leave out --url and --domain", errUsage)
 	case o.clientCAs != "":
 		return nil, fmt.Errorf("%w: who may come in is said at the gateway, which sends its policy to the agent; leave out --mutual-tls-cas", errUsage)
-	case o.upstreamCAs != "" || o.sendProxy != "" || o.listen != "" || o.startTLS != "" || o.asJSON:
-		return nil, fmt.Errorf("%w: an agent of a gateway elsewhere takes no --upstream-tls-verify-cas, --upstream-proxy-protocol, --starttls, --listen and --json", errUsage)
+	case o.listen != "" || o.startTLS != "" || o.asJSON:
+		return nil, fmt.Errorf("%w: an agent of a gateway elsewhere takes no --starttls, --listen and --json", errUsage)
 	}
 	upstream, err := upstreamOf(termination.SchemeTLS, at, address)
 	if err != nil {
 		return nil, err
 	}
-	return &agentOptions{gateways: o.gateways, token: o.token, tokenFile: o.tokenFile, upstream: upstream, crt: o.crt, key: o.key, data: o.data}, nil
+	return &agentOptions{gateways: o.gateways, token: o.token, tokenFile: o.tokenFile, crt: o.crt, key: o.key, data: o.data, service: serviceOptions{targets: []string{upstream}, cas: o.upstreamCAs, proxy: o.sendProxy}}, nil
 }
 
 // ownAgent is the agent of the command's own endpoint, in this process.
