@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -139,7 +140,7 @@ func (s *Server) showInvited(c echo.Context, i api.Invitation, made *api.NewInvi
 		{Name: "Serves", Value: i.Endpoint}, {Name: "Good until", Value: p.Moment(i.Expires), Note: "for one agent"}, {Name: "Made by", Value: i.By},
 	}
 	if e := findEndpointIn(s.current(), i.EndpointID); e != nil {
-		v.Href, v.Upstream, v.NoCA = endpointPath(e), e.Upstream.String(), s.noCAFor(e)
+		v.Href, v.Upstream, v.NoCA = endpointPath(e), cmp.Or(e.Upstream.String(), "the service"), s.noCAFor(e)
 	}
 	if made != nil {
 		v.Command, v.Note = made.Command, made.Note

@@ -113,7 +113,11 @@ func (s *Server) endpointsPage(c echo.Context) error {
 // smallPath is the wire of an endpoint as the list draws it: without words.
 func smallPath(e *termination.Endpoint) parts.Path {
 	path := parts.PathOf(e)
-	path.X, path.Width, path.Height = []int{26, 130, 234}, 260, 52
+	path.Width, path.Height = 260, 52
+	const first, last = 26, 234
+	for i := range path.X { // at equal distances
+		path.X[i] = first + i*(last-first)/(len(path.X)-1)
+	}
 	path.Off = !e.Enabled
 	return path
 }

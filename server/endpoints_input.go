@@ -191,8 +191,11 @@ func (in *endpointInput) endpoint(before termination.Endpoint, wrong fieldProble
 		e.ForwardIdentity = []termination.IdentityFormat{termination.IdentityNginx}
 	}
 	in.upstream = withScheme(in.upstream, &e)
-	e.Upstream = readUpstream(in.upstream, &in.upstreamCA, in.upstreamName, "upstream", wrong)
-	in.behind.into(&e.Upstream, wrong)
+	e.Upstream = termination.Upstream{}
+	if in.upstream != "" || e.TerminateAt != termination.AtAgent { // an agent alone knows what is beside it
+		e.Upstream = readUpstream(in.upstream, &in.upstreamCA, in.upstreamName, "upstream", wrong)
+		in.behind.into(&e.Upstream, wrong)
+	}
 	e.ClientAuth = in.policy.clientAuth(before.ClientAuth, wrong)
 	e.Routes = in.readRoutes(before.Routes, wrong)
 	return e

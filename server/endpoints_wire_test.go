@@ -169,3 +169,18 @@ func TestWaysToTryAnEndpoint(t *testing.T) {
 	wantAll(t, f.post("/endpoints", endpointFields(port, "name", "db", "host", "db.localhost", "scheme", "tls", "starttls", "postgres", "upstream", "tcp://127.0.0.1:9")), http.StatusSeeOther)
 	wantAll(t, f.get("/endpoints/db"), 200, "psql &#34;host=db.localhost hostaddr=127.0.0.1", "sslmode=verify-full sslrootcert=db-ca.pem sslcert=client.pem", "-starttls postgres")
 }
+
+func TestAgentEndpointWithoutUpstream(t *testing.T) {
+	f := signedIn(t, nil)
+	f.withLocalCA(true)
+	f.withAuthority("clients", tlstest.NewCA(tlstest.CN("Clients")))
+	wantAll(t, f.post("/endpoints", endpointFields(freeTCPPort(t), "at", "agent", "upstream", "")), http.StatusSeeOther)
+	for _, path := range []string{"/endpoints", "/endpoints/shop", "/endpoints/shop/settings", "/endpoints/shop/config"} {
+		wantAll(t, f.get(path), 200, "shop")
+	}
+	text, _, err := endpointYAML(f.current().Endpoint("shop"))
+	if err != nil || strings.Contains(text, "upstream") {
+		t.Errorf("as a file: %v\n%s", err, text)
+	}
+	wantAll(t, f.post("/endpoints/shop/settings", endpointFields(freeTCPPort(t), "upstream", "")), http.StatusUnprocessableEntity, "an upstream is needed")
+}

@@ -127,6 +127,9 @@ func yamlTLSOf(e *termination.Endpoint) *yamlTLS {
 }
 
 func yamlUpstreamOf(u termination.Upstream, files *string) yamlUpstream {
+	if u.Scheme == "" {
+		return yamlUpstream{}
+	}
 	out := yamlUpstream{Upstream: u.String(), TLS: yamlUpstreamTLSOf(u, files)}
 	if len(u.More) > 0 {
 		out.Upstream = u.Texts()

@@ -194,5 +194,16 @@ func reachNote(gateways []string) string {
 // agentCommand is the command that starts an agent, whole. The token stands in the environment: what stands in arguments,
 // other users of the machine can read.
 func agentCommand(e *termination.Endpoint, token string) string {
-	return "COUNTERSIGN_TOKEN=" + token + " \\\n  countersign agent --endpoint " + shellQuote(e.Name) + " --upstream " + shellQuote(e.Upstream.String())
+	services := e.Upstream.Texts()
+	if e.Upstream.Scheme == "" { // not said here: one to be corrected
+		services = []string{"http://127.0.0.1:3000"}
+		if e.Scheme == termination.SchemeTLS {
+			services = []string{"tcp://127.0.0.1:3000"}
+		}
+	}
+	command := "COUNTERSIGN_TOKEN=" + token + " \\\n  countersign agent --endpoint " + shellQuote(e.Name)
+	for _, service := range services {
+		command += " --upstream " + shellQuote(service)
+	}
+	return command
 }

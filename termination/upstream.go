@@ -218,6 +218,8 @@ func (u Upstream) Texts() []string {
 
 func (u Upstream) target(address string) string {
 	switch u.Scheme {
+	case "": // there is none, as where an agent alone knows it
+		return ""
 	case UpstreamBuiltin:
 		return address
 	case UpstreamUnix:

@@ -244,7 +244,9 @@ func (b EndpointBody) endpoint() (termination.Endpoint, error) {
 		}
 		e.ProxyProtocol = append(e.ProxyProtocol, p)
 	}
-	e.Upstream = r.upstream("upstream", b.UpstreamBody)
+	if b.Upstream != "" || e.TerminateAt != termination.AtAgent { // an agent alone knows what is beside it
+		e.Upstream = r.upstream("upstream", b.UpstreamBody)
+	}
 	e.ClientAuth = r.clientAuth("client_auth", b.ClientAuth)
 	for _, f := range b.ForwardIdentity {
 		e.ForwardIdentity = append(e.ForwardIdentity, termination.IdentityFormat(f))

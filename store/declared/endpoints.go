@@ -64,7 +64,7 @@ func (r *reader) endpoint(n ast.Node) (termination.Endpoint, bool) {
 	if !meant["url"] {
 		r.fail(n, "the endpoint has no url", "give it one, as in url: https://api.example.com:8443")
 	}
-	if !meant["upstream"] {
+	if !meant["upstream"] && e.TerminateAt != termination.AtAgent { // the agent alone knows what is beside it
 		r.fail(n, "the endpoint has no upstream", "name the service behind it, as in upstream: http://127.0.0.1:8080")
 	}
 	r.upstreamTLS(at["upstream_tls"], &e.Upstream, e.Name)
