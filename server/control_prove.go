@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,6 +25,9 @@ func (c *Control) serveProve(w http.ResponseWriter, r *http.Request) {
 	report, err := c.server.Prove(r.Context(), r.PathValue("ref"))
 	if p, is := errors.AsType[*Problem](err); is {
 		text := p.Title
+		if p.Detail != "" {
+			text += ": " + lowerFirst(strings.TrimSuffix(p.Detail, "."))
+		}
 		if p.Advice != "" {
 			text += "; " + lowerFirst(p.Advice)
 		}

@@ -95,6 +95,10 @@ func (s *Server) prove(ctx context.Context, id string) (*proof.Report, error) {
 		return nil, store.NotFoundError{Kind: store.KindEndpoint, Name: id}
 	}
 	statuses := s.endpointStatuses()
+	if status := statuses[e.ID]; status.State == gateway.StateFailed {
+		// What answers at its address is not the gateway, and perhaps not even this machine.
+		return nil, &Problem{Status: http.StatusConflict, Code: "not_listening", Title: e.Name + " does not run, so there is nothing to prove", Detail: fullStop(capital(status.Problem)), Advice: "Put that right first.", Href: endpointPath(e), Link: "To " + e.Name}
+	}
 	subject := proofSubject{endpoint: *e, policy: statuses[e.ID].PolicyHash}
 	report, err := proof.Run(ctx, proof.Options{
 		Config: config, Endpoint: e, Held: heldLeaves(config, statuses), Direct: (&net.Dialer{}).DialContext, Now: s.now,
@@ -219,13 +223,24 @@ func (s *Server) provePending() {
 		report, err := s.Prove(s.proofs.stopped, id)
 		switch {
 		case err != nil:
-			if p, is := errors.AsType[*Problem](err); !is || p.Code != "stopped" {
+			if p, is := errors.AsType[*Problem](err); !is || p.Code != "stopped" && p.Code != "not_listening" {
 				s.log.Info("a changed endpoint was not proven", "endpoint", id, "error", err)
 			}
-		case report.Result == proof.Contradicts:
+		case report.Result == proof.Contradicts && s.isAsProven(id):
 			s.log.Error("an endpoint does not do what its policy says; see its page", "endpoint", report.Endpoint, "line", report.Lines[0].Tried, "happened", report.Lines[0].Happened)
 		}
 	}
+}
+
+// isAsProven reports whether an endpoint is still as it was when its last proof began. One that is not has its next proof
+// ahead, or is gone.
+func (s *Server) isAsProven(id string) bool {
+	e := findEndpointIn(s.current(), id)
+	if e == nil {
+		return false
+	}
+	_, stale := s.lastProof(e)
+	return !stale
 }
 
 // next takes an endpoint that changed.

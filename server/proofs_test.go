@@ -2,11 +2,13 @@ package server
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,6 +144,39 @@ func TestAPIProves(t *testing.T) {
 	admin.call(http.MethodPost, "/endpoints/shop/stop", nil, nil)
 	if status := admin.call(http.MethodPost, "/endpoints/shop/proof", nil, &p); status != http.StatusConflict || p.Code != "stopped" {
 		t.Errorf("a stopped endpoint: status %d, %+v", status, p)
+	}
+}
+
+// What answers at an address that the gateway could not open is a stranger: nothing is sent there, and nothing is said of it.
+func TestStrangersAreNotProven(t *testing.T) {
+	f := start(t, nil)
+	f.withLocalCA(true)
+	stranger, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	var met atomic.Bool
+	go func() {
+		if conn, err := stranger.Accept(); err == nil {
+			met.Store(true)
+			_ = conn.Close()
+		}
+	}()
+	f.mutate(func(tx *store.Tx) error {
+		_, err := tx.CreateEndpoint(termination.Endpoint{
+			Name: "taken", Enabled: true, Scheme: "https", Host: "taken.localhost", Listen: netip.MustParseAddr("127.0.0.1"),
+			Port: netip.MustParseAddrPort(stranger.Addr().String()).Port(), TerminateAt: termination.AtEdge,
+			Upstream: termination.Upstream{Scheme: termination.UpstreamBuiltin, Address: termination.BuiltinWhoami}, ClientAuth: termination.ClientAuth{Mode: termination.ModeOff, OnLoss: termination.OnLossClose},
+		})
+		return err
+	})
+	var p problem
+	if status := f.as(store.ScopeOperate).call(http.MethodPost, "/endpoints/taken/proof", nil, &p); status != http.StatusConflict || p.Code != "not_listening" || !strings.Contains(p.Detail, "annot listen on 127.0.0.1:") {
+		t.Errorf("status %d, %+v", status, p)
+	}
+	if met.Load() {
+		t.Error("the gateway connected to a stranger")
 	}
 }
 
