@@ -133,3 +133,24 @@ func TestProvidersOverHTTP(t *testing.T) {
 		}
 	}
 }
+
+// What a CA names further is asked over https, as its directory is: what stands there cannot be trusted otherwise, and no
+// service beside this machine that speaks plain HTTP, as those with a machine's credentials do, gets requests from here.
+func TestPlainAddressesOfTheCA(t *testing.T) {
+	asked := false
+	plain := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	defer plain.Close()
+	client, base := newClient(termination.ACME{Directory: "https://ca.test/directory"}, time.Now)
+	defer base.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, plain.URL+"/new-order", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err == nil {
+		resp.Body.Close()
+	}
+	if err == nil || asked || !strings.Contains(err.Error(), "no https address") {
+		t.Errorf("asked %v, %v", asked, err)
+	}
+}

@@ -35,13 +35,17 @@ func withPatience(ctx context.Context) (context.Context, *patience) {
 	return context.WithValue(ctx, patienceKey{}, p), p
 }
 
-// transport is the way to the CA: bounded answers, and an ear for Retry-After (RFC 8555, section 6.6).
+// transport is the way to the CA: https alone, which RFC 8555 demands (section 6.1) whatever addresses a directory names,
+// bounded answers, and an ear for Retry-After (section 6.6).
 type transport struct {
 	base *http.Transport
 	now  func() time.Time
 }
 
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != "https" {
+		return nil, fmt.Errorf("the CA leads to %q, which is no https address", r.URL.Redacted())
+	}
 	resp, err := t.base.RoundTrip(r)
 	if err != nil {
 		return nil, err
@@ -88,10 +92,7 @@ func newClient(a termination.ACME, now func() time.Time) (*http.Client, *http.Tr
 	}
 	return &http.Client{
 		Transport: transport{base, now}, Timeout: requestTime,
-		CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			if r.URL.Scheme != "https" {
-				return fmt.Errorf("the CA leads to %q, which is no https address", r.URL.Redacted())
-			}
+		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {
 				return errors.New("the CA leads from one address to the next")
 			}
