@@ -226,6 +226,9 @@ func (r *run) meet(ctx context.Context, a *attempt, line *Line) sight {
 		case record := <-conn.Record:
 			line.Handshake = record.ID
 		case <-ctx.Done():
+			if s.verdict != "" {
+				return sight{detail: "the gateway has no record of this connection: another program may have its address"}
+			}
 		}
 	}
 	return s
