@@ -1,6 +1,7 @@
 package acme_test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -193,6 +194,12 @@ func TestRateLimit(t *testing.T) {
 	again := newRig(t, freePort(t), options{settings: a.settings(), storage: r.storage}, "a.test")
 	if kept := again.status("a.test", acme.StateFailed); kept.Error != s.Error || !kept.NextTry.Equal(s.NextTry) {
 		t.Errorf("after a restart: %+v", kept)
+	}
+	// Nor is it one for the gateway to wait with its start.
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := again.manager.Settle(ctx); err != nil {
+		t.Errorf("the start waits for the end of the limit: %v", err)
 	}
 	again.manager.Close()
 	a.heal()

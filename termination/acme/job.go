@@ -72,7 +72,7 @@ func (j *job) run(ctx context.Context) {
 		return
 	}
 	failures := 0
-	j.waitOutLimit(ctx)
+	j.waitOutLimit(ctx, looked)
 	for ctx.Err() == nil {
 		due := j.show(ctx)
 		looked()

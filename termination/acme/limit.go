@@ -33,8 +33,9 @@ func (j *job) keepLimit(ctx context.Context) {
 	}
 }
 
-// waitOutLimit waits for the end of a rate limit of before the start.
-func (j *job) waitOutLimit(ctx context.Context) {
+// waitOutLimit waits for the end of a rate limit of before the start. It shows what is kept first, and says so by looked:
+// nobody else is to wait for that end.
+func (j *job) waitOutLimit(ctx context.Context, looked func()) {
 	o := j.manager.options
 	text, _, err := o.Storage.Get(ctx, j.limitKey())
 	if err != nil {
@@ -48,5 +49,6 @@ func (j *job) waitOutLimit(ctx context.Context) {
 	j.set(func(s *NameStatus) {
 		s.State, s.Error, s.LastTry, s.NextTry = StateFailed, kept.Error, kept.Last, kept.Next
 	})
+	looked()
 	j.sleep(ctx, kept.Next)
 }
