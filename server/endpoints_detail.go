@@ -13,6 +13,7 @@ import (
 	"countersign/store"
 	"countersign/termination"
 	"countersign/termination/gateway"
+	"countersign/termination/verify"
 	"countersign/views"
 	"countersign/views/format"
 	"countersign/views/parts"
@@ -58,7 +59,7 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 	v := views.EndpointDetail{
 		Head: head, Upstream: e.Upstream.String(), Sealed: e.TerminateAt == termination.AtUpstream,
 		Ends: s.modeRows(e), MoveError: shown.moveError,
-		Policy: s.policyForm(p, shown.policy, config, clients, shown.wrong), Exact: exactWords(e, gate),
+		Policy: s.policyForm(p, shown.policy, config, clients, shown.wrong), Exact: exactWords(config, e, gate),
 		Judged: shown.judged, Proof: s.proofShown(p, e), Pasted: shown.pasted, Presents: s.presents(p.Clock, e, gate), ACME: s.endpointACME(p.Clock, e), Try: s.tryIt(e, gate),
 		CanIssue: s.has("/certificates/issue"), CanTrust: s.has("/authorities"),
 	}
@@ -242,14 +243,20 @@ func readers(e *termination.Endpoint, at termination.TerminateAt) []views.Reader
 }
 
 // exactWords says how exact the alerts of refusals are, and why.
-func exactWords(e *termination.Endpoint, status gateway.EndpointStatus) string {
+func exactWords(config *termination.Config, e *termination.Endpoint, status gateway.EndpointStatus) string {
 	if e.TerminateAt == termination.AtUpstream || !e.Enabled {
 		return ""
 	}
 	const vague = "Whoever is refused gets the alert bad_certificate, whatever the reason, since "
 	own := slices.ContainsFunc(e.Routes, func(r termination.Route) bool { return r.ClientAuth != nil })
+	exact := status.Exact
+	if e.TerminateAt == termination.AtAgent && !own {
+		// The agent judges, by the same rule, and the gateway has no policy of its own for it.
+		p, err := verify.Compile(config, e.ClientAuth)
+		exact = err == nil && p.Exact()
+	}
 	switch a := e.ClientAuth; {
-	case status.Exact:
+	case exact:
 		return "Whoever is refused gets the exact TLS alert, such as unknown_ca or certificate_expired."
 	case !a.Mode.Verifies() && !own:
 		return "Nobody is refused for what stands in a certificate."

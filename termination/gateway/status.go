@@ -3,7 +3,6 @@ package gateway
 import (
 	"crypto/x509"
 	"errors"
-	"slices"
 	"syscall"
 
 	"countersign/termination"
@@ -96,13 +95,8 @@ func (t *table) status(e *termination.Endpoint, connections int) EndpointStatus 
 		s.PolicyHash = compiled.policy.Hash()
 		s.Leaves = compiled.chooser.Leaves()
 	}
-	switch {
-	case compiled.terminator != nil:
+	if compiled.terminator != nil {
 		s.Exact = compiled.terminator.Exact()
-	case e.TerminateAt == termination.AtAgent && compiled.policy != nil:
-		// The agent judges with the same policy, and by the same rule.
-		own := slices.ContainsFunc(e.Routes, func(r termination.Route) bool { return r.ClientAuth != nil })
-		s.Exact = compiled.policy.Exact() && !own
 	}
 	if compiled.problem != "" {
 		s.State, s.Problem = StateFailed, compiled.problem
