@@ -186,13 +186,8 @@ func (h *handover) takeBack(stuck bool) {
 	if !h.away {
 		return
 	}
+	h.inheritCopies()
 	a := h.app
-	for _, c := range h.copies {
-		if c.Name.Use == server.SocketUse || c.Name.Use == acme.SocketUse { // those of the gateway are still open
-			a.sockets.Inherit(c.Name, c.File)
-			c.File = nil
-		}
-	}
 	tick := time.NewTicker(resumeEvery)
 	defer tick.Stop()
 	for {
@@ -205,6 +200,17 @@ func (h *handover) takeBack(stuck bool) {
 		case <-tick.C:
 		case <-a.life.Done():
 			return
+		}
+	}
+}
+
+// inheritCopies gives the sockets back that were closed with the rim; those of the gateway are still open.
+func (h *handover) inheritCopies() {
+	for i := range h.copies {
+		c := &h.copies[i]
+		if c.Name.Use == server.SocketUse || c.Name.Use == acme.SocketUse {
+			h.app.sockets.Inherit(c.Name, c.File)
+			c.File = nil
 		}
 	}
 }
