@@ -260,3 +260,19 @@ func (c *silentConn) Write(p []byte) (int, error) {
 	}
 	return c.Conn.Write(p)
 }
+
+// Whoever watches whether a policy has changed learns it of agents' endpoints too, where the authority keeps its name.
+func TestStatusTellsThePolicyOfAgents(t *testing.T) {
+	r := newRig(t)
+	r.trust("devices", tlstest.NewCA(tlstest.CN("Devices")))
+	r.agents()
+	r.endpoint("a", freePort(t), "http://127.0.0.1:9", func(e *termination.Endpoint) { require("devices")(e); atAgent(e) })
+	r.apply()
+	before := r.gateway.Status().Endpoints[0].PolicyHash
+	r.config.Authorities[0].Certificates[0].Certificate = tlstest.NewCA(tlstest.CN("Devices")).X509
+	r.apply()
+	after := r.gateway.Status().Endpoints[0].PolicyHash
+	if before == "" || after == "" || before == after {
+		t.Errorf("hash %q before and %q after another CA of the same name", before, after)
+	}
+}

@@ -95,6 +95,9 @@ func (t *table) status(e *termination.Endpoint, connections int) EndpointStatus 
 		s.PolicyHash = compiled.policy.Hash()
 		s.Leaves = compiled.chooser.Leaves()
 	}
+	if compiled.agentPolicy != nil {
+		s.PolicyHash = compiled.agentPolicy.Hash()
+	}
 	if compiled.terminator != nil {
 		s.Exact = compiled.terminator.Exact()
 	}

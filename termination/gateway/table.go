@@ -33,15 +33,16 @@ type table struct {
 // endpoint is an endpoint with everything that its connections need.
 type endpoint struct {
 	*termination.Endpoint
-	policy     *verify.Policy
-	routes     []*verify.Policy      // of routes that have their own
-	terminator *terminate.Terminator // nil where TLS ends in the upstream
-	tlsKey     string                // what the terminator depends on
-	chooser    *servercert.Chooser   // this table's own: a handshake keeps to the certificates that it began with
-	chains     []servercert.Chain    // what the chooser began with
-	visits     *atomic.Int64         // verified clients since the start
-	service    *upstream.Service     // of raw bytes, once the table is in force
-	problem    string                // why nobody can enter; empty: all is well
+	policy      *verify.Policy
+	agentPolicy *verify.Policy        // what its agents decide by; here only its hash counts
+	routes      []*verify.Policy      // of routes that have their own
+	terminator  *terminate.Terminator // nil where TLS ends in the upstream
+	tlsKey      string                // what the terminator depends on
+	chooser     *servercert.Chooser   // this table's own: a handshake keeps to the certificates that it began with
+	chains      []servercert.Chain    // what the chooser began with
+	visits      *atomic.Int64         // verified clients since the start
+	service     *upstream.Service     // of raw bytes, once the table is in force
+	problem     string                // why nobody can enter; empty: all is well
 }
 
 func emptyTable() *table {
@@ -223,10 +224,14 @@ func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.End
 	if before != nil {
 		out.visits = before.visits
 	}
+	var err error
+	if e.TerminateAt == termination.AtAgent {
+		out.agentPolicy, err = verify.Compile(config, e.ClientAuth)
+		return out, err
+	}
 	if e.TerminateAt != termination.AtEdge {
 		return out, nil
 	}
-	var err error
 	if out.policy, err = verify.Compile(config, e.ClientAuth); err != nil {
 		return nil, err
 	}
