@@ -10,8 +10,14 @@ import (
 	"countersign/termination"
 )
 
-// arrivalLooks is how often Close looks whether everyone who came in time has finished the handshake.
-const arrivalLooks = 20 * time.Millisecond
+const (
+	// arrivalLooks is how often Close looks whether everyone who came in time has finished the handshake.
+	arrivalLooks = 20 * time.Millisecond
+	// firstRequest is how long after its handshake an HTTP connection may take to bring its first request, before it is
+	// taken for one that has nothing to ask. A server of net/http that is shut down drops a request that it has just
+	// begun to read, and its client would take that for a failure.
+	firstRequest = 2 * time.Second
+)
 
 // Leave stops accepting at once and for good; connections go on until Close. It is for a gateway whose listeners another
 // process has taken over: who waits there waits for that one.
@@ -121,19 +127,47 @@ func (g *Gateway) drain(ctx context.Context, listeners []*listener, before []*fr
 	var asked sync.WaitGroup
 	defer asked.Wait()
 	for _, f := range before {
-		asked.Go(func() { _ = f.server.Shutdown(ctx) }) // its error is ctx's, which Close looks at
+		f.server.SetKeepAlivesEnabled(false)
+		asked.Go(func() {
+			g.awaitFirstRequests(ctx)
+			_ = f.server.Shutdown(ctx) // its error is ctx's, which Close looks at
+		})
 	}
 	g.endListeners(ctx, listeners)
+	if wait(ctx, func() bool { return g.arriving.Load() == 0 }) {
+		g.awaitFirstRequests(ctx)
+		_ = last.server.Shutdown(ctx) // likewise
+	}
+}
+
+// awaitFirstRequests lets the youngest HTTP connections bring what they came for.
+func (g *Gateway) awaitFirstRequests(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, firstRequest)
+	defer cancel()
+	wait(ctx, func() bool { return !g.expectsFirstRequest() })
+}
+
+// expectsFirstRequest reports whether an HTTP connection is so young that its first request may be under way.
+func (g *Gateway) expectsFirstRequest() bool {
+	now := g.now()
+	return slices.ContainsFunc(g.live.all(), func(s *session) bool {
+		in := s.record.Time.Add(s.record.Duration)
+		return s.http != nil && s.http.Requests() == 0 && now.Sub(in) < firstRequest
+	})
+}
+
+// wait returns true once done is, and false when ctx is done before.
+func wait(ctx context.Context, done func() bool) bool {
 	tick := time.NewTicker(arrivalLooks)
 	defer tick.Stop()
-	for g.arriving.Load() > 0 {
+	for !done() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return
+			return false
 		}
 	}
-	_ = last.server.Shutdown(ctx) // likewise
+	return true
 }
 
 // endListeners returns when nobody is accepted any more.

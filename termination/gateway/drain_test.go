@@ -36,6 +36,7 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	streamID := r.next().ID
+	young := r.dial(port, "web.localhost", tls.VersionTLS13, nil) // is in, and has not asked for anything yet
 	begun := r.dialTCP(port, nil)
 	r.wait("the connection that has begun", func() bool { return r.gateway.Status().HalfOpen == 1 })
 	transports := map[string]*http.Transport{}
@@ -67,16 +68,19 @@ func TestDrain(t *testing.T) {
 		return err != nil
 	})
 	// Who had begun is served, and told not to stay.
-	late := tls.Client(begun, r.clientConfig("web.localhost", tls.VersionTLS13, nil))
-	request, _ := http.NewRequest(http.MethodGet, "https://web.localhost/", nil) // the connection has a deadline
-	if err := request.Write(late); err != nil {
-		t.Fatal(err)
-	}
-	res, err := http.ReadResponse(bufio.NewReader(late), request)
-	if err != nil || res.StatusCode != http.StatusOK || !res.Close {
-		t.Errorf("who had begun to connect: %v, %v", res, err)
-	} else {
-		_ = res.Body.Close()
+	for who, conn := range map[string]*tls.Conn{
+		"who had begun to connect": tls.Client(begun, r.clientConfig("web.localhost", tls.VersionTLS13, nil)), "who is in": young,
+	} {
+		request, _ := http.NewRequest(http.MethodGet, "https://web.localhost/", nil) // the connection has a deadline
+		if err := request.Write(conn); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), request)
+		if err != nil || res.StatusCode != http.StatusOK || !res.Close {
+			t.Errorf("%s: %v, %v", who, res, err)
+		} else {
+			_ = res.Body.Close()
+		}
 	}
 	if err := echo(stream); err != nil {
 		t.Errorf("the stream: %v", err)
