@@ -151,8 +151,7 @@ func (g *Gateway) awaitFirstRequests(ctx context.Context) {
 func (g *Gateway) expectsFirstRequest() bool {
 	now := g.now()
 	return slices.ContainsFunc(g.live.all(), func(s *session) bool {
-		in := s.record.Time.Add(s.record.Duration)
-		return s.http != nil && s.http.Requests() == 0 && now.Sub(in) < firstRequest
+		return s.http != nil && s.http.Requests() == 0 && now.Sub(s.since) < firstRequest
 	})
 }
 

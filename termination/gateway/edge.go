@@ -35,7 +35,7 @@ func (c *client) terminate() {
 	c.slot.established()
 	_ = c.raw.SetDeadline(time.Time{}) // fails only on a closed connection
 	s := &session{
-		record: rec, slot: c.slot, raw: c.raw, conn: conn,
+		record: rec, since: g.now(), slot: c.slot, raw: c.raw, conn: conn,
 		presented: rec.Presented, onLoss: c.endpoint.ClientAuth.OnLoss,
 	}
 	c.session = s

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"countersign/termination"
 	"countersign/termination/proxy"
@@ -13,7 +14,8 @@ import (
 
 // session is one live connection that was let in.
 type session struct {
-	record    *termination.Handshake // published, so no longer changed
+	record    *termination.Handshake // not to be read by others before it is published
+	since     time.Time              // when it was let in
 	slot      *slot
 	raw       net.Conn // below everything; closing it ends the connection
 	conn      *terminate.Conn
