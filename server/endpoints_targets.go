@@ -10,11 +10,12 @@ import (
 	"countersign/views/parts"
 )
 
-// targetLines are the services behind an endpoint, as the page shows them.
+// targetLines are the services behind an endpoint, as the page shows them. That one answers is never said: nobody may have
+// asked it yet.
 func targetLines(clock format.Clock, status gateway.EndpointStatus) []views.TargetLine {
 	out := make([]views.TargetLine, 0, len(status.Upstreams))
 	for _, t := range status.Upstreams {
-		line := views.TargetLine{Target: t.Target, Tone: parts.OK, State: "answers", Now: "nothing under way"}
+		line := views.TargetLine{Target: t.Target, Tone: parts.Plain, State: "no failure seen", Now: "nothing under way"}
 		if t.InUse > 0 {
 			line.Now = format.Int(int(t.InUse)) + " under way"
 		}

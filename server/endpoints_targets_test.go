@@ -33,7 +33,7 @@ func TestTargetWarning(t *testing.T) {
 		}
 	}
 	lines := targetLines(clock, gateway.EndpointStatus{Upstreams: []upstream.TargetStatus{well, down}})
-	if lines[0].State != "answers" || lines[0].Error != "" || lines[1].State != "does not answer since 14:02" || lines[1].Error != "refused" {
+	if lines[0].State != "no failure seen" || lines[0].Error != "" || lines[1].State != "does not answer since 14:02" || lines[1].Error != "refused" {
 		t.Errorf("%+v", lines)
 	}
 	yesterday := down

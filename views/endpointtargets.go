@@ -6,7 +6,7 @@ import "countersign/views/parts"
 type TargetLine struct {
 	Target  string
 	Tone    parts.Tone
-	State   string // "answers", "does not answer since 14:02"
+	State   string // "no failure seen", "does not answer since 14:02"
 	Now     string // what is under way
 	Error   string // the last failure, while it does not answer
 	ErrorAt string
