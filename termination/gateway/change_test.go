@@ -69,6 +69,7 @@ type whirl struct {
 	truths map[uint64]*truth
 	visits map[netip.AddrPort][]visit
 	now    atomic.Pointer[truth] // of the newest revision that is in force
+	steps  atomic.Int64          // of changes: odd while one is on its way into force
 	ended  atomic.Int64          // visits
 }
 
@@ -190,6 +191,8 @@ func (w *whirl) change(i int) {
 	w.mu.Lock()
 	w.truths[next.Revision] = now
 	w.mu.Unlock()
+	w.steps.Add(1)
+	defer w.steps.Add(1)
 	if err := w.gateway.Apply(context.Background(), &next); err != nil {
 		w.t.Fatal(err)
 	}
@@ -217,13 +220,14 @@ func (w *whirl) visitAll(ctx context.Context, v *visitor, dice *rand.Rand) {
 // visit makes one connection and notes what became of it.
 func (w *whirl) visit(v *visitor, name string, h2 bool) {
 	defer w.ended.Add(1)
-	before := w.now.Load()
-	port := before.port[name]
+	steps := w.steps.Load()
+	port := w.now.Load().port[name]
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: v.source}, Timeout: patience}
 	tcp, err := dialer.Dial("tcp", address(port))
 	if err != nil {
-		// Nobody is there any more, or not yet again, if the endpoint moved meanwhile.
-		if errors.Is(err, syscall.ECONNREFUSED) && name == "mover" && w.now.Load() != before {
+		// Nobody is there any more, or not yet again, if the endpoint moved meanwhile or is moving.
+		moved := steps%2 == 1 || w.steps.Load() != steps
+		if errors.Is(err, syscall.ECONNREFUSED) && name == "mover" && moved {
 			return
 		}
 		w.t.Errorf("%s: %v", name, err)
