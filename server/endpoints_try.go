@@ -49,11 +49,11 @@ func (s *Server) judgement(e *termination.Endpoint, data []byte) (*views.Judged,
 	if len(chain) == 0 {
 		return refuse(upload.Items[0].Message)
 	}
-	policy, err := verify.Compile(s.current(), e.ClientAuth)
+	policy, err := verify.Compile(s.current(), e.ClientAuth, verify.Scope{Endpoint: e.Name})
 	if err != nil {
 		return refuse(err.Error())
 	}
-	j := policy.Judge(chain, s.now())
+	j := policy.Judge(verify.Showing(chain...), s.now())
 	name := verify.BestName(chain[0])
 	out := &views.Judged{Who: name.Name, In: j.In}
 	if j.Reason != "" {
@@ -76,8 +76,8 @@ func (s *Server) judgement(e *termination.Endpoint, data []byte) (*views.Judged,
 		if r.ClientAuth == nil {
 			continue
 		}
-		own, err := verify.Compile(s.current(), *r.ClientAuth)
-		out.Routes = append(out.Routes, views.JudgedRoute{Path: r.Path, In: err == nil && own.Judge(chain, s.now()).In})
+		own, err := verify.Compile(s.current(), *r.ClientAuth, verify.Scope{Endpoint: e.Name})
+		out.Routes = append(out.Routes, views.JudgedRoute{Path: r.Path, In: err == nil && own.Judge(verify.Showing(chain...), s.now()).In})
 	}
 	return out, string(upload.PEM()), http.StatusOK
 }

@@ -47,9 +47,9 @@ func (s *Server) filesFor(e *termination.Endpoint, status gateway.EndpointStatus
 		return f
 	}
 	f.client, f.p12, f.password, f.needsClient = "client.pem", "client.p12", "PASSWORD", true
-	policy, err := verify.Compile(s.current(), e.ClientAuth)
+	policy, err := verify.Compile(s.current(), e.ClientAuth, verify.Scope{Endpoint: e.Name})
 	fits := func(c *x509.Certificate) bool {
-		j := policy.Judge([]*x509.Certificate{c}, s.now())
+		j := policy.Judge(verify.Showing(c), s.now())
 		return j.Verified
 	}
 	if err == nil && s.demoHas(func(d *Demo) string { return d.Client }, fits) && (f.dir != "" || !local) {

@@ -60,6 +60,11 @@ type ClientAuth struct {
 	MaxDepth    int  // CA certificates above the leaf, the anchor counted; 0 means DefaultMaxDepth
 	Announce    bool // name the authorities in the CertificateRequest (RFC 8446, section 4.2.4)
 	OnLoss      OnLoss
+	Rules       []Rule // after those of Config.Defaults; none: whoever passes is let in
+	When        string // expression in CEL that must be true besides; empty: none
+	Hygiene     Hygiene
+	ReportOnly  bool // decide and record, but let everyone in and assert no identity
+	Soft        bool // https: refuse in HTTP, with 403, instead of in TLS
 }
 
 // Depth returns MaxDepth or its default.

@@ -17,6 +17,9 @@ type Config struct {
 	Certificates []Certificate
 	LocalCAs     []LocalCA // able to issue server certificates; the first that may sign a name does
 	Defaults     Defaults
+	Identities   []Identity
+	Blocked      []Block
+	Credentials  []Credential
 	Endpoints    []Endpoint
 	Limits       Limits
 	Agents       Agents
@@ -69,6 +72,7 @@ type ACMEDNS struct {
 type Defaults struct {
 	Authorities []string
 	Pins        []Pin
+	Rules       []Rule // looked at before those of an endpoint; a client that none of them matches goes on to those
 }
 
 // Authority returns the authority of that name, or nil.
@@ -109,6 +113,16 @@ func (c *Config) CertificatesFor(e *Endpoint) []string {
 		}
 	}
 	return out
+}
+
+// Identity returns the identity of that name, or nil.
+func (c *Config) Identity(name string) *Identity {
+	for i := range c.Identities {
+		if c.Identities[i].Name == name {
+			return &c.Identities[i]
+		}
+	}
+	return nil
 }
 
 // Endpoint returns the endpoint of that name, or nil.

@@ -84,7 +84,10 @@ type Endpoint struct {
 	ProxyProtocol   []netip.Prefix // sources that must send a PROXY header, and the only ones that may
 	Upstream        Upstream
 	ClientAuth      ClientAuth
+	Also            Also
 	ForwardIdentity []IdentityFormat
+	ForwardHeaders  []ForwardHeader // beside ForwardIdentity, or instead of it
+	VerboseRefusals bool            // tell a refused client the reason and what to do
 	Routes          []Route
 }
 
@@ -94,8 +97,20 @@ func (o Origin) Fixed() bool { return o == OriginFile || o == OriginCommand }
 // IdentityFormat names a set of headers that tell the upstream who the client is.
 type IdentityFormat string
 
-// IdentityNginx is the set X-Client-Verify, X-Client-CN, X-Client-DN and so on.
-const IdentityNginx IdentityFormat = "nginx"
+// The sets of headers.
+const (
+	IdentityNginx   IdentityFormat = "nginx"   // X-Client-Verify, X-Client-CN, X-Client-DN and so on
+	IdentityXFCC    IdentityFormat = "xfcc"    // X-Forwarded-Client-Cert, as of Envoy
+	IdentityRFC9440 IdentityFormat = "rfc9440" // Client-Cert, Client-Cert-Chain
+	IdentityTraefik IdentityFormat = "traefik" // X-Forwarded-Tls-Client-Cert and its Info
+	IdentityALB     IdentityFormat = "alb"     // X-Amzn-Mtls-Clientcert-Serial-Number and so on
+)
+
+// ForwardHeader is a header for the upstream whose value is an expression in CEL.
+type ForwardHeader struct {
+	Name  string
+	Value string
+}
 
 // ServerNames returns the URL's host and the aliases; none for a fallback.
 func (e *Endpoint) ServerNames() []string {
@@ -164,6 +179,7 @@ func ParseEndpointURL(s string) (Scheme, string, uint16, error) {
 type Route struct {
 	Path        string      // cleaned, begins with a slash, without a final one except for "/"
 	ClientAuth  *ClientAuth // nil: the endpoint's
+	Also        *Also       // nil: the endpoint's
 	Upstream    *Upstream   // nil: the endpoint's
 	StripPrefix bool        // the upstream sees the target without Path
 }

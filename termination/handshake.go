@@ -94,6 +94,8 @@ type ClientName struct {
 	Issuer      string      `json:"issuer,omitempty"`    // common name, or whole name, of the leaf's issuer
 	Authority   string      `json:"authority,omitempty"` // name of the authority whose anchor ended the chain
 	Pin         string      `json:"pin,omitempty"`       // the pin that let it in
+	Identity    string      `json:"identity,omitempty"`  // name of the identity that it is known by
+	IdentityID  string      `json:"identity_id,omitempty"`
 }
 
 // Alert is a TLS alert that went out or came in.

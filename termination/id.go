@@ -17,6 +17,9 @@ const (
 	PrefixNode        = "node"
 	PrefixAgent       = "agt"
 	PrefixInvitation  = "inv"
+	PrefixIdentity    = "id"
+	PrefixBlock       = "blk"
+	PrefixCredential  = "cred"
 )
 
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

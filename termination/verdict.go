@@ -74,8 +74,9 @@ type Explanation struct {
 // Verdict is what was decided about a handshake.
 type Verdict struct {
 	Outcome     Outcome     `json:"outcome"`
-	Reason      Reason      `json:"reason,omitempty"` // empty when there is nothing to explain
-	Beat        Beat        `json:"beat"`             // the last beat that passed, or the one at which it broke
+	Reason      Reason      `json:"reason,omitempty"`       // empty when there is nothing to explain
+	WouldRefuse bool        `json:"would_refuse,omitempty"` // let in for Reason only because the policy is report_only
+	Beat        Beat        `json:"beat"`                   // the last beat that passed, or the one at which it broke
 	Checks      []Check     `json:"checks,omitempty"`
 	Explanation Explanation `json:"explanation,omitzero"`
 }

@@ -41,7 +41,8 @@ func rules() []rule {
 		{path: "static"},
 		{path: "termination", files: map[string][]string{"name.go": {"golang.org/x/net/idna"}}},
 		{path: "termination/wire", other: []string{"golang.org/x/crypto/cryptobyte"}},
-		{path: "termination/verify", ours: words},
+		{path: "termination/revocation", ours: words},
+		{path: "termination/verify", ours: []string{"termination", "termination/revocation"}},
 		{path: "termination/terminate", ours: []string{"termination", "termination/wire", "termination/verify"}},
 		{path: "termination/servercert"},
 		{path: "termination/unlock", ours: words, other: []string{"software.sslmate.com/src/go-pkcs12", "golang.org/x/crypto/scrypt"}},
@@ -62,7 +63,7 @@ func rules() []rule {
 		{path: "termination/localca", ours: words, other: []string{"software.sslmate.com/src/go-pkcs12"}},
 		{
 			path: "termination/gateway",
-			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/live", "termination/proxy", "termination/proxyproto", "termination/upstream", "termination/localca", "termination/sockets", "termination/staple", "termination/tunnel"},
+			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/live", "termination/proxy", "termination/proxyproto", "termination/revocation", "termination/upstream", "termination/localca", "termination/sockets", "termination/staple", "termination/tunnel"},
 		},
 		{path: "termination/proof", ours: []string{"termination", "termination/wire", "termination/localca"}},
 		{path: "termination/tlstest", ours: words, other: []string{"golang.org/x/", "google.golang.org/grpc", "github.com/gorilla/websocket"}},

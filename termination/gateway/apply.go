@@ -63,6 +63,7 @@ func (g *Gateway) publish(next *table) {
 	g.slots.limits.Store(&limits)
 	g.useFront(limits)
 	g.useServices(next)
+	g.revocation.Apply(next.config)
 	// First HTTP, then the handshakes: a connection never meets an HTTP side that does not know its endpoint yet.
 	g.proxy.Swap(next.sites)
 	g.table.Store(next)
@@ -243,5 +244,5 @@ func (t *table) admits(e *endpoint, s *session) bool {
 	case e.TLSPolicy().Objection(rec.Chosen) != "":
 		return false
 	}
-	return e.terminator.Judge(s.presented).In
+	return e.terminator.Judge(s.client).In
 }

@@ -36,7 +36,7 @@ func (c *client) terminate() {
 	_ = c.raw.SetDeadline(time.Time{}) // fails only on a closed connection
 	s := &session{
 		record: rec, since: g.now(), slot: c.slot, raw: c.raw, conn: conn,
-		presented: rec.Presented, onLoss: c.endpoint.ClientAuth.OnLoss,
+		client: result.Client, onLoss: c.endpoint.ClientAuth.OnLoss,
 	}
 	c.session = s
 	if c.endpoint.Scheme == termination.SchemeHTTPS {

@@ -12,6 +12,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/proxy"
+	"countersign/termination/revocation"
 	"countersign/termination/servercert"
 	"countersign/termination/sockets"
 	"countersign/termination/staple"
@@ -53,12 +54,14 @@ type Gateway struct {
 	hold     <-chan struct{}
 	obtained *servercert.Obtained // nil: nothing is obtained
 	stapler  *staple.Stapler
-	applied  func(*termination.Config)
-	table    atomic.Pointer[table]
-	slots    slots
-	live     sessions
-	local    localCerts
-	probes   probes
+
+	revocation *revocation.Registry
+	applied    func(*termination.Config)
+	table      atomic.Pointer[table]
+	slots      slots
+	live       sessions
+	local      localCerts
+	probes     probes
 
 	agents   *tunnel.Server // nil: detached
 	services *upstream.Set  // of raw bytes; HTTP has its own
@@ -113,6 +116,7 @@ func New(o Options) *Gateway {
 	g.services = upstream.NewSet(upstream.Options{Dial: upstream.DialFunc(g.dial), Now: g.now, Log: g.log})
 	g.useFront(limits)
 	g.stapler = staple.New(staple.Options{Log: g.log, Now: g.now})
+	g.revocation = revocation.New(revocation.Options{Now: g.now})
 	g.workers.Go(g.renewCertificates)
 	if !g.detached {
 		g.agents = tunnel.NewServer(tunnel.ServerOptions{Registry: o.Registry, Sign: g.signForAgent, Log: g.log, Now: g.now})

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"crypto/x509"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -10,19 +9,20 @@ import (
 	"countersign/termination"
 	"countersign/termination/proxy"
 	"countersign/termination/terminate"
+	"countersign/termination/verify"
 )
 
 // session is one live connection that was let in.
 type session struct {
-	record    *termination.Handshake // not to be read by others before it is published
-	since     time.Time              // when it was let in
-	slot      *slot
-	raw       net.Conn // below everything; closing it ends the connection
-	conn      *terminate.Conn
-	presented []*x509.Certificate
-	http      *proxy.Conn // of https endpoints
-	onLoss    termination.OnLoss
-	closedBy  atomic.Pointer[termination.ClosedBy]
+	record   *termination.Handshake // not to be read by others before it is published
+	since    time.Time              // when it was let in
+	slot     *slot
+	raw      net.Conn // below everything; closing it ends the connection
+	conn     *terminate.Conn
+	client   verify.Client
+	http     *proxy.Conn // of https endpoints
+	onLoss   termination.OnLoss
+	closedBy atomic.Pointer[termination.ClosedBy]
 
 	over atomic.Bool // its end was published
 

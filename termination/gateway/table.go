@@ -62,6 +62,7 @@ func (g *Gateway) compile(config *termination.Config, before *table) (*table, er
 
 		postgres: map[netip.AddrPort]bool{},
 	}
+	identities := verify.NewIdentities(config)
 	var sites []*proxy.Site
 	for i := range config.Endpoints {
 		e := &config.Endpoints[i]
@@ -73,14 +74,15 @@ func (g *Gateway) compile(config *termination.Config, before *table) (*table, er
 			sites = append(sites, site)
 			continue
 		}
-		compiled, err := g.compileEndpoint(config, e, before.byID[e.ID])
+		scope := verify.Scope{Endpoint: e.Name, Identities: identities, Revocation: g.revocation}
+		compiled, err := g.compileEndpoint(config, e, before.byID[e.ID], scope)
 		if err != nil {
 			return nil, fmt.Errorf("compile endpoint %q: %w", e.Name, err)
 		}
 		if err := t.add(compiled); err != nil {
 			return nil, fmt.Errorf("route endpoint %q: %w", e.Name, err)
 		}
-		site, err := proxy.NewSite(config, e, compiled.policy)
+		site, err := proxy.NewSite(config, e, compiled.policy, scope)
 		if err != nil {
 			return nil, fmt.Errorf("serve endpoint %q: %w", e.Name, err)
 		}
@@ -158,7 +160,7 @@ func (t *table) close(config *termination.Config, e *termination.Endpoint) (*pro
 	if e.Fallback() {
 		sealed.Port = 0 // of no listener
 	}
-	return proxy.NewSite(config, &sealed, nil)
+	return proxy.NewSite(config, &sealed, nil, verify.Scope{})
 }
 
 // covers reports whether a listener on all interfaces takes the connections of another address too. That of IPv6 takes
@@ -219,23 +221,23 @@ func enter(into map[netip.AddrPort]*proxy.Names[*endpoint], e *endpoint) error {
 	return nil
 }
 
-func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.Endpoint, before *endpoint) (*endpoint, error) {
+func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.Endpoint, before *endpoint, scope verify.Scope) (*endpoint, error) {
 	out := &endpoint{Endpoint: e, visits: new(atomic.Int64)}
 	if before != nil {
 		out.visits = before.visits
 	}
 	var err error
 	if e.TerminateAt == termination.AtAgent {
-		out.agentPolicy, err = verify.Compile(config, e.ClientAuth)
+		out.agentPolicy, err = verify.Compile(config, e.ClientAuth, scope)
 		return out, err
 	}
 	if e.TerminateAt != termination.AtEdge {
 		return out, nil
 	}
-	if out.policy, err = verify.Compile(config, e.ClientAuth); err != nil {
+	if out.policy, err = verify.Compile(config, e.ClientAuth, scope); err != nil {
 		return nil, err
 	}
-	if out.routes, err = routePolicies(config, e); err != nil {
+	if out.routes, err = routePolicies(config, e, scope); err != nil {
 		return nil, err
 	}
 	chains, problem := g.chains(config, e)
@@ -255,13 +257,13 @@ func (e *endpoint) certificates() *terminate.Certificates {
 	return &terminate.Certificates{GetCertificate: e.chooser.GetCertificate, Leaves: e.chooser.Leaves}
 }
 
-func routePolicies(config *termination.Config, e *termination.Endpoint) ([]*verify.Policy, error) {
+func routePolicies(config *termination.Config, e *termination.Endpoint, scope verify.Scope) ([]*verify.Policy, error) {
 	var out []*verify.Policy
 	for _, r := range e.Routes {
 		if r.ClientAuth == nil {
 			continue
 		}
-		p, err := verify.Compile(config, *r.ClientAuth)
+		p, err := verify.Compile(config, *r.ClientAuth, scope)
 		if err != nil {
 			return nil, fmt.Errorf("route %s: %w", r.Path, err)
 		}

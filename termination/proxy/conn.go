@@ -38,12 +38,18 @@ type Conn struct {
 	before   atomic.Int64 // the number of requests before what is read now, in HTTP/1.1; see Ended
 
 	mu     sync.Mutex
-	judged map[string]verify.Judgement // by policy hash
+	judged map[judgedBy]verify.Judgement
 
 	own ownConns
 
 	identityOnce sync.Once
 	identity     identity
+}
+
+// judgedBy is what a judgement depends on.
+type judgedBy struct {
+	policy     string // hash
+	revocation uint64 // generation
 }
 
 // NewConn makes a Conn of a connection whose handshake is done.
@@ -134,28 +140,39 @@ func (c *Conn) cameTo(e *termination.Endpoint) bool {
 // hadName reports whether the client named a server in its ClientHello.
 func (c *Conn) hadName() bool { return c.Handshake.Hello != nil && c.Handshake.Hello.ServerName != "" }
 
+// client is what is known of the client of the connection.
+func (c *Conn) client() verify.Client {
+	h := c.Handshake
+	client := verify.Client{Presented: h.Presented, Peer: h.Peer}
+	if h.Hello != nil {
+		client.ServerName = h.Hello.ServerName
+	}
+	return client
+}
+
 // judgementsKept bounds the judgements of one connection: policies come and go while it lives.
 const judgementsKept = 32
 
 // judge says what policy p makes of the presented chain. The answer holds for the life of the connection: what was let
-// in with a valid certificate stays, as everywhere in TLS, until the policy changes and with it the hash.
+// in with a valid certificate stays, as everywhere in TLS, until the policy changes and with it the hash, or what is known of blocked and revoked certificates.
 func (c *Conn) judge(p *verify.Policy, now time.Time) verify.Judgement {
+	by := judgedBy{p.Hash(), p.Generation()}
 	c.mu.Lock()
-	j, ok := c.judged[p.Hash()]
+	j, ok := c.judged[by]
 	c.mu.Unlock()
 	if ok {
 		return j
 	}
-	j = p.Judge(c.Handshake.Presented, now)
+	j = p.Judge(c.client(), now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.judged) >= judgementsKept {
 		clear(c.judged)
 	}
 	if c.judged == nil {
-		c.judged = map[string]verify.Judgement{}
+		c.judged = map[judgedBy]verify.Judgement{}
 	}
-	c.judged[p.Hash()] = j
+	c.judged[by] = j
 	return j
 }
 

@@ -307,11 +307,11 @@ func (f *front) table(endpoints ...termination.Endpoint) *Table {
 		var policy *verify.Policy
 		var err error
 		if e.TerminateAt == termination.AtEdge {
-			if policy, err = verify.Compile(config, e.ClientAuth); err != nil {
+			if policy, err = verify.Compile(config, e.ClientAuth, verify.Scope{}); err != nil {
 				f.t.Fatal(err)
 			}
 		}
-		site, err := NewSite(config, e, policy)
+		site, err := NewSite(config, e, policy, verify.Scope{})
 		if err != nil {
 			f.t.Fatal(err)
 		}

@@ -35,8 +35,8 @@ type Route struct {
 }
 
 // NewSite makes a site of an endpoint. The policy is the endpoint's own, compiled, and nil where TLS does not end here;
-// those of the routes are compiled from config.
-func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify.Policy) (*Site, error) {
+// those of the routes are compiled from config within scope.
+func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify.Policy, scope verify.Scope) (*Site, error) {
 	s := &Site{Endpoint: e, Policy: policy, upstream: upstream.KeyOf(e.Upstream), tls: e.TLSPolicy(), limits: config.Limits}
 	if !s.http() {
 		return s, nil
@@ -51,7 +51,7 @@ func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify
 			route.to, route.upstream = *r.Upstream, upstream.KeyOf(*r.Upstream)
 		}
 		if r.ClientAuth != nil {
-			p, err := verify.Compile(config, *r.ClientAuth)
+			p, err := verify.Compile(config, *r.ClientAuth, scope)
 			if err != nil {
 				return nil, fmt.Errorf("route %s: %w", r.Path, err)
 			}

@@ -9,6 +9,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/tlstest"
+	"countersign/termination/verify"
 )
 
 // TestSwapUnderLoad flips the policy while requests run on shared connections. Each request is served or refused as one
@@ -98,11 +99,11 @@ func TestTableRefuses(t *testing.T) {
 		}
 	}
 	e := f.endpoint("a.test", "whoami", mode(termination.ModeRequire))
-	if _, err := NewSite(&termination.Config{}, &e, nil); err == nil {
+	if _, err := NewSite(&termination.Config{}, &e, nil, verify.Scope{}); err == nil {
 		t.Error("an endpoint without a policy is a site")
 	}
 	e = f.endpoint("a.test", "whoami", route("/r", termination.ModeRequire))
-	if _, err := NewSite(&termination.Config{}, &e, f.table(f.endpoint("b.test", "whoami")).Site("ep_b.test").Policy); err == nil {
+	if _, err := NewSite(&termination.Config{}, &e, f.table(f.endpoint("b.test", "whoami")).Site("ep_b.test").Policy, verify.Scope{}); err == nil {
 		t.Error("a route that trusts an unknown authority is served")
 	}
 }

@@ -14,6 +14,7 @@ import (
 type Result struct {
 	Conn      *tls.Conn // nil when the handshake failed
 	Judgement verify.Judgement
+	Client    verify.Client // who was judged
 }
 
 // Handshake runs TLS over conn as its server and completes rec, whose Hello, Time and Stages.Hello the caller has
@@ -37,7 +38,8 @@ func (t *Terminator) Handshake(conn *Conn, rec *termination.Handshake) Result {
 		return Result{Judgement: verify.Judgement{Reason: rec.Verdict.Reason}}
 	}
 	rec.Presented = state.PeerCertificates
-	judgement := t.Judge(state.PeerCertificates)
+	client := clientOf(rec, state)
+	judgement := t.Judge(client)
 	if !judgement.In {
 		// VerifyConnection said yes a moment ago; since then a certificate has ended. The client has its Finished, so
 		// that there is no alert any more.
@@ -46,7 +48,14 @@ func (t *Terminator) Handshake(conn *Conn, rec *termination.Handshake) Result {
 		return Result{Judgement: judgement}
 	}
 	succeed(rec, judgement)
-	return Result{Conn: tlsConn, Judgement: judgement}
+	return Result{Conn: tlsConn, Judgement: judgement, Client: client}
+}
+
+// clientOf is what a finished handshake has told of a client.
+func clientOf(rec *termination.Handshake, state tls.ConnectionState) verify.Client {
+	return verify.Client{
+		Presented: state.PeerCertificates, ServerName: state.ServerName, Peer: rec.Peer, Staple: state.OCSPResponse,
+	}
 }
 
 // succeed records a client that was let in.
@@ -55,17 +64,22 @@ func succeed(rec *termination.Handshake, j verify.Judgement) {
 	if j.Verified {
 		rec.Verdict.Outcome = termination.OutcomeVerified
 	}
+	rec.Verdict.WouldRefuse = j.WouldRefuse
 	rec.Path = j.Path
 	nameClient(rec, j)
 }
 
 func nameClient(rec *termination.Handshake, j verify.Judgement) {
+	rec.Revocation = j.Generation
 	if len(rec.Presented) == 0 {
 		return
 	}
 	rec.Client = verify.BestName(rec.Presented[0])
 	rec.Client.Authority = j.Authority
 	rec.Client.Pin = j.Pin
+	if j.Identity != nil {
+		rec.Client.Identity, rec.Client.IdentityID = j.Identity.Name, j.Identity.ID
+	}
 }
 
 func negotiated(s tls.ConnectionState) *termination.Negotiated {
@@ -115,7 +129,7 @@ func (t *Terminator) fail(conn *Conn, rec *termination.Handshake, state tls.Conn
 	case errors.As(err, &unverified):
 		// crypto/tls stopped at its own verification; ours lists everything that is wrong.
 		rec.Presented = unverified.UnverifiedCertificates
-		t.refused(rec, (*t.policies.Load())[0].Judge(rec.Presented, t.now()))
+		t.refused(rec, (*t.policies.Load())[0].Judge(verify.Client{Presented: rec.Presented, ServerName: state.ServerName, Peer: rec.Peer}, t.now()))
 	}
 }
 

@@ -22,7 +22,7 @@ func TestExpiryAtTheLastMoment(t *testing.T) {
 	config := &termination.Config{Limits: termination.DefaultLimits(), Authorities: []termination.Authority{{
 		Name: "devices", Certificates: []termination.CACertificate{{Certificate: ca.X509, Role: termination.RoleAnchor}},
 	}}}
-	policy, err := verify.Compile(config, termination.ClientAuth{Mode: termination.ModeRequire, Authorities: []string{"devices"}, Announce: true})
+	policy, err := verify.Compile(config, termination.ClientAuth{Mode: termination.ModeRequire, Authorities: []string{"devices"}, Announce: true}, verify.Scope{})
 	if err != nil {
 		t.Fatal(err)
 	}

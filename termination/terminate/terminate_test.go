@@ -41,7 +41,7 @@ func newSetupAt(t *testing.T, now func() time.Time, auth termination.ClientAuth,
 		})
 		auth.Authorities = append(auth.Authorities, name)
 	}
-	policy, err := verify.Compile(config, auth)
+	policy, err := verify.Compile(config, auth, verify.Scope{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -152,24 +152,24 @@ func (r *Refusal) Error() string { return "refused by policy: " + string(r.Judge
 
 // verifyConnection is called for every handshake, resumed ones included (VerifyPeerCertificate is not).
 func (t *Terminator) verifyConnection(cs tls.ConnectionState) error {
-	j := t.Judge(cs.PeerCertificates)
+	j := t.Judge(verify.Client{Presented: cs.PeerCertificates, ServerName: cs.ServerName, Staple: cs.OCSPResponse})
 	if !j.In {
 		return &Refusal{Judgement: j, Presented: cs.PeerCertificates}
 	}
 	return nil
 }
 
-// Judge judges a presented chain by the endpoint's policy, and lets in what only a route's policy would: there HTTP
-// decides, request by request.
-func (t *Terminator) Judge(presented []*x509.Certificate) verify.Judgement {
+// Judge judges a client by the endpoint's policy, and lets in what only a route's policy would: there HTTP decides,
+// request by request.
+func (t *Terminator) Judge(c verify.Client) verify.Judgement {
 	now := t.now()
 	policies := *t.policies.Load()
-	own := policies[0].Judge(presented, now)
+	own := policies[0].Judge(c, now)
 	if own.In {
 		return own
 	}
 	for _, p := range policies[1:] {
-		if j := p.Judge(presented, now); j.In {
+		if j := p.Judge(c, now); j.In {
 			if j.Verified {
 				return j
 			}

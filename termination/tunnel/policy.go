@@ -26,6 +26,9 @@ type Policy struct {
 	Endpoint    termination.Endpoint // as the gateway has it, without what is the gateway's or the agent's own business
 	Authorities []termination.Authority
 	Defaults    termination.Defaults
+	Identities  []termination.Identity // without their certificates, which decide nothing
+	Blocked     []termination.Block
+	Credentials []termination.Credential
 	Limits      termination.Limits
 }
 
@@ -43,6 +46,11 @@ func PolicyOf(config *termination.Config, e *termination.Endpoint) *Policy {
 	// The gateway has dealt with these before it read the ClientHello.
 	own.ProxyProtocol, own.StartTLS = nil, termination.StartTLSNone
 	needed := policyAuthorities(config, e)
+	for _, identity := range config.Identities {
+		identity.Certificates = nil
+		p.Identities = append(p.Identities, identity)
+	}
+	p.Blocked, p.Credentials = config.Blocked, config.Credentials
 	for i := range config.Authorities {
 		if slices.Contains(needed, config.Authorities[i].Name) {
 			p.Authorities = append(p.Authorities, config.Authorities[i])
@@ -70,20 +78,24 @@ func (p *Policy) Config(upstream termination.Upstream, certificate termination.C
 	e.Certificates = []string{certificate.Name}
 	return &termination.Config{
 		Revision: p.Revision, Node: p.Node, Authorities: p.Authorities, Defaults: p.Defaults, Limits: p.Limits,
+		Identities: p.Identities, Blocked: p.Blocked, Credentials: p.Credentials,
 		Certificates: []termination.Certificate{certificate}, Endpoints: []termination.Endpoint{e},
 	}
 }
 
 // wirePolicy is a Policy on the wire: the words whole, so that what is added to them travels too.
 type wirePolicy struct {
-	Form        int                  `json:"form"`
-	Revision    uint64               `json:"revision"`
-	Node        string               `json:"node"`
-	Stale       time.Duration        `json:"stale_ns"`
-	Endpoint    termination.Endpoint `json:"endpoint"`
-	Authorities []wireAuthority      `json:"authorities"`
-	Defaults    termination.Defaults `json:"defaults"`
-	Limits      termination.Limits   `json:"limits"`
+	Form        int                      `json:"form"`
+	Revision    uint64                   `json:"revision"`
+	Node        string                   `json:"node"`
+	Stale       time.Duration            `json:"stale_ns"`
+	Endpoint    termination.Endpoint     `json:"endpoint"`
+	Authorities []wireAuthority          `json:"authorities"`
+	Defaults    termination.Defaults     `json:"defaults"`
+	Identities  []termination.Identity   `json:"identities,omitempty"`
+	Blocked     []termination.Block      `json:"blocked,omitempty"`
+	Credentials []termination.Credential `json:"credentials,omitempty"`
+	Limits      termination.Limits       `json:"limits"`
 }
 
 // wireAuthority is an Authority whose certificates travel as DER; its own field hides the embedded one.
@@ -103,6 +115,7 @@ func (p *Policy) MarshalJSON() ([]byte, error) {
 	w := wirePolicy{
 		Form: policyForm, Revision: p.Revision, Node: p.Node, Stale: p.Stale,
 		Endpoint: p.Endpoint, Defaults: p.Defaults, Limits: p.Limits,
+		Identities: p.Identities, Blocked: p.Blocked, Credentials: p.Credentials,
 	}
 	for _, r := range p.Endpoint.Routes {
 		if r.Upstream != nil {
@@ -135,7 +148,10 @@ func (p *Policy) UnmarshalJSON(b []byte) error {
 	if err := decode(b, &w); err != nil {
 		return fmt.Errorf("the gateway's policy says what this agent does not understand; run the same version of countersign on both sides: %w", err)
 	}
-	*p = Policy{Revision: w.Revision, Node: w.Node, Stale: w.Stale, Endpoint: w.Endpoint, Defaults: w.Defaults, Limits: w.Limits}
+	*p = Policy{
+		Revision: w.Revision, Node: w.Node, Stale: w.Stale, Endpoint: w.Endpoint, Defaults: w.Defaults, Limits: w.Limits,
+		Identities: w.Identities, Blocked: w.Blocked, Credentials: w.Credentials,
+	}
 	n := 0
 	for _, a := range w.Authorities {
 		out := a.Authority

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -82,6 +83,9 @@ func fill(v reflect.Value, path string, skipped *[]string) {
 	case time.Time:
 		v.Set(reflect.ValueOf(time.Unix(1, 2).UTC()))
 		return
+	case *x509.Certificate:
+		v.Set(reflect.ValueOf(filled.X509))
+		return
 	case termination.CACertificate:
 		v.Set(reflect.ValueOf(termination.CACertificate{Certificate: filled.X509, Role: termination.RoleAnchor}))
 		return
@@ -138,6 +142,9 @@ func TestPolicyTravelsWhole(t *testing.T) {
 	fill(reflect.ValueOf(&e.ClientAuth).Elem(), "ClientAuth", &skipped)
 	fill(reflect.ValueOf(&config.Defaults).Elem(), "Defaults", &skipped)
 	fill(reflect.ValueOf(&config.Limits).Elem(), "Limits", &skipped)
+	fill(reflect.ValueOf(&config.Blocked).Elem(), "Blocked", &skipped)
+	fill(reflect.ValueOf(&config.Credentials).Elem(), "Credentials", &skipped)
+	fill(reflect.ValueOf(&config.Identities).Elem(), "Identities", &skipped)
 	var a termination.Authority
 	fill(reflect.ValueOf(&a).Elem(), "Authority", &skipped)
 	config.Authorities = []termination.Authority{a}
@@ -179,7 +186,7 @@ func TestPolicyTravelsWhole(t *testing.T) {
 	}
 	// What the configuration as a whole holds is either sent or not the agent's business. A new field belongs to one of
 	// them.
-	known := []string{"Revision", "Node", "Authorities", "Certificates", "LocalCAs", "Defaults", "Endpoints", "Limits", "Agents", "ACME"}
+	known := []string{"Revision", "Node", "Authorities", "Certificates", "LocalCAs", "Defaults", "Endpoints", "Limits", "Agents", "ACME", "Identities", "Blocked", "Credentials"}
 	for i := range reflect.TypeFor[termination.Config]().NumField() {
 		if name := reflect.TypeFor[termination.Config]().Field(i).Name; !slices.Contains(known, name) {
 			t.Errorf("termination.Config has %s: decide whether agents must know it (policy.go), and name it here", name)

@@ -40,7 +40,7 @@ func BenchmarkJudge(b *testing.B) {
 		{"attack/RSA-4096", chains, tangle(9, tlstest.RSA(4096)), false},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
-			p, err := Compile(cfg, bb.auth)
+			p, err := Compile(cfg, bb.auth, Scope{})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -49,7 +49,7 @@ func BenchmarkJudge(b *testing.B) {
 				if bb.forget {
 					p.cache = newChainCache()
 				}
-				p.Judge(bb.presented, now)
+				p.Judge(Client{Presented: bb.presented}, now)
 			}
 		})
 	}

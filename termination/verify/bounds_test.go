@@ -9,6 +9,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/tlstest"
+	"countersign/termination/verify"
 )
 
 // mesh makes n certificates of one name and one key that all sign each other, and a leaf below. The number of chains
@@ -63,7 +64,7 @@ func TestWorkIsBounded(t *testing.T) {
 				want termination.Reason
 			}{{config(), tt.strict}, {unbounded(), tt.lax}} {
 				l.cfg.Authorities = []termination.Authority{authority("devices", ca)}
-				j := compile(t, l.cfg, auth).Judge(tt.presented, time.Now())
+				j := compile(t, l.cfg, auth).Judge(verify.Client{Presented: tt.presented}, time.Now())
 				if j.Reason != l.want || j.In != (l.want == "") {
 					t.Errorf("in %v, reason %q, want %q%s", j.In, j.Reason, l.want, details(j.Checks))
 				}

@@ -13,6 +13,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/tlstest"
+	"countersign/termination/verify"
 )
 
 // TestCommandsRun runs what the explanations tell people to type, except what calls a server, as our own agent does.
@@ -75,7 +76,7 @@ func signedItself(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := pinning(t, termination.FingerprintOf(cert).String()).Judge([]*x509.Certificate{cert}, time.Now())
+	j := pinning(t, termination.FingerprintOf(cert).String()).Judge(verify.Client{Presented: []*x509.Certificate{cert}}, time.Now())
 	if !j.Verified {
 		t.Errorf("it does not pass as a pin:%s", details(j.Checks))
 	}

@@ -50,7 +50,7 @@ func (a *account) fillChecks() {
 	if len(v.Checks) > 0 || a.policy == nil || a.leaf == nil || info.Beat != termination.BeatClientCert || v.Reason == termination.ReasonCertMissing {
 		return
 	}
-	v.Checks = a.policy.Judge(a.handshake.Presented, a.now).Checks
+	v.Checks = a.policy.Judge(Showing(a.handshake.Presented...), a.now).Checks
 }
 
 // refine puts the real cause in the place of a reason that stands for several.

@@ -60,8 +60,8 @@ func FuzzJudge(f *testing.F) {
 		now := noon.Add(time.Duration(seconds%(1<<32)) * time.Second)
 		for _, name := range []string{"payments", "kiosks", "badges", "shop"} {
 			p := policies[name]
-			j := p.Judge(presented, now)
-			if again := p.Judge(presented, now); again.In != j.In || again.Verified != j.Verified || again.Reason != j.Reason {
+			j := p.Judge(verify.Client{Presented: presented}, now)
+			if again := p.Judge(verify.Client{Presented: presented}, now); again.In != j.In || again.Verified != j.Verified || again.Reason != j.Reason {
 				t.Fatalf("%s: judged twice: %+v and %+v", name, j, again)
 			}
 			if j.Verified && (j.Reason != "" || len(presented) == 0) {

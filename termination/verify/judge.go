@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"countersign/termination"
+	"countersign/termination/revocation"
 )
 
 // Judgement is what a policy says about a presented chain.
@@ -20,21 +21,50 @@ type Judgement struct {
 	Path      []*x509.Certificate
 	Authority string // the authority whose anchor ended the chain of a verified client
 	Pin       string // the pin that let a verified client in
+	// Identity is the one that a verified client is known by; nil: none.
+	Identity *termination.Identity
+	// Rule is the rule that decided; empty: none did.
+	Rule string
+	// WouldRefuse: Reason would have kept the client out, were the policy not report_only.
+	WouldRefuse bool
+	// ReportOnly: the policy only reports, so that no identity may be asserted whatever Verified says.
+	ReportOnly bool
+	// Generation is that of the revocation data by which was judged.
+	Generation uint64
 }
 
-// Judge decides about what a client presented, leaf first, at the time now; also when it presented nothing. It is safe
-// for concurrent use, and its work is bounded whatever was presented.
-func (p *Policy) Judge(presented []*x509.Certificate, now time.Time) Judgement {
+// Judge decides about a client at the time now; also when it presented nothing. It is safe for concurrent use, and its
+// work is bounded whatever was presented.
+func (p *Policy) Judge(c Client, now time.Time) Judgement {
 	if p == nil {
 		return Judgement{Reason: termination.ReasonPolicyUnreadable}
 	}
 	if p.mode == termination.ModeOff {
 		return Judgement{In: true}
 	}
-	if len(presented) == 0 {
+	known := p.revocation.Snapshot() // one for the whole judgement
+	j := p.judge(c, known, now)
+	if p.reportOnly {
+		j.ReportOnly = true
+		// What was blocked by hand stays out: somebody wants that now. So does what cannot be judged.
+		if !j.In && j.Reason != termination.ReasonBlocked && j.Reason != termination.ReasonPolicyUnreadable {
+			j.In, j.WouldRefuse = true, true
+		}
+	}
+	j.Generation = known.Generation()
+	return j
+}
+
+func (p *Policy) judge(c Client, known *revocation.Snapshot, now time.Time) Judgement {
+	if len(c.Presented) == 0 {
 		return p.withoutCertificate()
 	}
-	j := p.verify(presented, now)
+	j := p.verify(c.Presented, now)
+	p.identify(&j, c)
+	if p.blocked(&j, c, known) {
+		return j
+	}
+	p.decide(&j, c)
 	switch p.mode {
 	case termination.ModeRequire, termination.ModeOptional:
 		j.In = j.Verified
@@ -44,6 +74,66 @@ func (p *Policy) Judge(presented []*x509.Certificate, now time.Time) Judgement {
 		return Judgement{Reason: termination.ReasonPolicyUnreadable}
 	}
 	return j
+}
+
+// identify finds out by which identity a verified client is known.
+func (p *Policy) identify(j *Judgement, c Client) {
+	if j.Verified {
+		j.Identity = p.identities.find(*j, c.Presented[0])
+	}
+}
+
+// blocked refuses what was blocked by hand, whatever the mode: the leaf, a CA of its chain, or its identity.
+func (p *Policy) blocked(j *Judgement, c Client, known *revocation.Snapshot) bool {
+	certificates := j.Path
+	if len(certificates) == 0 {
+		certificates = c.Presented[:1] // only the leaf is proven
+		if certificates[0] == nil {
+			return false
+		}
+	}
+	if block, cert := known.Blocked(certificates); block != nil {
+		j.refuse(c, termination.ReasonBlocked, cert, "%s is blocked here.", certName(cert))
+		return true
+	}
+	if j.Identity != nil && j.Identity.Blocked {
+		j.refuse(c, termination.ReasonBlocked, c.Presented[0], "The identity %s is blocked.", j.Identity.Name)
+		return true
+	}
+	return false
+}
+
+// decide lets the rules decide about a client whose chain or pin holds.
+func (p *Policy) decide(j *Judgement, c Client) {
+	if !j.Verified {
+		return
+	}
+	leaf, identity, registered := c.Presented[0], "", false
+	if j.Identity != nil {
+		identity, registered = j.Identity.Name, j.Identity.Knows(p.endpoint)
+		if len(j.Identity.Endpoints) > 0 && !registered {
+			j.refuse(c, termination.ReasonIdentityElsewhere, leaf, "It is known as %s, which may not come in here.", identity)
+			return
+		}
+	}
+	rule, in := p.rules.decide(leaf, j.Authority, identity, registered)
+	if rule != nil {
+		j.Rule = rule.String()
+	}
+	switch {
+	case in:
+	case rule != nil:
+		j.refuse(c, termination.ReasonPolicyDenied, leaf, "The rule %s refuses it.", visible(j.Rule, maxDetailText))
+	default:
+		j.refuse(c, termination.ReasonPolicyDenied, leaf, "No rule allows it.")
+	}
+}
+
+// refuse takes back what was verified.
+func (j *Judgement) refuse(c Client, r termination.Reason, cert *x509.Certificate, format string, args ...any) {
+	in := &inspection{presented: c.Presented, checks: j.Checks}
+	in.fail(r, cert, format, args...)
+	j.In, j.Verified, j.Reason, j.Checks = false, false, r, in.checks
 }
 
 func (p *Policy) withoutCertificate() Judgement {
@@ -76,7 +166,7 @@ func (p *Policy) verify(presented []*x509.Certificate, now time.Time) Judgement 
 		return Judgement{Verified: true, Checks: in.checks, Pin: pin.String()}
 	}
 	if len(p.anchors) == 0 {
-		if len(p.pins) > 0 {
+		if p.pinned() {
 			in.fail(termination.ReasonNotListed, leaf, "No pin matches it, and no authority is trusted here.")
 		} else {
 			in.fail(termination.ReasonCAUnknown, leaf, "No authority is trusted here.")
@@ -120,17 +210,17 @@ func (p *Policy) bounded(in *inspection) bool {
 	return true
 }
 
+// pinOf returns the pin of the policy, or of an identity that names the endpoint, which a leaf has.
 func (p *Policy) pinOf(leaf *x509.Certificate) (termination.Pin, bool) {
-	if len(p.pins) == 0 {
-		return termination.Pin{}, false
-	}
-	for _, pin := range []termination.Pin{
-		{Fingerprint: termination.FingerprintOf(leaf)},
-		{Fingerprint: termination.KeyFingerprintOf(leaf), Key: true},
-	} {
-		if p.pins[pin] {
-			return pin, true
+	if len(p.pins) > 0 {
+		for _, pin := range pinsOf(leaf) {
+			if p.pins[pin] {
+				return pin, true
+			}
 		}
+	}
+	if identity, pin := p.identities.byLeaf(leaf); identity != nil && identity.Knows(p.endpoint) {
+		return pin, true
 	}
 	return termination.Pin{}, false
 }

@@ -51,7 +51,7 @@ func pinning(t testing.TB, pins ...string) *verify.Policy {
 
 func compile(t testing.TB, cfg *termination.Config, auth termination.ClientAuth) *verify.Policy {
 	t.Helper()
-	p, err := verify.Compile(cfg, auth)
+	p, err := verify.Compile(cfg, auth, verify.Scope{})
 	if err != nil {
 		t.Fatalf("compile: %v", err)
 	}
@@ -114,7 +114,7 @@ func TestModes(t *testing.T) {
 			want      want
 		}{{"without", nil, tt.without}, {"passing", good, tt.passing}, {"failing", bad, tt.fail}} {
 			t.Run(string(tt.mode)+"/"+c.name, func(t *testing.T) {
-				j := p.Judge(c.presented, now)
+				j := p.Judge(verify.Client{Presented: c.presented}, now)
 				if got := (want{j.In, j.Verified, j.Reason}); got != c.want {
 					t.Errorf("got %+v, want %+v%s", got, c.want, details(j.Checks))
 				}
@@ -127,7 +127,7 @@ func TestJudgeNamesAuthorityAndPath(t *testing.T) {
 	ca := tlstest.NewCA()
 	inter := ca.Intermediate()
 	alice := inter.Client("alice")
-	j := trusting(t, termination.ModeRequire, ca).Judge(alice.Chain(), time.Now())
+	j := trusting(t, termination.ModeRequire, ca).Judge(verify.Client{Presented: alice.Chain()}, time.Now())
 	if !j.Verified || j.Authority != "devices" || j.Pin != "" {
 		t.Fatalf("got %+v", j)
 	}
@@ -192,7 +192,7 @@ func TestChecks(t *testing.T) {
 		{"equal names are no self-signature", ca, tlstest.NewCA(tlstest.CN("same"), tlstest.Org()).Client("same", tlstest.Org()), termination.ReasonCAUnknown},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			j := trusting(t, termination.ModeRequire, tt.anchor).Judge(tt.leaf.Chain(), now)
+			j := trusting(t, termination.ModeRequire, tt.anchor).Judge(verify.Client{Presented: tt.leaf.Chain()}, now)
 			if j.Verified != (tt.want == "") || j.In != j.Verified || j.Reason != tt.want {
 				t.Fatalf("verified %v, in %v, reason %q, want %q%s", j.Verified, j.In, j.Reason, tt.want, details(j.Checks))
 			}
@@ -209,14 +209,14 @@ func TestSignaturesThatCannotBeChecked(t *testing.T) {
 	for _, a := range []x509.SignatureAlgorithm{x509.MD5WithRSA, x509.UnknownSignatureAlgorithm} {
 		leaf := *ca.Client("a").X509
 		leaf.SignatureAlgorithm = a
-		j := trusting(t, termination.ModeRequire, ca).Judge([]*x509.Certificate{&leaf}, time.Now())
+		j := trusting(t, termination.ModeRequire, ca).Judge(verify.Client{Presented: []*x509.Certificate{&leaf}}, time.Now())
 		if j.In || j.Reason != termination.ReasonCertWeak || len(j.Path) != 0 {
 			t.Errorf("%v: in %v, reason %q, a path of %d%s", a, j.In, j.Reason, len(j.Path), details(j.Checks))
 		}
 	}
 	leaf := *ca.Client("a").X509
 	leaf.PublicKey, leaf.PublicKeyAlgorithm = nil, x509.UnknownPublicKeyAlgorithm
-	if j := trusting(t, termination.ModeRequire, ca).Judge([]*x509.Certificate{&leaf}, time.Now()); j.In || j.Reason != termination.ReasonCertWeak {
+	if j := trusting(t, termination.ModeRequire, ca).Judge(verify.Client{Presented: []*x509.Certificate{&leaf}}, time.Now()); j.In || j.Reason != termination.ReasonCertWeak {
 		t.Errorf("unknown key: in %v, reason %q%s", j.In, j.Reason, details(j.Checks))
 	}
 }
@@ -228,10 +228,10 @@ func TestAnotherClock(t *testing.T) {
 	ca := tlstest.NewCA(around)
 	p := trusting(t, termination.ModeRequire, ca)
 	leaf := ca.Client("a", around).Chain()
-	if j := p.Judge(leaf, then); !j.In {
+	if j := p.Judge(verify.Client{Presented: leaf}, then); !j.In {
 		t.Errorf("out at its time%s", details(j.Checks))
 	}
-	if j := p.Judge(leaf, time.Now()); j.In {
+	if j := p.Judge(verify.Client{Presented: leaf}, time.Now()); j.In {
 		t.Error("in today")
 	}
 }
@@ -240,7 +240,7 @@ func TestAnotherClock(t *testing.T) {
 func TestLeafWithTheKeyOfItsCA(t *testing.T) {
 	ca := tlstest.NewCA()
 	leaf := ca.Leaf(tlstest.RawSubject(ca.X509.RawSubject), tlstest.WithKey(ca.Key))
-	j := trusting(t, termination.ModeRequire, ca).Judge(leaf.Chain(), time.Now())
+	j := trusting(t, termination.ModeRequire, ca).Judge(verify.Client{Presented: leaf.Chain()}, time.Now())
 	if j.In || j.Reason != termination.ReasonCertSelf || !failed(j.Checks, j.Reason) {
 		t.Errorf("in %v, reason %q%s", j.In, j.Reason, details(j.Checks))
 	}
@@ -255,7 +255,7 @@ func TestAllProblemsAreRecorded(t *testing.T) {
 	)
 	lower := inter.Intermediate(tlstest.CAFalse(), tlstest.UnknownCritical())
 	leaf := lower.Client("a", tlstest.Expired(), tlstest.EKU(x509.ExtKeyUsageServerAuth), tlstest.DNS("a.example.org"))
-	j := trusting(t, termination.ModeRequire, ca).Judge(leaf.Chain(), now)
+	j := trusting(t, termination.ModeRequire, ca).Judge(verify.Client{Presented: leaf.Chain()}, now)
 	if j.Verified || j.Reason != termination.ReasonCertExpired {
 		t.Errorf("verified %v, reason %q", j.Verified, j.Reason)
 	}
@@ -291,7 +291,7 @@ func TestNotes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := trusting(t, termination.ModeRequire, ca, inter)
 			for _, state := range []string{"cold", "cached"} {
-				j := p.Judge(tt.leaf, time.Now())
+				j := p.Judge(verify.Client{Presented: tt.leaf}, time.Now())
 				if !j.In || !j.Verified || j.Reason != "" || !noted(j.Checks, tt.want) {
 					t.Errorf("%s: in %v, reason %q, want a note %q%s", state, j.In, j.Reason, tt.want, details(j.Checks))
 				}
@@ -302,7 +302,7 @@ func TestNotes(t *testing.T) {
 
 func TestMissingIntermediateFails(t *testing.T) {
 	ca := tlstest.NewCA()
-	j := trusting(t, termination.ModeRequire, ca).Judge(ca.Intermediate().Client("a").Chain()[:1], time.Now())
+	j := trusting(t, termination.ModeRequire, ca).Judge(verify.Client{Presented: ca.Intermediate().Client("a").Chain()[:1]}, time.Now())
 	if j.In || j.Reason != termination.ReasonCAUnknown {
 		t.Errorf("in %v, reason %q%s", j.In, j.Reason, details(j.Checks))
 	}
@@ -313,14 +313,14 @@ func TestHelperIsNoAnchor(t *testing.T) {
 	ca, foreign := tlstest.NewCA(), tlstest.NewCA()
 	helper := foreign.Intermediate()
 	p := trusting(t, termination.ModeRequire, ca, helper)
-	if j := p.Judge(helper.Client("a").Chain(), time.Now()); j.In {
+	if j := p.Judge(verify.Client{Presented: helper.Client("a").Chain()}, time.Now()); j.In {
 		t.Errorf("a chain that ends at a helper was let in%s", details(j.Checks))
 	}
 }
 
 func TestIntermediateAsAnchor(t *testing.T) {
 	inter := tlstest.NewCA().Intermediate()
-	j := trusting(t, termination.ModeRequire, inter).Judge(inter.Client("a").Chain(), time.Now())
+	j := trusting(t, termination.ModeRequire, inter).Judge(verify.Client{Presented: inter.Client("a").Chain()}, time.Now())
 	if !j.Verified || len(j.Path) != 2 {
 		t.Errorf("verified %v with a path of %d%s", j.Verified, len(j.Path), details(j.Checks))
 	}
@@ -346,7 +346,7 @@ func TestDatesToTheSecond(t *testing.T) {
 		{"one second late", until.Add(time.Second), termination.ReasonCertExpired},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			j := trusting(t, termination.ModeRequire, ca).Judge(leaf, tt.now)
+			j := trusting(t, termination.ModeRequire, ca).Judge(verify.Client{Presented: leaf}, tt.now)
 			if j.Reason != tt.want || j.In != (tt.want == "") {
 				t.Errorf("in %v, reason %q, want %q", j.In, j.Reason, tt.want)
 			}
@@ -376,7 +376,7 @@ func TestCacheKeepsDates(t *testing.T) {
 		{-time.Minute - 1, termination.ReasonCertEarly},
 		{30 * time.Minute, ""},
 	} {
-		if j := p.Judge(leaf, start.Add(tt.after)); j.Reason != tt.want || j.In != (tt.want == "") {
+		if j := p.Judge(verify.Client{Presented: leaf}, start.Add(tt.after)); j.Reason != tt.want || j.In != (tt.want == "") {
 			t.Errorf("after %v: in %v, reason %q, want %q", tt.after, j.In, j.Reason, tt.want)
 		}
 	}
@@ -388,14 +388,14 @@ func TestCacheTellsListsApart(t *testing.T) {
 	inter := ca.Intermediate()
 	alice := inter.Client("alice")
 	p := trusting(t, termination.ModeRequire, ca)
-	if j := p.Judge(alice.Chain(), time.Now()); !j.In {
+	if j := p.Judge(verify.Client{Presented: alice.Chain()}, time.Now()); !j.In {
 		t.Fatalf("alice is out%s", details(j.Checks))
 	}
-	if j := p.Judge(alice.Chain()[:1], time.Now()); j.In {
+	if j := p.Judge(verify.Client{Presented: alice.Chain()[:1]}, time.Now()); j.In {
 		t.Errorf("alice is in without her intermediate, which is known to nobody")
 	}
 	mallory := tlstest.NewCA().Client("mallory")
-	if j := p.Judge(append(mallory.Chain(), alice.Chain()...), time.Now()); j.In {
+	if j := p.Judge(verify.Client{Presented: append(mallory.Chain(), alice.Chain()...)}, time.Now()); j.In {
 		t.Errorf("mallory is in behind alice's certificates")
 	}
 }
@@ -410,10 +410,10 @@ func TestJudgeConcurrently(t *testing.T) {
 		good, bad := ca.Client("good").Chain(), tlstest.NewCA().Client("bad").Chain()
 		wg.Go(func() {
 			for range 50 {
-				if j := p.Judge(good, now); !j.In || j.Path[0] != good[0] {
+				if j := p.Judge(verify.Client{Presented: good}, now); !j.In || j.Path[0] != good[0] {
 					t.Errorf("good: %+v", j)
 				}
-				if j := p.Judge(bad, now); j.In {
+				if j := p.Judge(verify.Client{Presented: bad}, now); j.In {
 					t.Errorf("bad: %+v", j)
 				}
 			}
@@ -446,7 +446,7 @@ func TestSystemRootsAreNeverAsked(t *testing.T) {
 		if p.Pool() == nil || p.Announced() == nil {
 			t.Errorf("%s: a pool is nil", p.Mode())
 		}
-		if j := p.Judge(leaf.Chain(), time.Now()); j.Verified {
+		if j := p.Judge(verify.Client{Presented: leaf.Chain()}, time.Now()); j.Verified {
 			t.Errorf("%s: verified by the system's roots", p.Mode())
 		}
 	}
@@ -457,7 +457,7 @@ func TestPolicyThatIsNotThereLetsNobodyIn(t *testing.T) {
 	var none *verify.Policy
 	for _, p := range []*verify.Policy{none, {}} {
 		for _, presented := range [][]*x509.Certificate{nil, ca.Client("a").Chain()} {
-			if j := p.Judge(presented, time.Now()); j.In || j.Verified || j.Reason == "" {
+			if j := p.Judge(verify.Client{Presented: presented}, time.Now()); j.In || j.Verified || j.Reason == "" {
 				t.Errorf("%+v", j)
 			}
 		}
@@ -469,7 +469,7 @@ func TestAnchorOfCrossSignedIntermediates(t *testing.T) {
 	inter := oldRoot.Intermediate()
 	cross := newRoot.Reissue(inter)
 	leaf := inter.Client("a")
-	j := trusting(t, termination.ModeRequire, newRoot).Judge([]*x509.Certificate{leaf.X509, inter.X509, cross.X509}, time.Now())
+	j := trusting(t, termination.ModeRequire, newRoot).Judge(verify.Client{Presented: []*x509.Certificate{leaf.X509, inter.X509, cross.X509}}, time.Now())
 	if !j.Verified || !j.Path[1].Equal(cross.X509) {
 		t.Errorf("verified %v%s", j.Verified, details(j.Checks))
 	}

@@ -7,6 +7,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/tlstest"
+	"countersign/termination/verify"
 )
 
 func TestPins(t *testing.T) {
@@ -29,7 +30,7 @@ func TestPins(t *testing.T) {
 		{"the key's hash as a certificate's", own.SPKI(), own, termination.ReasonNotListed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			j := pinning(t, tt.pin).Judge(tt.leaf.Chain(), now)
+			j := pinning(t, tt.pin).Judge(verify.Client{Presented: tt.leaf.Chain()}, now)
 			if j.Reason != tt.want || j.In != (tt.want == "") || j.Verified != j.In {
 				t.Fatalf("in %v, reason %q, want %q%s", j.In, j.Reason, tt.want, details(j.Checks))
 			}
@@ -56,7 +57,7 @@ func TestPinnedCertificateMustHoldByItself(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, pin := range []string{tt.leaf.Fingerprint(), "spki:" + tt.leaf.SPKI()} {
-				if j := pinning(t, pin).Judge(tt.leaf.Chain(), time.Now()); j.Reason != tt.want || j.In != (tt.want == "") {
+				if j := pinning(t, pin).Judge(verify.Client{Presented: tt.leaf.Chain()}, time.Now()); j.Reason != tt.want || j.In != (tt.want == "") {
 					t.Errorf("in %v, reason %q, want %q%s", j.In, j.Reason, tt.want, details(j.Checks))
 				}
 			}
@@ -75,7 +76,7 @@ func TestAppendedVictimDoesNotMatchPin(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := compile(t, config(), termination.ClientAuth{Mode: mode, Pins: []termination.Pin{pin}})
-			j := p.Judge([]*x509.Certificate{attacker.X509, victim.X509}, time.Now())
+			j := p.Judge(verify.Client{Presented: []*x509.Certificate{attacker.X509, victim.X509}}, time.Now())
 			if j.Verified || j.In == mode.Verifies() || j.Pin != "" || j.Reason != termination.ReasonNotListed {
 				t.Errorf("%s: %+v", mode, j)
 			}
@@ -97,11 +98,11 @@ func TestPinnedCAMintsNoChild(t *testing.T) {
 		auth.Pins = append(auth.Pins, pin)
 	}
 	p := compile(t, config(authority("devices", ca)), auth)
-	if j := p.Judge(pinned.Chain(), time.Now()); !j.Verified {
+	if j := p.Judge(verify.Client{Presented: pinned.Chain()}, time.Now()); !j.Verified {
 		t.Fatalf("the pinned certificate itself is out%s", details(j.Checks))
 	}
 	for _, presented := range [][]*x509.Certificate{{child.X509}, {child.X509, pinned.X509}} {
-		if j := p.Judge(presented, time.Now()); j.In || j.Verified {
+		if j := p.Judge(verify.Client{Presented: presented}, time.Now()); j.In || j.Verified {
 			t.Errorf("a child of a pinned certificate was let in%s", details(j.Checks))
 		}
 	}

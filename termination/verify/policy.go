@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"countersign/termination"
+	"countersign/termination/revocation"
 )
 
 // Policy is a client policy made ready to judge. It is immutable but for its cache, and safe for concurrent use.
@@ -30,6 +31,17 @@ type Policy struct {
 	pool      *x509.CertPool // anchors and helpers
 	nobody    *x509.CertPool // empty
 
+	endpoint   string
+	identities *Identities
+	registered []string // pins of the identities that name the endpoint
+	rules      rules
+	hygiene    termination.Hygiene // complete
+	when       string
+	reportOnly bool
+	soft       bool
+
+	revocation *revocation.Registry
+
 	maxCertificates int
 	maxBytes        int
 
@@ -37,9 +49,16 @@ type Policy struct {
 	cache *chainCache
 }
 
+// Scope is where a policy holds, and what it shares with others.
+type Scope struct {
+	Endpoint   string               // name of the endpoint, which identities refer to
+	Identities *Identities          // of the same configuration; nil: made anew
+	Revocation *revocation.Registry // what is known of blocked and revoked certificates; nil: nothing
+}
+
 // Compile makes a policy of auth, to which the defaults are added where it inherits them. A policy that verifies but
 // has neither anchor nor pin, or that names what does not exist, is an error: the caller stops the endpoint.
-func Compile(cfg *termination.Config, auth termination.ClientAuth) (*Policy, error) {
+func Compile(cfg *termination.Config, auth termination.ClientAuth, scope Scope) (*Policy, error) {
 	eff := cfg.Effective(auth)
 	if !eff.Mode.Valid() {
 		return nil, fmt.Errorf("compile client policy: mode %q is unknown; use off, request, require_any, optional or require", eff.Mode)
@@ -58,8 +77,26 @@ func Compile(cfg *termination.Config, auth termination.ClientAuth) (*Policy, err
 		maxCertificates: cfg.Limits.Certificates,
 		maxBytes:        cfg.Limits.CertificateChain,
 		cache:           newChainCache(),
+		endpoint:        scope.Endpoint,
+		identities:      scope.Identities,
+		hygiene:         eff.Hygiene.Complete(),
+		when:            eff.When,
+		reportOnly:      eff.ReportOnly,
+		soft:            eff.Soft,
+		revocation:      scope.Revocation,
+		rules:           rules{own: newRules(eff.Rules)},
 	}
+	if eff.Inherit {
+		p.rules.shared = newRules(cfg.Defaults.Rules)
+	}
+	if p.identities == nil {
+		p.identities = NewIdentities(cfg)
+	}
+	p.registered = p.identities.trustedAt(p.endpoint)
 	p.boundLimits()
+	if p.when != "" {
+		return nil, errors.New("compile client policy: expressions are not in this version")
+	}
 	for _, pin := range eff.Pins {
 		p.pins[pin] = true
 	}
@@ -72,7 +109,7 @@ func Compile(cfg *termination.Config, auth termination.ClientAuth) (*Policy, err
 			return nil, fmt.Errorf("compile client policy: authority %q: %w", name, err)
 		}
 	}
-	if p.mode.Verifies() && len(p.anchors) == 0 && len(p.pins) == 0 {
+	if p.mode.Verifies() && len(p.anchors) == 0 && !p.pinned() {
 		return nil, errors.New("compile client policy: it trusts no authority and no pin, so nobody could enter; choose an authority, or mode off")
 	}
 	p.issuers = newIssuers(p.anchors, p.helpers)
@@ -139,7 +176,30 @@ func (p *Policy) digest() string {
 		pins = append(pins, pin.String())
 	}
 	writeSet(h, pins)
+	p.digestRules(h)
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// digestRules covers what decides after the chain. Who an identity is decides as well: its pins and names, where it may
+// go, and whether rules speak of it.
+func (p *Policy) digestRules(h hash.Hash) {
+	for _, c := range p.hygiene.Checks() {
+		writeText(h, string(*c.Level))
+	}
+	for _, list := range [...][]rule{p.rules.shared, p.rules.own} {
+		writeNumber(h, uint64(len(list)))
+		for _, r := range list {
+			writeText(h, r.String())
+		}
+	}
+	writeText(h, p.when)
+	writeText(h, fmt.Sprint(p.reportOnly, p.soft))
+	writeSet(h, p.identities.digest(p.endpoint))
+}
+
+func writeText(h hash.Hash, s string) {
+	writeNumber(h, uint64(len(s)))
+	h.Write([]byte(s))
 }
 
 func writeNumber(h hash.Hash, n uint64) {
@@ -168,8 +228,14 @@ func fingerprints(certs []*x509.Certificate) []string {
 // to it.
 func (p *Policy) Hash() string { return p.hash }
 
+// Generation is that of the revocation data by which the policy judges now.
+func (p *Policy) Generation() uint64 { return p.revocation.Snapshot().Generation() }
+
 // Mode is the mode of the policy.
 func (p *Policy) Mode() termination.Mode { return p.mode }
+
+// Soft reports whether refusals are for HTTP to tell: TLS lets everybody in.
+func (p *Policy) Soft() bool { return p.soft }
 
 // OnLoss says what happens to live connections that the policy no longer admits.
 func (p *Policy) OnLoss() termination.OnLoss { return p.onLoss }
@@ -177,8 +243,12 @@ func (p *Policy) OnLoss() termination.OnLoss { return p.onLoss }
 // Exact reports whether crypto/tls may verify first, with [Policy.Pool] as its ClientCAs, so that the client gets the
 // exact alert. It may not when there is something that crypto/tls cannot know, such as a pin.
 func (p *Policy) Exact() bool {
-	return p.mode.Verifies() && p.announce && len(p.pins) == 0 && len(p.anchors) > 0
+	plain := !p.pinned() && !p.soft && !p.reportOnly && p.hygiene == termination.Hygiene{}.Complete()
+	return p.mode.Verifies() && p.announce && plain && len(p.anchors) > 0
 }
+
+// pinned reports whether a pin can let somebody in: one of the policy, or of an identity that names the endpoint.
+func (p *Policy) pinned() bool { return len(p.pins) > 0 || len(p.registered) > 0 }
 
 // Pool holds the anchors and the helpers; it is never nil. For crypto/tls alone, whose first opinion decides nothing:
 // here a helper never ends a chain.
@@ -188,7 +258,7 @@ func (p *Policy) Pool() *x509.CertPool { return p.pool }
 // empty when none are to be named. That is so with pins, and in the modes that let in whichever certificate comes:
 // clients whose issuer is not named stay silent, and those would be the very clients that are wanted.
 func (p *Policy) Announced() *x509.CertPool {
-	if p.announce && len(p.pins) == 0 && p.mode.Verifies() {
+	if p.announce && !p.pinned() && !p.reportOnly && p.mode.Verifies() {
 		return p.pool
 	}
 	return p.nobody

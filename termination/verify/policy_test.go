@@ -32,7 +32,7 @@ func TestCompileFailsClosed(t *testing.T) {
 		{"no mode", config(authority("devices", ca)), termination.ClientAuth{Authorities: []string{"devices"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if p, err := verify.Compile(tt.cfg, tt.auth); err == nil || p != nil {
+			if p, err := verify.Compile(tt.cfg, tt.auth, verify.Scope{}); err == nil || p != nil {
 				t.Errorf("compiled to %v", p)
 			}
 		})
@@ -44,10 +44,10 @@ func TestInheritedTrust(t *testing.T) {
 	cfg := config(authority("devices", ca))
 	cfg.Defaults.Authorities = []string{"devices"}
 	alice := ca.Client("alice").Chain()
-	if p := compile(t, cfg, termination.ClientAuth{Mode: termination.ModeRequire, Inherit: true}); !p.Judge(alice, alice[0].NotBefore).In {
+	if p := compile(t, cfg, termination.ClientAuth{Mode: termination.ModeRequire, Inherit: true}); !p.Judge(verify.Client{Presented: alice}, alice[0].NotBefore).In {
 		t.Error("the inherited authority is not trusted")
 	}
-	if _, err := verify.Compile(cfg, termination.ClientAuth{Mode: termination.ModeRequire}); err == nil {
+	if _, err := verify.Compile(cfg, termination.ClientAuth{Mode: termination.ModeRequire}, verify.Scope{}); err == nil {
 		t.Error("a policy that inherits nothing compiled")
 	}
 }

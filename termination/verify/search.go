@@ -54,14 +54,16 @@ func NewSearch(cfg *termination.Config) *Search {
 		s.others = append(s.others, k.certificate)
 	}
 	s.all = newIssuers(anchors, s.others)
+	identities := NewIdentities(cfg)
 	for i := range cfg.Endpoints {
-		s.trust(&cfg.Endpoints[i])
+		e := &cfg.Endpoints[i]
+		s.trust(e, Scope{Endpoint: e.Name, Identities: identities})
 	}
 	return s
 }
 
 // trust notes what an endpoint and its routes trust.
-func (s *Search) trust(e *termination.Endpoint) {
+func (s *Search) trust(e *termination.Endpoint, scope Scope) {
 	for _, auth := range clientAuths(e) {
 		if !auth.Mode.Asks() {
 			continue
@@ -72,7 +74,7 @@ func (s *Search) trust(e *termination.Endpoint) {
 			}
 		}
 		// One that cannot be compiled stops its endpoint, and that needs no policy to be explained.
-		if p, err := Compile(s.cfg, auth); err == nil {
+		if p, err := Compile(s.cfg, auth, scope); err == nil {
 			s.rules[e.Name] = append(s.rules[e.Name], p)
 		}
 	}

@@ -201,11 +201,11 @@ var alertNames = map[uint8]string{
 // judged is the record of a client that presented these certificates to an endpoint.
 func (w *world) judged(t testing.TB, endpoint string, presented ...*x509.Certificate) *termination.Handshake {
 	t.Helper()
-	p, err := verify.Compile(w.cfg, w.cfg.Endpoint(endpoint).ClientAuth)
+	p, err := verify.Compile(w.cfg, w.cfg.Endpoint(endpoint).ClientAuth, verify.Scope{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := p.Judge(presented, noon)
+	j := p.Judge(verify.Client{Presented: presented}, noon)
 	outcome := termination.OutcomeRefused
 	switch {
 	case j.Verified:

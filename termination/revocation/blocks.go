@@ -1,0 +1,69 @@
+package revocation
+
+import (
+	"crypto/x509"
+	"slices"
+	"strings"
+
+	"countersign/termination"
+)
+
+// blocks are the certificates that an operator has blocked by hand.
+type blocks struct {
+	pins    map[termination.Pin]*termination.Block
+	serials map[string][]serialBlock // by serial number
+	key     string                   // the same for the same blocks
+}
+
+// serialBlock blocks a serial number of the CAs of one authority.
+type serialBlock struct {
+	block   *termination.Block
+	issuers map[string]bool // RawSubject of its CA certificates
+}
+
+func newBlocks(config *termination.Config) *blocks {
+	b := &blocks{pins: map[termination.Pin]*termination.Block{}, serials: map[string][]serialBlock{}}
+	var keys []string
+	for i := range config.Blocked {
+		block := &config.Blocked[i]
+		key := block.String() + "\x00" + block.Why
+		if block.Pin != nil {
+			b.pins[*block.Pin] = block
+		} else if a := config.Authority(block.Authority); a != nil {
+			s := serialBlock{block: block, issuers: map[string]bool{}}
+			for _, c := range a.Certificates {
+				s.issuers[string(c.Certificate.RawSubject)] = true
+				key += "\x00" + termination.FingerprintOf(c.Certificate).String()
+			}
+			b.serials[block.Serial] = append(b.serials[block.Serial], s)
+		}
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	b.key = strings.Join(keys, "\x01")
+	return b
+}
+
+// Blocked returns the block that one of these certificates falls under, and which certificate that is; nil: none does. A
+// block by serial number goes by the name of the issuer, whether or not its key has signed: it can only refuse.
+func (s *Snapshot) Blocked(certificates []*x509.Certificate) (*termination.Block, *x509.Certificate) {
+	if len(s.blocks.pins) == 0 && len(s.blocks.serials) == 0 {
+		return nil, nil
+	}
+	for _, c := range certificates {
+		for _, pin := range [...]termination.Pin{
+			{Fingerprint: termination.FingerprintOf(c)},
+			{Fingerprint: termination.KeyFingerprintOf(c), Key: true},
+		} {
+			if block := s.blocks.pins[pin]; block != nil {
+				return block, c
+			}
+		}
+		for _, candidate := range s.blocks.serials[termination.SerialOf(c)] {
+			if candidate.issuers[string(c.RawIssuer)] {
+				return candidate.block, c
+			}
+		}
+	}
+	return nil, nil
+}
