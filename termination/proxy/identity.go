@@ -23,12 +23,12 @@ type identity struct {
 }
 
 func identityOf(leaf *x509.Certificate) identity {
-	subject := parseName(leaf.RawSubject)
+	subject := termination.ParseDistinguishedName(leaf.RawSubject)
 	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})
 	return identity{
-		commonName:  subject.commonName(),
+		commonName:  subject.CommonName(),
 		subject:     subject.String(),
-		issuer:      parseName(leaf.RawIssuer).String(),
+		issuer:      termination.ParseDistinguishedName(leaf.RawIssuer).String(),
 		serial:      serialText(leaf.SerialNumber),
 		fingerprint: termination.FingerprintOf(leaf).String(),
 		certificate: percentEncode(block),

@@ -1,9 +1,10 @@
-package proxy
+package termination
 
 import (
 	"encoding/asn1"
 	"encoding/hex"
 	"strings"
+	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -67,12 +68,13 @@ func shortName(id asn1.ObjectIdentifier) (string, bool) {
 // rdnSET is RelativeDistinguishedName; encoding/asn1 knows by the end of the name that it is a SET.
 type rdnSET []attribute
 
-// distinguishedName is a Name (RFC 5280, section 4.1.2.4).
-type distinguishedName []rdnSET
+// DistinguishedName is a Name (RFC 5280, section 4.1.2.4), such as the subject of a certificate. Unlike pkix.Name it keeps
+// the order of its attributes, and which of them stand together.
+type DistinguishedName []rdnSET
 
-// parseName reads a name from its DER; what cannot be read is an empty name.
-func parseName(der []byte) distinguishedName {
-	var n distinguishedName
+// ParseDistinguishedName reads a name from its DER; what cannot be read is an empty name.
+func ParseDistinguishedName(der []byte) DistinguishedName {
+	var n DistinguishedName
 	if rest, err := asn1.Unmarshal(der, &n); err != nil || len(rest) > 0 {
 		return nil
 	}
@@ -80,7 +82,13 @@ func parseName(der []byte) distinguishedName {
 }
 
 // String prints the name as nginx does in $ssl_client_s_dn: RFC 2253, the last attribute first, in printable ASCII only.
-func (n distinguishedName) String() string {
+func (n DistinguishedName) String() string { return n.print(escapeValue) }
+
+// Text prints the name as String does, but leaves printable characters beyond ASCII as they are, as people write them
+// (RFC 4514, section 2.4).
+func (n DistinguishedName) Text() string { return n.print(escapeText) }
+
+func (n DistinguishedName) print(escape func(string) string) string {
 	var out strings.Builder
 	for i := len(n) - 1; i >= 0; i-- {
 		for j := len(n[i]) - 1; j >= 0; j-- {
@@ -89,7 +97,7 @@ func (n distinguishedName) String() string {
 			}
 			out.WriteString(n[i][j].name())
 			out.WriteByte('=')
-			out.WriteString(n[i][j].value())
+			out.WriteString(n[i][j].value(escape))
 		}
 	}
 	return out.String()
@@ -102,16 +110,30 @@ func separator(newSet bool) byte {
 	return '+'
 }
 
-// commonName returns the most specific common name, as it stands in String.
-func (n distinguishedName) commonName() string {
+// CommonName returns the most specific common name, as it stands in String.
+func (n DistinguishedName) CommonName() string {
 	for i := len(n) - 1; i >= 0; i-- {
 		for j := len(n[i]) - 1; j >= 0; j-- {
 			if n[i][j].name() == "CN" {
-				return n[i][j].value()
+				return n[i][j].value(escapeValue)
 			}
 		}
 	}
 	return ""
+}
+
+// Values returns the values of an attribute that are texts, in the order of the certificate. One that no text could hold,
+// such as an invalid UTF-8 string, is left out.
+func (n DistinguishedName) Values(id asn1.ObjectIdentifier) []string {
+	var out []string
+	for _, set := range n {
+		for _, a := range set {
+			if text, ok := a.text(); ok && a.Type.Equal(id) {
+				out = append(out, text)
+			}
+		}
+	}
+	return out
 }
 
 // attribute is AttributeTypeAndValue (RFC 5280, section 4.1.2.4).
@@ -129,12 +151,12 @@ func (a attribute) name() string {
 
 // value prints the value as text, or as "#" and its DER in hex where the attribute or the string type is not known
 // (RFC 2253, section 2.4).
-func (a attribute) value() string {
+func (a attribute) value(escape func(string) string) string {
 	text, ok := a.text()
 	if _, known := shortName(a.Type); !ok || !known {
 		return "#" + strings.ToUpper(hex.EncodeToString(a.Value.FullBytes))
 	}
-	return escapeValue(text)
+	return escape(text)
 }
 
 // text decodes the string types that crypto/x509 takes to UTF-8.
@@ -185,6 +207,24 @@ func escapeValue(s string) string {
 		default:
 			out.WriteByte(c)
 		}
+	}
+	return out.String()
+}
+
+// escapeText escapes a value after RFC 2253, section 2.4, and beyond it what no screen shows.
+func escapeText(s string) string {
+	var out strings.Builder
+	for i, r := range s {
+		if r < utf8.RuneSelf || !unicode.IsPrint(r) {
+			part := escapeValue(s[i : i+utf8.RuneLen(r)])
+			// Only the ends of the whole value are special, which escapeValue cannot know of a part.
+			if inner := i > 0 && i+1 < len(s); r == ' ' && inner || r == '#' && i > 0 {
+				part = string(r)
+			}
+			out.WriteString(part)
+			continue
+		}
+		out.WriteRune(r)
 	}
 	return out.String()
 }
