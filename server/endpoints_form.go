@@ -240,13 +240,13 @@ func (s *Server) endpointForm(p views.Page, in *endpointInput, wrong fieldProble
 		UpstreamCA: parts.Input{
 			Name: "upstream_ca", Label: "CA of an https or tls upstream, PEM", Hint: "Empty: the system's. The upstream is always verified.", Value: in.upstreamCA, Error: wrong.of("upstream_ca"), Rows: 3,
 		},
-		UpstreamName: parts.Input{Name: "upstream_name", Label: "Server name that the upstream has to prove", Hint: "Empty: the host of its address.", Value: in.upstreamName},
-		Scheme:       options(in.scheme, "https", "HTTP", "tls", "any bytes"),
-		At:           options(in.at, "edge", "the edge, here", "agent", "an agent beside the service", "upstream", "the upstream, never here"),
-		AtError:      wrong.of("at"),
-		TLS:          tlsForm(&in.tls, wrong),
-		Behind:       s.behindForm(&in.behind, wrong),
-		Nginx:        in.nginx, NginxError: wrong.of("nginx"),
+		UpstreamName:      parts.Input{Name: "upstream_name", Label: "Server name that the upstream has to prove", Hint: "Empty: the host of its address.", Value: in.upstreamName},
+		Scheme:            options(in.scheme, "https", "HTTP", "tls", "any bytes"),
+		At:                options(in.at, "edge", "the edge, here", "agent", "an agent beside the service", "upstream", "the upstream, never here"),
+		AtError:           wrong.of("at"),
+		TLS:               tlsForm(&in.tls, wrong),
+		Behind:            s.behindForm(&in.behind, wrong),
+		Also:              alsoForm(&in.also, wrong),
 		CertificatesError: wrong.of("certificates"), RoutesError: wrong.of("routes"),
 		OfferCA: wrong.of("make_ca"), MakeCA: in.makeCA,
 		Policy: s.policyForm(p, &in.policy, config, nil, wrong),
@@ -261,7 +261,7 @@ func (s *Server) endpointForm(p views.Page, in *endpointInput, wrong fieldProble
 		cert := &config.Certificates[i]
 		f.Certificates = append(f.Certificates, tick(cert.Name, p.Left(cert.Leaf().NotBefore, cert.Leaf().NotAfter), in.certificates))
 	}
-	f.MoreOpen = wrong.anyOf("aliases", "listen", "certificates", "nginx")
+	f.MoreOpen = wrong.anyOf("aliases", "listen", "certificates")
 	f.TLS.Open = wrong.anyOf("min_version", "preset", "suites", "alpn", "starttls", "proxy_from")
 	f.Behind.Open = wrong.anyOf("upstream_ca", "upstream_policy", "health", "health_interval", "connect_timeout", "response_timeout", "upstream_proxy", "upstream_cert")
 	f.RoutesOpen = wrong.of("routes") != "" || len(in.routes) > 1 || len(in.routes) == 1 && !in.routes[0].empty()
@@ -314,6 +314,7 @@ func (s *Server) policyForm(p views.Page, in *policyInput, config *termination.C
 		OnLoss:           parts.Input{Name: "on_loss", Label: "Who loses the right to be here", Error: wrong.of("on_loss")},
 		OnLossChoices:    options(in.onLoss, "close", "is cut off now", "drain", "may finish the request", "leave", "stays, further requests are refused"),
 		Inherit:          in.inherit, Announce: in.announce,
+		Checks: checksForm(&in.checks, wrong),
 	}
 	if n := len(config.Defaults.Authorities) + len(config.Defaults.Pins); n > 0 {
 		f.Defaults = format.Count(n, "one", "these")

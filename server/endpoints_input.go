@@ -18,6 +18,7 @@ type policyInput struct {
 	mode, pins, depth, onLoss string
 	authorities               []string
 	inherit, announce         bool
+	checks                    checksInput
 }
 
 // routeInput is a route as it stands in a form.
@@ -37,7 +38,8 @@ type endpointInput struct {
 	upstreamCA, upstreamName               string
 	behind                                 behindInput
 	certificates                           []string
-	nginx, makeCA                          bool
+	makeCA                                 bool
+	also                                   alsoInput
 	policy                                 policyInput
 	routes                                 []routeInput
 }
@@ -60,7 +62,7 @@ func inputOf(e *termination.Endpoint) endpointInput {
 		name: e.Name, scheme: string(e.Scheme), host: e.Host, port: strconv.Itoa(int(e.Port)), at: string(e.TerminateAt), upstream: strings.Join(e.Upstream.Texts(), ", "),
 		aliases: strings.Join(e.Aliases, "\n"), listen: e.Listen.String(), tls: tlsInputOf(e), behind: behindInputOf(e.Upstream),
 		upstreamCA: string(localca.EncodePEM(e.Upstream.TLS.Roots...)), upstreamName: e.Upstream.TLS.ServerName, certificates: e.Certificates,
-		nginx: slices.Contains(e.ForwardIdentity, termination.IdentityNginx), policy: policyInputOf(e.ClientAuth),
+		also: alsoInputOf(e), policy: policyInputOf(e.ClientAuth),
 	}
 	for _, r := range e.Routes {
 		row := routeInput{path: r.Path, inherit: true, strip: r.StripPrefix}
@@ -77,7 +79,7 @@ func inputOf(e *termination.Endpoint) endpointInput {
 }
 
 func policyInputOf(a termination.ClientAuth) policyInput {
-	in := policyInput{mode: string(a.Mode), onLoss: string(a.OnLoss), authorities: a.Authorities, inherit: a.Inherit, announce: a.Announce}
+	in := policyInput{mode: string(a.Mode), onLoss: string(a.OnLoss), authorities: a.Authorities, inherit: a.Inherit, announce: a.Announce, checks: checksInputOf(a)}
 	if a.MaxDepth != 0 {
 		in.depth = strconv.Itoa(a.MaxDepth)
 	}
@@ -96,7 +98,7 @@ func readInput(form url.Values) endpointInput {
 		name: text("name"), scheme: text("scheme"), host: text("host"), port: text("port"), at: text("at"), upstream: text("upstream"),
 		aliases: text("aliases"), listen: text("listen"), tls: readTLSInput(form), behind: readBehindInput(form),
 		upstreamCA: text("upstream_ca"), upstreamName: text("upstream_name"), certificates: form["certificates"],
-		nginx: form.Has("nginx"), makeCA: form.Has("make_ca"), policy: readPolicyInput(form),
+		also: readAlsoInput(form), makeCA: form.Has("make_ca"), policy: readPolicyInput(form),
 	}
 	for i := range maxRouteRows {
 		key := "route" + strconv.Itoa(i) + "_"
@@ -116,6 +118,7 @@ func readPolicyInput(form url.Values) policyInput {
 	return policyInput{
 		mode: form.Get("mode"), pins: strings.TrimSpace(form.Get("pins")), depth: strings.TrimSpace(form.Get("max_depth")), onLoss: form.Get("on_loss"),
 		authorities: form["authorities"], inherit: form.Has("inherit"), announce: form.Has("announce"),
+		checks: readChecksInput(form),
 	}
 }
 
@@ -132,7 +135,8 @@ var formFields = map[string]string{ //nolint:gochecknoglobals // a constant tabl
 	"name": "name", "url": "host", "aliases": "aliases", "listen": "listen", "terminate_at": "at", "certificates": "certificates", "tls": "min_version", "tls.suites": "suites", "tls.alpn": "alpn", "tls.preset": "preset", "starttls": "starttls", "proxy_protocol": "proxy_from",
 	"upstream_policy": "upstream_policy", "upstream_policy.health": "health", "upstream_policy.proxy_protocol": "upstream_proxy", "upstream_tls": "upstream_cert",
 	"upstream": "upstream", "client_auth": "mode", "client_auth.mode": "mode", "client_auth.authorities": "authorities", "client_auth.pins": "pins",
-	"client_auth.max_depth": "max_depth", "client_auth.on_loss": "on_loss", "forward_identity": "nginx",
+	"client_auth.max_depth": "max_depth", "client_auth.on_loss": "on_loss", "forward_identity": "forward", "also": "also",
+	"client_auth.rules": "rules", "client_auth.when": "when", "client_auth.hygiene": "hygiene", "client_auth.soft": "soft", "client_auth.report_only": "report_only",
 }
 
 // understood takes from an error what is wrong with single fields. It is false for errors of another kind, which the
@@ -186,10 +190,7 @@ func (in *endpointInput) endpoint(before termination.Endpoint, wrong fieldProble
 	}
 	in.tls.into(&e, wrong)
 	e.Certificates = kept(before.Certificates, in.certificates)
-	e.ForwardIdentity = nil
-	if in.nginx {
-		e.ForwardIdentity = []termination.IdentityFormat{termination.IdentityNginx}
-	}
+	in.also.into(&e, wrong)
 	in.upstream = withScheme(in.upstream, &e)
 	e.Upstream = termination.Upstream{}
 	if in.upstream != "" || e.TerminateAt != termination.AtAgent { // an agent alone knows what is beside it
@@ -283,6 +284,7 @@ func (in *policyInput) clientAuth(before termination.ClientAuth, wrong fieldProb
 		}
 		out.Pins = append(out.Pins, pin)
 	}
+	in.checks.into(&out, wrong)
 	return out
 }
 
@@ -297,7 +299,11 @@ func (in *endpointInput) readRoutes(before []termination.Route, wrong fieldProbl
 		route := termination.Route{Path: row.path, StripPrefix: row.strip}
 		policy := termination.ClientAuth{Announce: true, OnLoss: termination.OnLossClose}
 		for _, b := range before {
-			if b.Path == row.path && b.ClientAuth != nil {
+			if b.Path != row.path {
+				continue
+			}
+			route.Also = b.Also
+			if b.ClientAuth != nil {
 				policy = *b.ClientAuth
 			}
 		}

@@ -23,7 +23,9 @@ type (
 		ProxyProtocol   *yamlSources `yaml:"proxy_protocol,omitempty"`
 		yamlUpstream    `yaml:",inline"`
 		ClientAuth      *yamlClientAuth `yaml:"client_auth,omitempty"`
-		ForwardIdentity []string        `yaml:"forward_identity,omitempty"`
+		Also            *yamlAlso       `yaml:"also,omitempty"`
+		VerboseRefusals bool            `yaml:"verbose_refusals,omitempty"`
+		ForwardIdentity []any           `yaml:"forward_identity,omitempty"` // texts, and a map of headers
 		Routes          []yamlRoute     `yaml:"routes,omitempty"`
 	}
 	yamlTLS struct {
@@ -56,17 +58,28 @@ type (
 		ProxyProtocol   string `yaml:"proxy_protocol,omitempty"`
 	}
 	yamlClientAuth struct {
-		Mode        string   `yaml:"mode"`
-		Authorities []string `yaml:"authorities,omitempty"`
-		Pins        []string `yaml:"pins,omitempty"`
-		Inherit     *bool    `yaml:"inherit,omitempty"`
-		MaxDepth    int      `yaml:"max_depth,omitempty"`
-		Announce    *bool    `yaml:"announce,omitempty"`
-		OnLoss      string   `yaml:"on_loss,omitempty"`
+		Mode        string            `yaml:"mode"`
+		Authorities []string          `yaml:"authorities,omitempty"`
+		Pins        []string          `yaml:"pins,omitempty"`
+		Inherit     *bool             `yaml:"inherit,omitempty"`
+		MaxDepth    int               `yaml:"max_depth,omitempty"`
+		Announce    *bool             `yaml:"announce,omitempty"`
+		OnLoss      string            `yaml:"on_loss,omitempty"`
+		Rules       []map[string]any  `yaml:"rules,omitempty"`
+		When        string            `yaml:"when,omitempty"`
+		Hygiene     map[string]string `yaml:"hygiene,omitempty"`
+		ReportOnly  bool              `yaml:"report_only,omitempty"`
+		Soft        bool              `yaml:"soft,omitempty"`
+	}
+	yamlAlso struct {
+		AllOf []string `yaml:"all_of,omitempty"`
+		AnyOf []string `yaml:"any_of,omitempty"`
+		Strip bool     `yaml:"strip,omitempty"`
 	}
 	yamlRoute struct {
 		Path         string          `yaml:"path"`
 		ClientAuth   *yamlClientAuth `yaml:"client_auth,omitempty"`
+		Also         *yamlAlso       `yaml:"also,omitempty"`
 		StripPrefix  bool            `yaml:"strip_prefix,omitempty"`
 		yamlUpstream `yaml:",inline"`
 	}
@@ -101,10 +114,20 @@ func endpointYAML(e *termination.Endpoint) (text, files string, err error) {
 	for _, f := range e.ForwardIdentity {
 		out.ForwardIdentity = append(out.ForwardIdentity, string(f))
 	}
+	if headers := yamlHeadersOf(e); headers != nil {
+		out.ForwardIdentity = append(out.ForwardIdentity, headers)
+	}
+	if !e.Also.Empty() {
+		out.Also = yamlAlsoOf(e.Also)
+	}
+	out.VerboseRefusals = e.VerboseRefusals
 	for _, r := range e.Routes {
 		route := yamlRoute{Path: r.Path, StripPrefix: r.StripPrefix}
 		if r.ClientAuth != nil {
 			route.ClientAuth = yamlClientAuthOf(*r.ClientAuth)
+		}
+		if r.Also != nil {
+			route.Also = yamlAlsoOf(*r.Also)
 		}
 		if r.Upstream != nil {
 			route.yamlUpstream = yamlUpstreamOf(*r.Upstream, &files)
@@ -157,6 +180,36 @@ func yamlClientAuthOf(a termination.ClientAuth) *yamlClientAuth {
 	}
 	if a.OnLoss != termination.OnLossClose {
 		out.OnLoss = string(a.OnLoss)
+	}
+	for _, r := range a.Rules {
+		var subject any = termination.SubjectAny
+		if !r.Subject.Any() {
+			subject = r.Subject.Words()
+		}
+		out.Rules = append(out.Rules, map[string]any{string(r.Effect): subject})
+	}
+	out.When, out.Hygiene, out.ReportOnly, out.Soft = a.When, a.Hygiene.Words(), a.ReportOnly, a.Soft
+	return out
+}
+
+func yamlHeadersOf(e *termination.Endpoint) map[string]string {
+	if len(e.ForwardHeaders) == 0 {
+		return nil
+	}
+	headers := map[string]string{}
+	for _, h := range e.ForwardHeaders {
+		headers[h.Name] = h.Value
+	}
+	return headers
+}
+
+func yamlAlsoOf(a termination.Also) *yamlAlso {
+	out := &yamlAlso{Strip: a.Strip}
+	for _, k := range a.AllOf {
+		out.AllOf = append(out.AllOf, string(k))
+	}
+	for _, k := range a.AnyOf {
+		out.AnyOf = append(out.AnyOf, string(k))
 	}
 	return out
 }

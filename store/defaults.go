@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	"countersign/termination"
 )
@@ -46,7 +47,7 @@ func (tx *Tx) replaceDefaults(d termination.Defaults, origin termination.Origin)
 			return fmt.Errorf("save defaults: %w", err)
 		}
 	}
-	text, err := marshalAudit(pinTexts(d.Pins))
+	text, err := marshalAudit(defaultsSettings{Pins: pinTexts(d.Pins), Rules: toRules(d.Rules)})
 	if err != nil {
 		return err
 	}
@@ -116,11 +117,19 @@ func readDefaultsOf(ctx context.Context, q *sql.Tx, origin termination.Origin) (
 	if err := q.QueryRowContext(ctx, "SELECT value FROM settings WHERE key = ? AND origin = ?", SettingDefaults, string(origin)).Scan(&text); err != nil {
 		return d, fmt.Errorf("read pins of the defaults: %w", err)
 	}
-	var pins []string
-	if err := strictJSON([]byte(text), &pins); err != nil {
-		return d, fmt.Errorf("read pins of the defaults: %w", err)
+	var s defaultsSettings
+	if strings.HasPrefix(text, "[") { // as it was before there were rules
+		err = strictJSON([]byte(text), &s.Pins)
+	} else {
+		err = strictJSON([]byte(text), &s)
 	}
-	for _, p := range pins {
+	if err != nil {
+		return d, fmt.Errorf("read pins and rules of the defaults: %w", err)
+	}
+	if d.Rules, err = fromRules(s.Rules); err != nil {
+		return d, fmt.Errorf("read the defaults: %w", err)
+	}
+	for _, p := range s.Pins {
 		pin, err := termination.ParsePin(p)
 		if err != nil {
 			return d, fmt.Errorf("read pins of the defaults: %w", err)
@@ -128,6 +137,12 @@ func readDefaultsOf(ctx context.Context, q *sql.Tx, origin termination.Origin) (
 		d.Pins = append(d.Pins, pin)
 	}
 	return d, nil
+}
+
+// defaultsSettings is the JSON document of the defaults, without the authorities, which have rows of their own.
+type defaultsSettings struct {
+	Pins  []string       `json:"pins"`
+	Rules []ruleSettings `json:"rules,omitempty"`
 }
 
 func pinTexts(pins []termination.Pin) []string {
@@ -141,8 +156,17 @@ func pinTexts(pins []termination.Pin) []string {
 type describedDefaults struct {
 	Authorities []string `json:"authorities"`
 	Pins        []string `json:"pins"`
+	Rules       []string `json:"rules,omitempty"`
 }
 
 func describeDefaults(d termination.Defaults) describedDefaults {
-	return describedDefaults{Authorities: append([]string{}, d.Authorities...), Pins: pinTexts(d.Pins)}
+	return describedDefaults{Authorities: append([]string{}, d.Authorities...), Pins: pinTexts(d.Pins), Rules: rulesText(d.Rules)}
+}
+
+func rulesText(rules []termination.Rule) []string {
+	var out []string
+	for _, r := range rules {
+		out = append(out, r.Text())
+	}
+	return out
 }

@@ -32,7 +32,23 @@ type endpointSettings struct {
 	Upstream        upstreamSettings `json:"upstream"`
 	ClientAuth      policySettings   `json:"clientAuth"`
 	ForwardIdentity []string         `json:"forwardIdentity,omitempty"`
+	ForwardHeaders  []headerSettings `json:"forwardHeaders,omitempty"`
+	Also            *alsoSettings    `json:"also,omitempty"`
+	VerboseRefusals bool             `json:"verboseRefusals,omitempty"`
 	Routes          []routeSettings  `json:"routes,omitempty"`
+}
+
+// headerSettings is a header with its expression.
+type headerSettings struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// alsoSettings is what is demanded besides the client policy.
+type alsoSettings struct {
+	AllOf []string `json:"allOf,omitempty"`
+	AnyOf []string `json:"anyOf,omitempty"`
+	Strip bool     `json:"strip,omitempty"`
 }
 
 type upstreamSettings struct {
@@ -63,11 +79,24 @@ type policySettings struct {
 	MaxDepth int      `json:"maxDepth,omitempty"`
 	Announce bool     `json:"announce"`
 	OnLoss   string   `json:"onLoss"`
+
+	Rules      []ruleSettings    `json:"rules,omitempty"`
+	When       string            `json:"when,omitempty"`
+	Hygiene    map[string]string `json:"hygiene,omitempty"`
+	ReportOnly bool              `json:"reportOnly,omitempty"`
+	Soft       bool              `json:"soft,omitempty"`
+}
+
+// ruleSettings is a rule; its subject is what stands in the file, and nothing stands for every client.
+type ruleSettings struct {
+	Effect  string            `json:"effect"`
+	Subject map[string]string `json:"subject"`
 }
 
 type routeSettings struct {
 	Path        string            `json:"path"`
 	ClientAuth  *policySettings   `json:"clientAuth,omitempty"`
+	Also        *alsoSettings     `json:"also,omitempty"`
 	Upstream    *upstreamSettings `json:"upstream,omitempty"`
 	StripPrefix bool              `json:"stripPrefix,omitempty"`
 }
@@ -77,6 +106,13 @@ func marshalSettings(e termination.Endpoint) (string, error) {
 		MinVersion: e.MinVersion, MaxVersion: e.MaxVersion,
 		Preset: string(e.Preset), Suites: e.Suites, ALPN: e.ALPN, StartTLS: string(e.StartTLS),
 		Upstream: toUpstream(e.Upstream), ClientAuth: toPolicy(e.ClientAuth),
+		VerboseRefusals: e.VerboseRefusals,
+	}
+	if !e.Also.Empty() || e.Also.Strip {
+		s.Also = toAlso(e.Also)
+	}
+	for _, h := range e.ForwardHeaders {
+		s.ForwardHeaders = append(s.ForwardHeaders, headerSettings(h))
 	}
 	for _, p := range e.ProxyProtocol {
 		s.ProxyProtocol = append(s.ProxyProtocol, p.String())
@@ -93,6 +129,9 @@ func marshalSettings(e termination.Endpoint) (string, error) {
 		if r.Upstream != nil {
 			u := toUpstream(*r.Upstream)
 			route.Upstream = &u
+		}
+		if r.Also != nil {
+			route.Also = toAlso(*r.Also)
 		}
 		s.Routes = append(s.Routes, route)
 	}
@@ -133,8 +172,24 @@ func (s *endpointSettings) checkText(endpoint string) error {
 	for _, f := range s.ForwardIdentity {
 		texts = append(texts, text{"forward_identity", f})
 	}
+	for _, h := range s.ForwardHeaders {
+		texts = append(texts, text{"forward_identity", h.Name}, text{"forward_identity", h.Value})
+	}
+	policy := func(field string, p policySettings) {
+		texts = append(texts, text{field + ".when", p.When})
+		for _, r := range p.Rules {
+			texts = append(texts, text{field + ".rules", r.Effect})
+			for _, v := range r.Subject {
+				texts = append(texts, text{field + ".rules", v})
+			}
+		}
+	}
+	policy("client_auth", s.ClientAuth)
 	for _, r := range s.Routes {
 		texts = append(texts, text{"routes.path", r.Path})
+		if r.ClientAuth != nil {
+			policy("routes.client_auth", *r.ClientAuth)
+		}
 		if r.ClientAuth != nil {
 			texts = append(texts, text{"routes.client_auth.mode", r.ClientAuth.Mode}, text{"routes.client_auth.on_loss", r.ClientAuth.OnLoss})
 		}
@@ -178,7 +233,51 @@ func toPolicy(a termination.ClientAuth) policySettings {
 	for _, p := range a.Pins {
 		s.Pins = append(s.Pins, p.String())
 	}
+	s.When, s.Hygiene, s.ReportOnly, s.Soft = a.When, a.Hygiene.Words(), a.ReportOnly, a.Soft
+	s.Rules = toRules(a.Rules)
 	return s
+}
+
+func toRules(rules []termination.Rule) []ruleSettings {
+	var out []ruleSettings
+	for _, r := range rules {
+		out = append(out, ruleSettings{Effect: string(r.Effect), Subject: r.Subject.Words()})
+	}
+	return out
+}
+
+func fromRules(rules []ruleSettings) ([]termination.Rule, error) {
+	var out []termination.Rule
+	for _, r := range rules {
+		subject, err := termination.SubjectOf(r.Subject)
+		if err != nil {
+			return nil, fmt.Errorf("a rule cannot be read: %w", err)
+		}
+		out = append(out, termination.Rule{Effect: termination.Effect(r.Effect), Subject: subject})
+	}
+	return out, nil
+}
+
+func toAlso(a termination.Also) *alsoSettings {
+	s := &alsoSettings{Strip: a.Strip}
+	for _, k := range a.AllOf {
+		s.AllOf = append(s.AllOf, string(k))
+	}
+	for _, k := range a.AnyOf {
+		s.AnyOf = append(s.AnyOf, string(k))
+	}
+	return s
+}
+
+func fromAlso(s *alsoSettings) termination.Also {
+	a := termination.Also{Strip: s.Strip}
+	for _, k := range s.AllOf {
+		a.AllOf = append(a.AllOf, termination.ProofKind(k))
+	}
+	for _, k := range s.AnyOf {
+		a.AnyOf = append(a.AnyOf, termination.ProofKind(k))
+	}
+	return a
 }
 
 // readSettings holds the settings of an endpoint, understood.
@@ -215,6 +314,13 @@ func unmarshalSettings(version int, text string) (readSettings, error) {
 	for _, f := range s.ForwardIdentity {
 		e.ForwardIdentity = append(e.ForwardIdentity, termination.IdentityFormat(f))
 	}
+	for _, h := range s.ForwardHeaders {
+		e.ForwardHeaders = append(e.ForwardHeaders, termination.ForwardHeader(h))
+	}
+	if s.Also != nil {
+		e.Also = fromAlso(s.Also)
+	}
+	e.VerboseRefusals = s.VerboseRefusals
 	for _, route := range s.Routes {
 		read, err := fromRoute(route)
 		if err != nil {
@@ -232,6 +338,7 @@ func (r readSettings) fill(e *termination.Endpoint) {
 	e.StartTLS, e.ProxyProtocol = r.endpoint.StartTLS, r.endpoint.ProxyProtocol
 	e.Upstream, e.ClientAuth = r.endpoint.Upstream, r.endpoint.ClientAuth
 	e.ForwardIdentity, e.Routes = r.endpoint.ForwardIdentity, r.endpoint.Routes
+	e.ForwardHeaders, e.Also, e.VerboseRefusals = r.endpoint.ForwardHeaders, r.endpoint.Also, r.endpoint.VerboseRefusals
 }
 
 func fromUpstream(s upstreamSettings) (termination.Upstream, error) {
@@ -278,7 +385,13 @@ func fromPolicy(s policySettings) (termination.ClientAuth, error) {
 		}
 		a.Pins = append(a.Pins, p)
 	}
-	return a, nil
+	a.When, a.ReportOnly, a.Soft = s.When, s.ReportOnly, s.Soft
+	var err error
+	if a.Hygiene, err = termination.HygieneOf(s.Hygiene); err != nil {
+		return a, err
+	}
+	a.Rules, err = fromRules(s.Rules)
+	return a, err
 }
 
 func fromRoute(s routeSettings) (termination.Route, error) {
@@ -289,6 +402,10 @@ func fromRoute(s routeSettings) (termination.Route, error) {
 			return r, err
 		}
 		r.ClientAuth = &a
+	}
+	if s.Also != nil {
+		a := fromAlso(s.Also)
+		r.Also = &a
 	}
 	if s.Upstream != nil {
 		u, err := fromUpstream(*s.Upstream)

@@ -30,6 +30,15 @@ func TestUpstreamsComeBackAsTheyWentIn(t *testing.T) {
 		Scheme: termination.UpstreamHTTPS, Address: "127.0.0.1:9443", More: []string{"127.0.0.1:9444"}, Policy: policy,
 		TLS: termination.UpstreamTLSConfig{Certificate: "own"},
 	}
+	pin := termination.Pin{Fingerprint: termination.FingerprintOf(own.X509), Key: true}
+	want.ClientAuth.Rules = []termination.Rule{
+		{Effect: termination.EffectRefuse, Subject: termination.Subject{URI: "spiffe://test/*", Authority: "devices"}},
+		{Effect: termination.EffectAllow, Subject: termination.Subject{Pin: &pin}},
+		{Effect: termination.EffectAllow},
+	}
+	want.ClientAuth.Hygiene = termination.Hygiene{WeakKey: termination.LevelWarn, MissingSAN: termination.LevelRefuse}
+	want.ClientAuth.ReportOnly = true
+	want.VerboseRefusals = true
 	want.Routes = []termination.Route{{
 		Path: "/a", StripPrefix: true,
 		Upstream: &termination.Upstream{Scheme: termination.UpstreamUnix, Address: "/run/app.sock", Policy: termination.UpstreamPolicy{ConnectTimeout: time.Second}},

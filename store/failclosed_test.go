@@ -42,7 +42,7 @@ func TestUnreadableRowsCloseWhatTheyConcern(t *testing.T) {
 	}{
 		"settings are no JSON":         {[]string{"UPDATE endpoints SET settings = '{' WHERE name = 'api'"}, []string{"api"}, "settings cannot be read"},
 		"settings of a newer version":  {[]string{"UPDATE endpoints SET settings_version = 2 WHERE name = 'api'"}, []string{"api"}, "version 2"},
-		"an unknown setting":           {[]string{`UPDATE endpoints SET settings = json_set(settings, '$.clientAuth.rules', 'refuse') WHERE name = 'api'`}, []string{"api"}, "unknown field"},
+		"an unknown setting":           {[]string{`UPDATE endpoints SET settings = json_set(settings, '$.clientAuth.charm', 'refuse') WHERE name = 'api'`}, []string{"api"}, "unknown field"},
 		"an unknown mode":              {[]string{`UPDATE endpoints SET settings = json_set(settings, '$.clientAuth.mode', 'whatever') WHERE name = 'api'`}, []string{"api"}, "is unknown"},
 		"a broken pin":                 {[]string{`UPDATE endpoints SET settings = json_set(settings, '$.clientAuth.pins', json('["xyz"]')) WHERE name = 'api'`}, []string{"api"}, "pin cannot be read"},
 		"something after the settings": {[]string{"UPDATE endpoints SET settings = settings || '{}' WHERE name = 'api'"}, []string{"api"}, "after the document"},

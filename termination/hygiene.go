@@ -1,5 +1,11 @@
 package termination
 
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
 // Level says what follows when a client's certificate fails one of the checks of [Hygiene].
 type Level string
 
@@ -55,4 +61,46 @@ func (h Hygiene) Complete() Hygiene {
 		}
 	}
 	return h
+}
+
+// Words returns the levels that are set, by their names in the configuration; nil: all are the defaults.
+func (h Hygiene) Words() map[string]string {
+	var out map[string]string
+	for _, c := range h.Checks() {
+		if *c.Level != "" {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[c.Key] = string(*c.Level)
+		}
+	}
+	return out
+}
+
+// HygieneOf reads what [Hygiene.Words] returns. An unknown check or level is an error.
+func HygieneOf(words map[string]string) (Hygiene, error) {
+	var h Hygiene
+	checks := h.Checks()
+	for key, value := range words {
+		i := slices.IndexFunc(checks, func(c HygieneCheck) bool { return c.Key == key })
+		if i < 0 {
+			return h, fmt.Errorf("%q is no check of hygiene; use %s", key, strings.Join(HygieneKeys(), ", "))
+		}
+		switch level := Level(value); level {
+		case LevelRefuse, LevelWarn, LevelOff:
+			*checks[i].Level = level
+		default:
+			return h, fmt.Errorf("%s: %q is unknown; use refuse, warn or off", key, value)
+		}
+	}
+	return h, nil
+}
+
+// HygieneKeys are the names of all checks.
+func HygieneKeys() []string {
+	var keys []string
+	for _, c := range new(Hygiene).Checks() {
+		keys = append(keys, c.Key)
+	}
+	return keys
 }

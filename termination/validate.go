@@ -277,11 +277,13 @@ func (v *validation) opened(e *Endpoint) {
 	v.upstream(e, "upstream", e.Upstream)
 	v.clientAuth(e, "client_auth", e.ClientAuth)
 	for _, f := range e.ForwardIdentity {
-		if f != IdentityNginx {
-			v.add("endpoint", e.Name, "forward_identity", fmt.Sprintf("%q is not in this version", f), "use nginx")
+		switch f {
+		case IdentityNginx, IdentityXFCC, IdentityRFC9440, IdentityTraefik, IdentityALB:
+		default:
+			v.add("endpoint", e.Name, "forward_identity", fmt.Sprintf("%q is unknown", f), "use nginx, xfcc, rfc9440, traefik, alb, or a map of headers")
 		}
 	}
-	if len(e.ForwardIdentity) > 0 && e.Scheme != SchemeHTTPS {
+	if len(e.ForwardIdentity)+len(e.ForwardHeaders) > 0 && e.Scheme != SchemeHTTPS {
 		v.add("endpoint", e.Name, "forward_identity", "headers need an https endpoint", "remove it, or use an https:// url")
 	}
 	v.routes(e)

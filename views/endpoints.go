@@ -109,8 +109,7 @@ type EndpointForm struct {
 	Behind               BehindForm
 	Certificates         []Tick
 	CertificatesError    string
-	Nginx                bool
-	NginxError           string
+	Also                 AlsoForm
 	OfferCA              string // why a local CA has to be made; empty: it need not
 	MakeCA               bool
 	Policy               PolicyForm
@@ -162,6 +161,29 @@ type PolicyForm struct {
 	Defaults               string // "one" or how many; empty: there are none
 	DefaultNames           []string
 	MoreOpen               bool
+	Checks                 ChecksForm
+}
+
+// ChecksForm is what a client policy checks besides whom it trusts.
+type ChecksForm struct {
+	Rules, When                              parts.Input
+	Hygiene                                  []HygieneField
+	ReportOnly, Soft, Open                   bool
+	SoftError, ReportOnlyError, HygieneError string
+}
+
+// HygieneField is one check of hygiene.
+type HygieneField struct {
+	Input  parts.Input
+	Levels []parts.Option
+}
+
+// AlsoForm is what an endpoint demands besides its client policy, and what its service is told.
+type AlsoForm struct {
+	AllOf, AnyOf, Formats []Tick
+	Headers               parts.Input
+	Strip, Verbose, Open  bool
+	Error, ForwardError   string
 }
 
 // RouteForm is one row of routes.

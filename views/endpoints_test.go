@@ -20,6 +20,14 @@ func TestEndpointPagesShowHostileText(t *testing.T) {
 		Modes: []parts.Option{{Value: "off", Label: "Anyone"}}, MoreModes: []parts.Option{{Value: "request", Label: "Ask"}}, ModeError: hostile, AuthoritiesError: hostile,
 		Authorities: []Tick{{Value: "Acme", Note: "6 years left", Clients: "no clients", Ticked: true}},
 		Pins:        input("pins"), MaxDepth: input("max_depth"), OnLoss: parts.Input{Name: "on_loss", Label: "loss"}, Defaults: "one", DefaultNames: []string{"Acme"},
+		Checks: ChecksForm{
+			Rules: input("rules"), When: input("when"), SoftError: hostile, ReportOnlyError: hostile, HygieneError: hostile,
+			Hygiene: []HygieneField{{Input: input("hygiene_usage"), Levels: []parts.Option{{Value: "off", Label: "let in"}}}},
+		},
+	}
+	also := AlsoForm{
+		AllOf: []Tick{{Value: "bearer"}}, AnyOf: []Tick{{Value: "basic"}}, Formats: []Tick{{Value: "nginx"}}, Headers: input("forward_headers"),
+		Error: hostile, ForwardError: hostile,
 	}
 	tlsForm := TLSForm{Preset: input("preset"), Suites: input("suites"), ALPN: input("alpn"), StartTLS: input("starttls"), ProxyFrom: input("proxy_from"), VersionError: hostile}
 	behind := BehindForm{
@@ -29,7 +37,7 @@ func TestEndpointPagesShowHostileText(t *testing.T) {
 	form := EndpointForm{
 		TLS: tlsForm, Behind: behind,
 		Action: "/endpoints", Problems: []string{hostile}, Name: input("name"), Host: input("host"), Port: input("port"), Upstream: input("upstream"), Aliases: input("aliases"), Listen: input("listen"),
-		UpstreamCA: input("upstream_ca"), UpstreamName: input("upstream_name"), OfferCA: hostile, Policy: policy, RoutesError: hostile, Tried: &Tried{Tone: parts.Bad, Text: hostile},
+		UpstreamCA: input("upstream_ca"), UpstreamName: input("upstream_name"), OfferCA: hostile, Also: also, Policy: policy, RoutesError: hostile, Tried: &Tried{Tone: parts.Bad, Text: hostile},
 		Routes: []RouteForm{{Number: 1, Path: input("route0_path"), Mode: input("route0_mode"), Authorities: input("route0_authorities"), Upstream: input("route0_upstream"), UpstreamName: input("route0_upstream_name"), UpstreamCA: input("route0_upstream_ca"), Inherit: "route0_inherit", Strip: "route0_strip"}},
 	}
 	head := EndpointHead{Name: "shop", Href: "/endpoints/shop", URL: "https://shop.localhost", State: "not listening", StateTone: parts.Bad, Problem: hostile, Stopped: true, StoppedBy: hostile, LiveHref: "/live", Spark: SparkOf([]uint64{1, 3, 2}, 30)}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"countersign/store"
@@ -49,9 +51,12 @@ type EndpointBody struct {
 	StartTLS      string     `json:"starttls,omitempty" enum:"none,postgres" doc:"A protocol in which the client asks for TLS first."`
 	ProxyProtocol []string   `json:"proxy_protocol,omitempty" doc:"Networks that must send a PROXY header, and the only ones that may."`
 	UpstreamBody
-	ClientAuth      *ClientAuth `json:"client_auth,omitempty" doc:"Absent: off."`
-	ForwardIdentity []string    `json:"forward_identity,omitempty" enum:"nginx"`
-	Routes          []Route     `json:"routes,omitempty"`
+	ClientAuth      *ClientAuth       `json:"client_auth,omitempty" doc:"Absent: off."`
+	Also            *Also             `json:"also,omitempty" doc:"Proofs besides the client policy."`
+	VerboseRefusals bool              `json:"verbose_refusals,omitempty" doc:"Tell clients that are refused in HTTP the reason and what to do."`
+	ForwardIdentity []string          `json:"forward_identity,omitempty" enum:"nginx,xfcc,rfc9440,traefik,alb"`
+	ForwardHeaders  map[string]string `json:"forward_headers,omitempty" doc:"Headers for the upstream, each with an expression in CEL."`
+	Routes          []Route           `json:"routes,omitempty"`
 }
 
 // TLSPolicy says what an endpoint offers and accepts in TLS.
@@ -89,21 +94,11 @@ type UpstreamPolicy struct {
 	ProxyProtocol   string `json:"proxy_protocol,omitempty" enum:"none,v1,v2"`
 }
 
-// ClientAuth is the client policy.
-type ClientAuth struct {
-	Mode        string   `json:"mode,omitempty" enum:"off,request,require_any,optional,require" doc:"Absent: require with an authority or pin, else off."`
-	Authorities []string `json:"authorities,omitempty"`
-	Pins        []string `json:"pins,omitempty" doc:"SHA-256 of certificates, or spki: and SHA-256 of keys, in hex."`
-	Inherit     *bool    `json:"inherit,omitempty" doc:"Trust the defaults too; absent: true."`
-	MaxDepth    int      `json:"max_depth,omitempty" minimum:"0" maximum:"10" doc:"CA certificates above the leaf, the anchor counted; 0: 4."`
-	Announce    *bool    `json:"announce,omitempty" doc:"Name the authorities in the CertificateRequest; absent: true."`
-	OnLoss      string   `json:"on_loss,omitempty" enum:"close,drain,leave" default:"close"`
-}
-
 // Route is a path with its own policy or upstream.
 type Route struct {
 	Path        string      `json:"path"`
 	ClientAuth  *ClientAuth `json:"client_auth,omitempty"`
+	Also        *Also       `json:"also,omitempty"`
 	StripPrefix bool        `json:"strip_prefix,omitempty" doc:"The upstream sees the target without the path."`
 	UpstreamBody
 }
@@ -251,8 +246,17 @@ func (b EndpointBody) endpoint() (termination.Endpoint, error) {
 	for _, f := range b.ForwardIdentity {
 		e.ForwardIdentity = append(e.ForwardIdentity, termination.IdentityFormat(f))
 	}
+	for name, value := range b.ForwardHeaders {
+		e.ForwardHeaders = append(e.ForwardHeaders, termination.ForwardHeader{Name: name, Value: value})
+	}
+	slices.SortFunc(e.ForwardHeaders, func(a, b termination.ForwardHeader) int { return strings.Compare(a.Name, b.Name) })
+	e.Also, e.VerboseRefusals = alsoFrom(b.Also), b.VerboseRefusals
 	for _, route := range b.Routes {
 		out := termination.Route{Path: route.Path, StripPrefix: route.StripPrefix}
+		if route.Also != nil {
+			also := alsoFrom(route.Also)
+			out.Also = &also
+		}
 		if route.ClientAuth != nil {
 			policy := r.clientAuth("routes.client_auth", route.ClientAuth)
 			out.ClientAuth = &policy
@@ -344,33 +348,6 @@ func (r *bodyReader) upstreamPolicy(field string, b *UpstreamPolicy) termination
 	return p
 }
 
-func (r *bodyReader) clientAuth(field string, b *ClientAuth) termination.ClientAuth {
-	out := termination.ClientAuth{Mode: termination.ModeOff, Inherit: true, Announce: true, OnLoss: termination.OnLossClose}
-	if b == nil {
-		return out
-	}
-	out.Authorities, out.MaxDepth = b.Authorities, b.MaxDepth
-	out.Inherit, out.Announce = orTrue(b.Inherit), orTrue(b.Announce)
-	for _, s := range b.Pins {
-		pin, err := termination.ParsePin(s)
-		if err != nil {
-			r.fail(field+".pins", err)
-			continue
-		}
-		out.Pins = append(out.Pins, pin)
-	}
-	switch {
-	case b.Mode != "":
-		out.Mode = termination.Mode(b.Mode)
-	case len(out.Authorities) > 0 || len(out.Pins) > 0:
-		out.Mode = termination.ModeRequire // whoever chooses a CA means that it counts
-	}
-	if b.OnLoss != "" {
-		out.OnLoss = termination.OnLoss(b.OnLoss)
-	}
-	return out
-}
-
 func orTrue(b *bool) bool { return b == nil || *b }
 
 func versionOf(s string) uint16 {
@@ -411,8 +388,21 @@ func endpointOf(e *termination.Endpoint, statuses map[string]gateway.EndpointSta
 	for _, f := range e.ForwardIdentity {
 		out.ForwardIdentity = append(out.ForwardIdentity, string(f))
 	}
+	for _, h := range e.ForwardHeaders {
+		if out.ForwardHeaders == nil {
+			out.ForwardHeaders = map[string]string{}
+		}
+		out.ForwardHeaders[h.Name] = h.Value
+	}
+	out.VerboseRefusals = e.VerboseRefusals
+	if !e.Also.Empty() || e.Also.Strip {
+		out.Also = alsoOf(e.Also)
+	}
 	for _, r := range e.Routes {
 		route := Route{Path: r.Path, StripPrefix: r.StripPrefix}
+		if r.Also != nil {
+			route.Also = alsoOf(*r.Also)
+		}
 		if r.ClientAuth != nil {
 			p := clientAuthOf(*r.ClientAuth)
 			route.ClientAuth = &p
@@ -435,15 +425,6 @@ func statusOf(s gateway.EndpointStatus) EndpointStatus {
 	}
 	for _, t := range s.Upstreams {
 		out.Upstreams = append(out.Upstreams, targetOf(t))
-	}
-	return out
-}
-
-func clientAuthOf(a termination.ClientAuth) ClientAuth {
-	inherit, announce := a.Inherit, a.Announce
-	out := ClientAuth{Mode: string(a.Mode), Authorities: a.Authorities, Inherit: &inherit, MaxDepth: a.MaxDepth, Announce: &announce, OnLoss: string(a.OnLoss)}
-	for _, p := range a.Pins {
-		out.Pins = append(out.Pins, p.String())
 	}
 	return out
 }

@@ -55,9 +55,11 @@ func (r *reader) endpoint(n ast.Node) (termination.Endpoint, bool) {
 		"upstream_tls":     at.noting("upstream_tls", func(ast.Node) {}),
 		"upstream_policy":  at.noting("upstream_policy", func(ast.Node) {}),
 		"client_auth":      at.noting("client_auth", func(n ast.Node) { e.ClientAuth = r.clientAuth(n, at, "client_auth") }),
-		"forward_identity": at.noting("forward_identity", func(n ast.Node) { r.forwardIdentity(n, &e.ForwardIdentity) }),
+		"forward_identity": at.noting("forward_identity", func(n ast.Node) { r.forwardIdentity(n, &e) }),
+		"also":             at.noting("also", func(n ast.Node) { e.Also = r.also(n) }),
+		"verbose_refusals": at.noting("verbose_refusals", func(n ast.Node) { r.boolean(n, &e.VerboseRefusals) }),
 		"routes":           at.noting("routes", func(n ast.Node) { routes = n }),
-	}, later{"also", "traffic_policy", "verbose_refusals"})
+	}, later{"traffic_policy"})
 	if meant == nil {
 		return e, false
 	}
@@ -315,59 +317,6 @@ func (r *reader) serverName(n ast.Node, into *string) {
 	*into = name
 }
 
-// clientAuth reads a client policy. prefix is the name of its field.
-func (r *reader) clientAuth(n ast.Node, at nodes, prefix string) termination.ClientAuth {
-	before := r.failed
-	a := noClientAuth()
-	a.Mode = ""
-	noting := func(key string, f field) field { return at.noting(prefix+"."+key, f) }
-	r.mapping(n, "client_auth", map[string]field{
-		"mode": noting("mode", func(n ast.Node) {
-			r.word(n, "mode", (*string)(&a.Mode), string(termination.ModeOff), string(termination.ModeRequest),
-				string(termination.ModeRequireAny), string(termination.ModeOptional), string(termination.ModeRequire))
-		}),
-		"authorities": noting("authorities", func(n ast.Node) { r.texts(n, "authorities", &a.Authorities) }),
-		"pins":        noting("pins", func(n ast.Node) { r.pins(n, &a.Pins) }),
-		"inherit":     noting("inherit", func(n ast.Node) { r.boolean(n, &a.Inherit) }),
-		"max_depth":   noting("max_depth", func(n ast.Node) { r.integer(n, 1, 10, &a.MaxDepth) }),
-		"announce":    noting("announce", func(n ast.Node) { r.boolean(n, &a.Announce) }),
-		"on_loss": noting("on_loss", func(n ast.Node) {
-			r.word(n, "on_loss", (*string)(&a.OnLoss), string(termination.OnLossClose), string(termination.OnLossDrain), string(termination.OnLossLeave))
-		}),
-	}, later{"rules", "when", "hygiene", "report_only", "soft"})
-	switch {
-	case a.Mode != "" || r.failed > before:
-	case len(a.Authorities) > 0 || len(a.Pins) > 0:
-		a.Mode = termination.ModeRequire // whoever chooses a CA means that it counts
-	default:
-		// Off would be a guess, and one that lets everybody in.
-		r.fail(n, "client_auth says neither a mode nor whom to trust", "write mode: off, or name authorities or pins")
-	}
-	return a
-}
-
-func (r *reader) forwardIdentity(n ast.Node, into *[]termination.IdentityFormat) {
-	v := r.resolve(n)
-	if _, isMap := v.(*ast.MappingNode); isMap {
-		r.fail(n, "a map of headers is not in this version", "use [nginx]")
-		return
-	}
-	r.list(n, "forward_identity", func(_ int, e ast.Node) {
-		var s string
-		if !r.text(e, &s) {
-			return
-		}
-		switch s {
-		case string(termination.IdentityNginx):
-			*into = append(*into, termination.IdentityNginx)
-		case "xfcc", "rfc9440", "traefik", "alb":
-			r.fail(e, fmt.Sprintf("%q is not in this version", s), "use nginx")
-		default:
-			r.fail(e, fmt.Sprintf("%q is unknown", s), "use nginx")
-		}
-	})
-}
-
 func (r *reader) routes(n ast.Node, at nodes, endpoint string) []termination.Route {
 	var out []termination.Route
 	lines := map[string]int{}
@@ -395,7 +344,11 @@ func (r *reader) routes(n ast.Node, at nodes, endpoint string) []termination.Rou
 				a := r.clientAuth(n, at, routeField(i, "client_auth"))
 				route.ClientAuth = &a
 			}),
-		}, later{"also"})
+			"also": noting("also", func(n ast.Node) {
+				a := r.also(n)
+				route.Also = &a
+			}),
+		}, nil)
 		if meant != nil && !meant["path"] {
 			r.fail(e, "the route has no path", "give it one, as in path: /api")
 		}

@@ -156,6 +156,10 @@ func (r *reader) defaults(n ast.Node, d *store.Declared) {
 					r.texts(n, "authorities", &out.Authorities)
 				},
 				"pins": func(n ast.Node) { r.pins(n, &out.Pins) },
+				"rules": func(n ast.Node) {
+					note("client_auth.rules", n)
+					r.rules(n, &out.Rules)
+				},
 			}, nil)
 		},
 	}, nil)
