@@ -5,10 +5,8 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import (
 	"fmt"
@@ -639,7 +637,7 @@ func whereTLSEnds(p Page, v EndpointDetail) templ.Component {
 		if !v.Head.ReadOnly {
 			for _, m := range v.Ends {
 				if !m.Current {
-					templ_7745c5c3_Var26 := []any{"apply notice warn at-" + m.Value}
+					var templ_7745c5c3_Var26 = []any{"apply notice warn at-" + m.Value}
 					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var26...)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
@@ -702,7 +700,7 @@ func whereTLSEnds(p Page, v EndpointDetail) templ.Component {
 			}
 		}
 		for _, m := range v.Ends {
-			templ_7745c5c3_Var29 := []any{"reads", "at-" + m.Value}
+			var templ_7745c5c3_Var29 = []any{"reads", "at-" + m.Value}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var29...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -779,7 +777,7 @@ func whereTLSEnds(p Page, v EndpointDetail) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				for _, cell := range r.Who {
-					templ_7745c5c3_Var34 := []any{readable(cell)}
+					var templ_7745c5c3_Var34 = []any{readable(cell)}
 					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var34...)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
@@ -1307,7 +1305,7 @@ func judged(j Judged) templ.Component {
 			templ_7745c5c3_Var53 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Var54 := []any{"notice", templ.KV("ok", j.In), templ.KV("bad", !j.In)}
+		var templ_7745c5c3_Var54 = []any{"notice", templ.KV("ok", j.In), templ.KV("bad", !j.In)}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var54...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
@@ -1603,7 +1601,7 @@ func whatWePresent(p Page, v EndpointDetail) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if c.Staple != "" {
-				templ_7745c5c3_Var64 := []any{templ.KV("mid", !c.StapleBad), templ.KV("bad", c.StapleBad)}
+				var templ_7745c5c3_Var64 = []any{templ.KV("mid", !c.StapleBad), templ.KV("bad", c.StapleBad)}
 				templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var64...)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
