@@ -60,6 +60,9 @@ func (tx *Tx) UpdateAuthority(a termination.Authority) error {
 	if err := tx.exec("UPDATE authorities SET name = ?, changed = ? WHERE id = ?", a.Name, tx.now.UnixMilli(), a.ID); err != nil {
 		return saving(KindAuthority, a.Name, err)
 	}
+	if err := tx.renameInRules("authority", old.Name, a.Name); err != nil {
+		return err
+	}
 	if err := tx.exec("DELETE FROM authority_certificates WHERE authority_id = ?", a.ID); err != nil {
 		return saving(KindAuthority, a.Name, err)
 	}

@@ -101,7 +101,7 @@ func TestValidate(t *testing.T) {
 		{"headers on a tls endpoint", func(c *termination.Config) {
 			c.Endpoints[0].Scheme, c.Endpoints[0].Routes = termination.SchemeTLS, nil
 		}, "forward_identity", "https"},
-		{"xfcc", func(c *termination.Config) { c.Endpoints[0].ForwardIdentity = []termination.IdentityFormat{"xfcc"} }, "forward_identity", "not in this version"},
+		{"a header set", func(c *termination.Config) { c.Endpoints[0].ForwardIdentity = []termination.IdentityFormat{"apache"} }, "forward_identity", "is unknown"},
 		{"route not clean", func(c *termination.Config) { c.Endpoints[0].Routes[0].Path = "/a/../b" }, "routes.path", "not clean"},
 		{"route with an escape", func(c *termination.Config) { c.Endpoints[0].Routes[0].Path = "/a%2fb" }, "routes.path", "plain"},
 		{"route twice", func(c *termination.Config) {
