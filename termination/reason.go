@@ -55,6 +55,7 @@ const (
 	ReasonEarlyData           Reason = "early_data"
 	ReasonShutdown            Reason = "shutdown"
 	ReasonUpstreamDown        Reason = "upstream_down"
+	ReasonIdentityLeftOut     Reason = "identity_left_out"
 	ReasonHTTPBroken          Reason = "http_broken"
 	ReasonACMEChallenge       Reason = "acme_challenge"
 )
@@ -126,6 +127,7 @@ func Reasons() []ReasonInfo {
 		{Code: ReasonHTTPBroken, Outcome: OutcomeVerified, Turn: TurnClient, Title: "Let in, then sent no request that can be read", How: "what came over HTTP/1.1 is no request, or stopped half way: 400, 431, 501 or 505, and the end of the connection", Fix: "Look at the client's HTTP library, or at what stands between it and the gateway."},
 		{Code: ReasonProofMissing, Outcome: OutcomeVerified, Turn: TurnClient, Later: true, Title: "Certificate fine, token or password missing", How: "401", Fix: "Send it."},
 		{Code: ReasonUpstreamDown, Outcome: OutcomeVerified, Turn: TurnOperator, Title: "Let in, but the service behind does not answer", How: "dialling it failed, or it broke off", Fix: "Start the service, or correct the upstream's address."},
+		{Code: ReasonIdentityLeftOut, Outcome: OutcomeVerified, Turn: TurnOperator, Title: "Let in, but the service was not told all of who it is", How: "a header of forward_identity would be larger than 16 KiB, or all of them than 32 KiB; or a name in the certificate cannot be written in it without doubt; or an expression gave no text", Fix: "Let the service read a smaller header, such as X-Client-Fingerprint; or issue a smaller certificate."},
 		{Code: ReasonACMEChallenge, Outcome: OutcomeOpen, Turn: TurnCA, Title: "A CA checked that a name is ours", How: "the protocol acme-tls/1, and a TLS-ALPN-01 challenge in flight for that name; it gets a handshake and nothing else", Fix: "Nothing: the certificate comes next."},
 		{Code: ReasonTimeout, Outcome: OutcomeBrokenOff, Turn: TurnClient, Title: "Stopped answering", How: "the handshake's deadline; after it, an answer of which the client reads nothing for the idle time", Fix: "Look at the network between, or at the client."},
 		{Code: ReasonShutdown, Outcome: OutcomeBrokenOff, Turn: TurnOperator, Title: "The gateway was stopping", How: "the drain", Fix: "Connect again."},

@@ -38,7 +38,8 @@ func (g *Gateway) useServices(next *table) {
 // target counts it until release.
 func (c *client) dialUpstream() (to end, release func(), result termination.UpstreamResult, err error) {
 	rec := c.record
-	header := upstream.PROXYHeader(c.endpoint.Upstream.Policy.ProxyProtocol, rec, rec.Verdict.Outcome == termination.OutcomeVerified)
+	verified := rec.Verdict.Outcome == termination.OutcomeVerified && !c.endpoint.ClientAuth.ReportOnly
+	header := upstream.PROXYHeader(c.endpoint.Upstream.Policy.ProxyProtocol, rec, verified)
 	d, err := c.endpoint.service.Dial(c.gateway.stopped, header)
 	if err != nil {
 		return nil, nil, upstream.Result(c.endpoint.Upstream, err), err

@@ -39,6 +39,7 @@ type Conn struct {
 
 	mu     sync.Mutex
 	judged map[judgedBy]verify.Judgement
+	told   *told // for the last request; nil: nothing yet
 
 	own ownConns
 

@@ -5,7 +5,6 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net/http"
-	"slices"
 	"strings"
 
 	"countersign/termination"
@@ -24,15 +23,18 @@ type identity struct {
 
 func identityOf(leaf *x509.Certificate) identity {
 	subject := termination.ParseDistinguishedName(leaf.RawSubject)
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})
 	return identity{
 		commonName:  subject.CommonName(),
 		subject:     subject.String(),
 		issuer:      termination.ParseDistinguishedName(leaf.RawIssuer).String(),
 		serial:      serialText(leaf.SerialNumber),
 		fingerprint: termination.FingerprintOf(leaf).String(),
-		certificate: percentEncode(block),
+		certificate: percentEncode(pemOf(leaf), ""),
 	}
+}
+
+func pemOf(cert *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
 }
 
 // leafIdentity returns the identity of the presented leaf, made once for a connection. There must be one.
@@ -57,14 +59,15 @@ func serialText(n *big.Int) string {
 	return digits
 }
 
-// percentEncode escapes everything but the unreserved characters of RFC 3986, section 2.3.
-func percentEncode(b []byte) string {
+// percentEncode escapes everything but the unreserved characters of RFC 3986, section 2.3, and those named as safe.
+func percentEncode(b []byte, safe string) string {
 	const hexDigits = "0123456789ABCDEF"
 	var out strings.Builder
 	out.Grow(len(b) + len(b)/8)
 	for _, c := range b {
 		switch {
-		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '.', c == '_', c == '~':
+		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '.', c == '_', c == '~',
+			strings.IndexByte(safe, c) >= 0:
 			out.WriteByte(c)
 		default:
 			out.WriteByte('%')
@@ -75,35 +78,29 @@ func percentEncode(b []byte) string {
 	return out.String()
 }
 
-// setIdentity tells the upstream who the client is, in the header sets that the endpoint forwards. An identity is
-// asserted only for a client that the policy in force has verified.
+// setIdentity tells the upstream who the client is, in the header sets that the endpoint forwards.
 func (x *exchange) setIdentity(h http.Header) {
-	if !slices.Contains(x.site.Endpoint.ForwardIdentity, termination.IdentityNginx) {
+	if len(x.site.Endpoint.ForwardIdentity) == 0 {
 		return
 	}
-	h["X-Client-Verify"] = []string{verifyText(x.route.Policy, x.conn, x.client)}
-	if !x.client.Verified || len(x.conn.Handshake.Presented) == 0 {
-		return
-	}
-	id := x.conn.leafIdentity()
-	for _, header := range [...]struct{ name, value string }{
-		{"X-Client-CN", id.commonName},
-		{"X-Client-DN", id.subject},
-		{"X-Client-Issuer-DN", id.issuer},
-		{"X-Client-Serial", id.serial},
-		{"X-Client-Fingerprint", id.fingerprint},
-		{"X-Client-Cert", id.certificate},
-	} {
-		if header.value != "" {
-			h[header.name] = []string{header.value}
-		}
+	t := x.told()
+	for i := range t.headers {
+		h[t.headers[i].name] = t.headers[i].value
 	}
 }
 
+// asserted reports whether the upstream may be told who the client is: the policy in force for the request has verified
+// it, and does not merely report what it would do.
+func (x *exchange) asserted() bool {
+	return x.client.Verified && !x.client.ReportOnly && len(x.conn.Handshake.Presented) > 0
+}
+
 // verifyText is the value of X-Client-Verify: SUCCESS, FAILED: and the reason, or NONE, as of $ssl_client_verify.
-// Where the policy does not ask, nothing was presented to it, although another route may have asked.
+// Where the policy does not ask, or only reports, nothing was presented to it, although another route may have asked.
 func verifyText(p *verify.Policy, c *Conn, j verify.Judgement) string {
 	switch {
+	case j.ReportOnly:
+		return "NONE"
 	case j.Verified:
 		return "SUCCESS"
 	case len(c.Handshake.Presented) == 0 || !p.Mode().Asks():

@@ -103,7 +103,7 @@ func TestNginxHeadersToTheByte(t *testing.T) {
 		t.Errorf("the fixed certificate has changed: %s, want %s", alice.Fingerprint(), golden)
 	}
 	// And back: what the upstream decodes is the certificate.
-	text, err := url.PathUnescape(percentEncode([]byte(block)))
+	text, err := url.PathUnescape(percentEncode([]byte(block), ""))
 	if err != nil || text != block {
 		t.Errorf("the certificate does not decode: %q, %v", text, err)
 	}

@@ -31,7 +31,7 @@ func (x *exchange) transport(t *upstream.Target) *transport {
 		return x.to.transports[t]
 	}
 	own := &x.conn.own
-	key := ownKey{target: t, verified: x.client.Verified}
+	key := ownKey{target: t, verified: x.asserted()}
 	own.mu.Lock()
 	defer own.mu.Unlock()
 	if known := own.open[key]; known != nil {

@@ -36,6 +36,8 @@ func (a *account) otherWords(r termination.Reason) termination.Explanation {
 		return a.brokenWords()
 	case termination.ReasonUpstreamDown:
 		return a.upstreamWords()
+	case termination.ReasonIdentityLeftOut:
+		return a.leftOutWords()
 	default:
 		return a.generalWords(r)
 	}

@@ -52,3 +52,15 @@ func (a *account) proxyHeaderWords() termination.Explanation {
 		}
 	}
 }
+
+// leftOutWords tell of headers that would have named the client to the service.
+func (a *account) leftOutWords() termination.Explanation {
+	return termination.Explanation{
+		Sentence: fmt.Sprintf("%s came in at %s, and the service behind was not told all of who it is.", a.who(), a.at()),
+		Right:    "Nothing was cut off: what is too large for a header, or could be read in two ways, is left out whole, and Countersign-Left-Out names it.",
+		Fixes: []termination.Fix{
+			{Text: "Let the service read a header that is always small: X-Client-Fingerprint, or Hash in X-Forwarded-Client-Cert.", Action: a.endpointPage()},
+			{Text: "Or issue the client a certificate with a smaller key and fewer names."},
+		},
+	}
+}

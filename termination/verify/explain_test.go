@@ -179,6 +179,9 @@ func (w *world) cases(t testing.TB) []explained {
 			h.Verdict.Reason = termination.ReasonUpstreamDown
 			h.Upstream = &termination.UpstreamResult{Address: "http://127.0.0.1:8080", Error: "connect: connection refused"}
 		}), termination.ReasonUpstreamDown},
+		{"identity_left_out", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Reason = termination.ReasonIdentityLeftOut
+		}), termination.ReasonIdentityLeftOut},
 		{"upstream_down_raw", with(h("raw", r, termination.ReasonUpstreamDown), func(h *termination.Handshake) {
 			h.Upstream = &termination.UpstreamResult{Address: "tcp://127.0.0.1:5432", Error: "connect: connection refused"}
 		}), termination.ReasonUpstreamDown},
