@@ -48,7 +48,9 @@ func (c *telling) rfc9440() []candidate {
 	for _, cert := range c.chain[1:] {
 		list = append(list, sequence(cert))
 	}
-	return append(out, plain("Client-Cert-Chain", strings.Join(list, ", ")))
+	chain := plain("Client-Cert-Chain", strings.Join(list, ", "))
+	chain.beside = "Client-Cert"
+	return append(out, chain)
 }
 
 // alb is the set of AWS's Application Load Balancer in its mode "verify". The leaf is PEM in which +, = and / stay as
@@ -72,8 +74,8 @@ func (c *telling) alb() []candidate {
 
 // xfcc is X-Forwarded-Client-Cert with every detail that Envoy can set, in its order: Hash, Cert, Chain, Subject,
 // URI, DNS. By, which names the URI of the proxy's own certificate, is left out, as Envoy does when there is none. URI
-// and Subject stand there even when they are empty. What is too large goes without Chain, and without Cert: Hash still
-// names the certificate.
+// and Subject stand there even when they are empty. What is too large goes without Chain, without Cert, and at last
+// without names: Hash still tells which certificate it is.
 func (c *telling) xfcc() []candidate {
 	cert := `Cert="` + c.id.certificate + `"`
 	var all strings.Builder
@@ -103,10 +105,11 @@ func (c *telling) xfcc() []candidate {
 		return strings.Join(append(append([]string{"Hash=" + c.id.fingerprint}, parts...), names...), ";")
 	}
 	without := func(parts ...string) []string { return append(parts, left...) }
-	return []candidate{{"X-Forwarded-Client-Cert", []form{
+	return []candidate{{name: "X-Forwarded-Client-Cert", forms: []form{
 		{with(cert, chain), without()},
 		{with(cert), without("Chain")},
 		{with(), without("Cert", "Chain")},
+		{"Hash=" + c.id.fingerprint, []string{"Cert", "Chain", "Subject", "URI", "DNS"}},
 	}}}
 }
 

@@ -105,8 +105,9 @@ func vouched(leaf *x509.Certificate, path []*x509.Certificate) []*x509.Certifica
 // candidate is a header that a set would like to tell. A value is told whole or not at all: a certificate, or a list of
 // names, that was cut off could mean something else.
 type candidate struct {
-	name  string
-	forms []form // the best first; one must fit
+	name   string
+	forms  []form // the best first; one must fit
+	beside string // another header without which this one is not told; empty: none
 }
 
 // form is a value of a header, and which parts of it are missing.
@@ -115,10 +116,13 @@ type form struct {
 	without []string
 }
 
-func plain(name, value string) candidate { return candidate{name, []form{{value: value}}} }
+func plain(name, value string) candidate { return candidate{name: name, forms: []form{{value: value}}} }
 
 // add tells a header in the first of its forms that fits.
 func (t *told) add(c candidate, size *int) {
+	if c.beside != "" && slices.Contains(t.leftOut, c.beside) {
+		c.forms = nil
+	}
 	for _, f := range c.forms {
 		n := len(c.name) + len(": \r\n") + len(f.value)
 		if n > mostOfHeader || *size+n > mostOfIdentity {

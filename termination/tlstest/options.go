@@ -24,6 +24,15 @@ type spec struct {
 	crafts   []func(*tbs)
 }
 
+// All is several options as one.
+func All(opts ...Option) Option {
+	return func(s *spec) {
+		for _, o := range opts {
+			o(s)
+		}
+	}
+}
+
 func defaultSubject(name string) pkix.Name {
 	return pkix.Name{CommonName: fmt.Sprintf("%s %d", name, serial.Add(1)), Organization: []string{"tlstest"}}
 }
