@@ -65,7 +65,7 @@ func start(t *testing.T, change func(*Options)) *fixture {
 		o.Store = st
 	}
 	if o.Hub == nil {
-		hub := live.New(live.Options{FirstSeq: o.Store.NextSeq(), Sink: o.Store.WriteHistory, Log: o.Log})
+		hub := live.New(live.Options{FirstSeq: o.Store.NextSeq(), Sink: o.Store.WriteHistory, Log: o.Log, Flush: 20 * time.Millisecond})
 		t.Cleanup(func() { closeAll(t, hub.Close) })
 		o.Hub = hub
 	}

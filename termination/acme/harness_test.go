@@ -233,7 +233,7 @@ func newRig(t *testing.T, port int, o options, names ...string) *rig {
 		Storage: r.storage, Obtained: r.obtained, Attempt: o.attempt,
 		Backoff: func(int) time.Duration { return time.Hour },
 	})
-	r.hub = live.New(live.Options{Sink: r.sink})
+	r.hub = live.New(live.Options{Sink: r.sink, Flush: 2 * time.Millisecond})
 	r.gateway = gateway.New(gateway.Options{Hub: r.hub, Obtained: r.obtained, Applied: r.manager.Apply})
 	r.config = &termination.Config{
 		Revision: 1, Node: "node_test", Limits: termination.DefaultLimits(), ACME: o.settings,

@@ -75,7 +75,7 @@ func newRig(t *testing.T) *rig {
 		config: &termination.Config{Revision: 1, Node: "node_test", Limits: termination.DefaultLimits()},
 	}
 	r.changed = sync.NewCond(&r.mu)
-	r.hub = live.New(live.Options{Sink: r.sink})
+	r.hub = live.New(live.Options{Sink: r.sink, Flush: 2 * time.Millisecond})
 	r.registry = &tunneltest.Registry{}
 	r.gateway = gateway.New(gateway.Options{Hub: r.hub, Registry: r.registry})
 	t.Cleanup(func() {

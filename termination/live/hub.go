@@ -23,7 +23,7 @@ const (
 	backfill      = 1000            // events that a new subscriber gets at once
 	pastSeconds   = 120             // of the pulse, likewise
 	failingPeriod = 2 * time.Minute // of Stats.Failing
-	flushPeriod   = 250 * time.Millisecond
+	defaultFlush  = 250 * time.Millisecond
 	takenAtOnce   = 256 // records, before the hub looks at its clock and its callers again
 )
 
@@ -46,6 +46,8 @@ type Options struct {
 	Log *slog.Logger
 	// Queue is how many records may wait for the hub; 0 means 8192.
 	Queue int
+	// Flush is how often what was recorded goes to the sink; 0 means 250 ms.
+	Flush time.Duration
 	// Replay is how many events are remembered for those who subscribe later; 0 means 20000.
 	Replay int
 }
@@ -53,8 +55,9 @@ type Options struct {
 // Hub is the one place that finished handshakes go to. Its methods may be called by many goroutines.
 type Hub struct {
 	start   time.Time
-	life    string // tells this hub's numbers from those of others
-	first   uint64 // number
+	life    string        // tells this hub's numbers from those of others
+	first   uint64        // number
+	flush   time.Duration // how often the sink gets what was recorded
 	queue   chan record
 	reserve int           // records in the queue from which on only failures are taken
 	calls   chan func()   // run by the hub's goroutine
@@ -101,6 +104,9 @@ func New(o Options) *Hub {
 	if o.Replay <= 0 {
 		o.Replay = defaultReplay
 	}
+	if o.Flush <= 0 {
+		o.Flush = defaultFlush
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -109,6 +115,7 @@ func New(o Options) *Hub {
 		start:    now,
 		life:     strconv.FormatInt(now.UnixMilli(), 36),
 		first:    max(o.FirstSeq, 1),
+		flush:    o.Flush,
 		queue:    make(chan record, o.Queue),
 		reserve:  o.Queue - o.Queue/8,
 		calls:    make(chan func()),

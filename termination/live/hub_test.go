@@ -97,10 +97,10 @@ func TestHistoryDoesNotWaitForAFullBatch(t *testing.T) {
 		defer mustClose(t, b)
 		start := time.Now()
 		publishNow(b, 0, 1)
-		pass(flushPeriod)
+		pass(defaultFlush)
 		synctest.Wait()
-		if len(k.batches) != 1 || k.times[0].Sub(start) > flushPeriod {
-			t.Errorf("after %v there are %d batches", flushPeriod, len(k.batches))
+		if len(k.batches) != 1 || k.times[0].Sub(start) > defaultFlush {
+			t.Errorf("after %v there are %d batches", defaultFlush, len(k.batches))
 		}
 	})
 }

@@ -14,7 +14,7 @@ func (b *Hub) run() {
 	defer close(b.done)
 	second := time.NewTimer(untilNextSecond(b.start))
 	defer second.Stop()
-	flush := time.NewTicker(flushPeriod)
+	flush := time.NewTicker(b.flush)
 	defer flush.Stop()
 	for {
 		select {
