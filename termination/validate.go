@@ -51,6 +51,7 @@ func (c *Config) Validate() error {
 	v.authorities()
 	v.certificates()
 	v.references("defaults", "", "client_auth", c.Defaults.Authorities)
+	v.identities()
 	v.endpoints()
 	v.acme()
 	v.commands()
@@ -303,7 +304,7 @@ func (v *validation) clientAuth(e *Endpoint, field string, a ClientAuth) {
 	}
 	v.references("endpoint", e.Name, field+".authorities", a.Authorities)
 	eff := v.config.Effective(a)
-	if a.Mode.Verifies() && len(eff.Authorities) == 0 && len(eff.Pins) == 0 {
+	if a.Mode.Verifies() && len(eff.Authorities) == 0 && len(eff.Pins) == 0 && !v.awaits(e.Name) {
 		v.add("endpoint", e.Name, field+".mode", fmt.Sprintf("%s needs an authority or a pin, else nobody could enter", a.Mode), "choose an authority, or mode off")
 	}
 	if a.Mode == ModeOff && (len(a.Authorities) > 0 || len(a.Pins) > 0) {

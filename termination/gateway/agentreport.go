@@ -34,6 +34,9 @@ func (c *client) merge(h *termination.Handshake) error {
 		rec.Client = verify.BestName(rec.Presented[0])
 		rec.Client.Authority, rec.Client.Pin = clipped(h.Client.Authority, mostReportedName), clipped(h.Client.Pin, mostReportedName)
 	}
+	if identity := c.table.identities.ByID(h.Client.IdentityID); identity != nil {
+		rec.Client.Identity, rec.Client.IdentityID = identity.Name, identity.ID
+	}
 	rec.Verdict = termination.Verdict{Outcome: h.Verdict.Outcome, Reason: h.Verdict.Reason, Beat: h.Verdict.Beat}
 	for _, check := range h.Verdict.Checks {
 		check.Detail = clipped(check.Detail, mostReportedText)

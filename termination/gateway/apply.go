@@ -64,6 +64,7 @@ func (g *Gateway) publish(next *table) {
 	g.useFront(limits)
 	g.useServices(next)
 	g.revocation.Apply(next.config)
+	g.rate.Apply(next.config)
 	// First HTTP, then the handshakes: a connection never meets an HTTP side that does not know its endpoint yet.
 	g.proxy.Swap(next.sites)
 	g.table.Store(next)

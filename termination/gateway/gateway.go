@@ -12,6 +12,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/proxy"
+	"countersign/termination/rate"
 	"countersign/termination/revocation"
 	"countersign/termination/servercert"
 	"countersign/termination/sockets"
@@ -56,6 +57,7 @@ type Gateway struct {
 	stapler  *staple.Stapler
 
 	revocation *revocation.Registry
+	rate       *rate.Limiter
 	applied    func(*termination.Config)
 	table      atomic.Pointer[table]
 	slots      slots
@@ -112,7 +114,8 @@ func New(o Options) *Gateway {
 	g.slots.limits.Store(&limits)
 	g.table.Store(emptyTable())
 	g.live.open = map[*session]struct{}{}
-	g.proxy = proxy.New(proxy.Options{Log: g.log, Now: g.now, Dial: proxy.DialFunc(g.dial)})
+	g.rate = rate.New(g.now)
+	g.proxy = proxy.New(proxy.Options{Log: g.log, Now: g.now, Dial: proxy.DialFunc(g.dial), Rate: g.rate})
 	g.services = upstream.NewSet(upstream.Options{Dial: upstream.DialFunc(g.dial), Now: g.now, Log: g.log})
 	g.useFront(limits)
 	g.stapler = staple.New(staple.Options{Log: g.log, Now: g.now})

@@ -24,6 +24,8 @@ type table struct {
 	search *verify.Search
 	sites  *proxy.Table
 
+	identities *verify.Identities
+
 	postgres map[netip.AddrPort]bool // addresses of endpoints that have starttls: postgres
 
 	balancers map[netip.AddrPort][]netip.Prefix // who sends PROXY headers to a configured listening address
@@ -47,7 +49,7 @@ type endpoint struct {
 
 func emptyTable() *table {
 	config := &termination.Config{Limits: termination.DefaultLimits()}
-	return &table{config: config, search: verify.NewSearch(config)}
+	return &table{config: config, search: verify.NewSearch(config), identities: verify.NewIdentities(config)}
 }
 
 // compile builds the table of a configuration. What did not change is taken over from the table before: terminators,
@@ -62,7 +64,7 @@ func (g *Gateway) compile(config *termination.Config, before *table) (*table, er
 
 		postgres: map[netip.AddrPort]bool{},
 	}
-	identities := verify.NewIdentities(config)
+	t.identities = verify.NewIdentities(config)
 	var sites []*proxy.Site
 	for i := range config.Endpoints {
 		e := &config.Endpoints[i]
@@ -74,7 +76,7 @@ func (g *Gateway) compile(config *termination.Config, before *table) (*table, er
 			sites = append(sites, site)
 			continue
 		}
-		scope := verify.Scope{Endpoint: e.Name, Identities: identities, Revocation: g.revocation}
+		scope := verify.Scope{Endpoint: e.Name, Identities: t.identities, Revocation: g.revocation}
 		compiled, err := g.compileEndpoint(config, e, before.byID[e.ID], scope)
 		if err != nil {
 			return nil, fmt.Errorf("compile endpoint %q: %w", e.Name, err)
@@ -247,9 +249,11 @@ func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.End
 		out.terminator = before.terminator
 		return out, nil
 	}
-	out.terminator, err = terminate.New(terminate.Options{
-		Endpoint: e, Policy: out.policy, Routes: out.routes, Certificates: *out.certificates(), Now: g.now,
-	})
+	options := terminate.Options{Endpoint: e, Policy: out.policy, Routes: out.routes, Certificates: *out.certificates(), Now: g.now}
+	if e.Scheme == termination.SchemeTLS {
+		options.Rate = g.rate // requests are what counts in HTTP
+	}
+	out.terminator, err = terminate.New(options)
 	return out, err
 }
 

@@ -50,6 +50,7 @@ type Conn struct {
 // judgedBy is what a judgement depends on.
 type judgedBy struct {
 	policy     string // hash
+	identities string // key: not all that they decide is in the hash
 	revocation uint64 // generation
 }
 
@@ -157,7 +158,7 @@ const judgementsKept = 32
 // judge says what policy p makes of the presented chain. The answer holds for the life of the connection: what was let
 // in with a valid certificate stays, as everywhere in TLS, until the policy changes and with it the hash, or what is known of blocked and revoked certificates.
 func (c *Conn) judge(p *verify.Policy, now time.Time) verify.Judgement {
-	by := judgedBy{p.Hash(), p.Generation()}
+	by := judgedBy{p.Hash(), p.IdentitiesKey(), p.Generation()}
 	c.mu.Lock()
 	j, ok := c.judged[by]
 	c.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"countersign/termination"
+	"countersign/termination/rate"
 	"countersign/termination/upstream"
 	"countersign/termination/verify"
 )
@@ -30,6 +31,8 @@ type Options struct {
 	// Patience bounds how long an upstream without a timeout of its own may take to begin its answer, and how long an
 	// HTTP/1.1 client may be silent in the middle of a request body; 0: DefaultPatience.
 	Patience time.Duration
+	// Rate bounds the requests of identities; nil: nothing does.
+	Rate *rate.Limiter
 }
 
 // Proxy serves the requests of all connections. It serves nothing until Swap.
@@ -132,7 +135,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	x := &exchange{proxy: p, state: p.current.Load(), conn: c}
-	for _, step := range [...]func(*http.Request) *refusal{x.readHead, x.findHost, x.findSite, x.checkSize, x.admit, x.findRoute, x.authorize} {
+	for _, step := range [...]func(*http.Request) *refusal{x.readHead, x.findHost, x.findSite, x.checkSize, x.admit, x.findRoute, x.authorize, x.pace} {
 		if no := step(r); no != nil {
 			p.pages.refuse(w, r, c, *no)
 			return
@@ -294,6 +297,25 @@ func (x *exchange) authorize(*http.Request) *refusal {
 		where = "the route " + x.route.Path + " of " + where
 	}
 	return x.forbid(x.client, where)
+}
+
+// pace refuses the requests of an identity that come faster than it may.
+func (x *exchange) pace(*http.Request) *refusal {
+	if x.client.ReportOnly {
+		return nil
+	}
+	wait := x.proxy.options.Rate.Take(x.client.Identity)
+	if wait == 0 {
+		return nil
+	}
+	x.conn.note(Note{
+		Reason: termination.ReasonRateLimited,
+		Detail: fmt.Sprintf("A request was refused: the identity %s sends more than its rate of %s allows.", x.client.Identity.Name, x.client.Identity.Rate),
+	})
+	return &refusal{
+		status: http.StatusTooManyRequests, code: codeRateLimited, retryAfter: wait,
+		detail: "This client sends more requests than it may. Wait, and send them more slowly.",
+	}
 }
 
 // forbid is the refusal of a client that a policy does not let in. The client learns no more than the kind of reason.

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"html/template"
 	"net/http"
+	"strconv"
+	"time"
 
 	"countersign/termination"
 )
@@ -16,6 +18,8 @@ type refusal struct {
 	code   refusalCode
 	detail string // one sentence for the client, without anything that only the operator may know
 	close  bool   // end the connection too
+
+	retryAfter time.Duration // for 429: when another request has a chance
 }
 
 // refusalCode says why a policy did not let a client in, as far as the client is told.
@@ -25,6 +29,8 @@ const (
 	codeMissing    refusalCode = "missing"     // no certificate was presented
 	codeInvalid    refusalCode = "invalid"     // one was, and it does not verify
 	codeNotAllowed refusalCode = "not_allowed" // it may be valid, but this client is not wanted
+
+	codeRateLimited refusalCode = "rate_limited" // it may come in, but not as often
 )
 
 // forbidden is the refusal of a client for that reason.
@@ -130,6 +136,9 @@ func (p *pages) refuse(w http.ResponseWriter, r *http.Request, c *Conn, no refus
 	doc := problem{Type: "about:blank", Title: http.StatusText(no.status), Status: no.status, Detail: no.detail, Code: no.code}
 	if c != nil {
 		doc.Handshake = c.Handshake.ID
+	}
+	if no.retryAfter > 0 { // in whole seconds (RFC 9110, section 10.2.3), so never too early
+		w.Header().Set("Retry-After", strconv.FormatInt(int64((no.retryAfter+time.Second-1)/time.Second), 10))
 	}
 	if no.close {
 		w.Header().Set("Connection", "close") // in HTTP/2, net/http makes a GOAWAY of it

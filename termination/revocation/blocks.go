@@ -12,7 +12,9 @@ import (
 type blocks struct {
 	pins    map[termination.Pin]*termination.Block
 	serials map[string][]serialBlock // by serial number
-	key     string                   // the same for the same blocks
+
+	identities map[string]bool // keys of those that are blocked
+	key        string          // the same for the same blocks
 }
 
 // serialBlock blocks a serial number of the CAs of one authority.
@@ -22,8 +24,14 @@ type serialBlock struct {
 }
 
 func newBlocks(config *termination.Config) *blocks {
-	b := &blocks{pins: map[termination.Pin]*termination.Block{}, serials: map[string][]serialBlock{}}
+	b := &blocks{pins: map[termination.Pin]*termination.Block{}, serials: map[string][]serialBlock{}, identities: map[string]bool{}}
 	var keys []string
+	for i := range config.Identities {
+		if identity := &config.Identities[i]; identity.Blocked {
+			b.identities[identityKey(identity)] = true
+			keys = append(keys, "identity\x00"+identityKey(identity))
+		}
+	}
 	for i := range config.Blocked {
 		block := &config.Blocked[i]
 		key := block.String() + "\x00" + block.Why
@@ -42,6 +50,19 @@ func newBlocks(config *termination.Config) *blocks {
 	slices.Sort(keys)
 	b.key = strings.Join(keys, "\x01")
 	return b
+}
+
+// identityKey is the same for an identity across configurations, whatever it is called.
+func identityKey(i *termination.Identity) string {
+	if i.ID != "" {
+		return i.ID
+	}
+	return i.Name
+}
+
+// BlockedIdentity reports whether an identity is blocked.
+func (s *Snapshot) BlockedIdentity(i *termination.Identity) bool {
+	return s.blocks.identities[identityKey(i)]
 }
 
 // Blocked returns the block that one of these certificates falls under, and which certificate that is; nil: none does. A

@@ -47,6 +47,13 @@ func (t *Terminator) Handshake(conn *Conn, rec *termination.Handshake) Result {
 		rec.Alert = nil
 		return Result{Judgement: judgement}
 	}
+	if !judgement.ReportOnly && t.rate.Take(judgement.Identity) > 0 {
+		// There was a token when VerifyConnection looked, and another connection took it.
+		judgement = tooOften(judgement)
+		t.fail(conn, rec, state, &Refusal{Judgement: judgement, Presented: state.PeerCertificates})
+		rec.Alert = nil
+		return Result{Judgement: judgement}
+	}
 	succeed(rec, judgement)
 	return Result{Conn: tlsConn, Judgement: judgement, Client: client}
 }
@@ -77,8 +84,8 @@ func nameClient(rec *termination.Handshake, j verify.Judgement) {
 	rec.Client = verify.BestName(rec.Presented[0])
 	rec.Client.Authority = j.Authority
 	rec.Client.Pin = j.Pin
-	if j.Identity != nil {
-		rec.Client.Identity, rec.Client.IdentityID = j.Identity.Name, j.Identity.ID
+	if j.Known != nil {
+		rec.Client.Identity, rec.Client.IdentityID = j.Known.Name, j.Known.ID
 	}
 }
 

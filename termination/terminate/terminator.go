@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"countersign/termination"
+	"countersign/termination/rate"
 	"countersign/termination/verify"
 )
 
@@ -19,7 +20,9 @@ type Options struct {
 	Policy   *verify.Policy   // the endpoint's own
 	Routes   []*verify.Policy // those of routes that have their own; TLS asks for what the laxest needs
 	Certificates
-	Now func() time.Time // nil: time.Now
+	// Rate bounds the connections of identities; nil: nothing does. Requests are bounded where HTTP is spoken.
+	Rate *rate.Limiter
+	Now  func() time.Time // nil: time.Now
 }
 
 // Certificates are those that a server can present.
@@ -35,6 +38,7 @@ type Terminator struct {
 	config   *tls.Config
 	exact    bool
 	own      Certificates
+	rate     *rate.Limiter
 	now      func() time.Time
 }
 
@@ -43,7 +47,7 @@ func New(o Options) (*Terminator, error) {
 	if o.Policy == nil || o.GetCertificate == nil {
 		return nil, fmt.Errorf("build TLS for endpoint %q: policy or certificate is missing", o.Endpoint.Name)
 	}
-	t := &Terminator{own: o.Certificates, now: o.Now}
+	t := &Terminator{own: o.Certificates, rate: o.Rate, now: o.Now}
 	policies := distinct(o.Policy, o.Routes)
 	t.policies.Store(&policies)
 	if t.now == nil {
@@ -156,7 +160,22 @@ func (t *Terminator) verifyConnection(cs tls.ConnectionState) error {
 	if !j.In {
 		return &Refusal{Judgement: j, Presented: cs.PeerCertificates}
 	}
+	// The key is not proven yet (RFC 8446, section 4.4.3, comes after this), so nothing is counted.
+	if !j.ReportOnly && t.rate.Peek(j.Identity) > 0 {
+		return &Refusal{Judgement: tooOften(j), Presented: cs.PeerCertificates}
+	}
 	return nil
+}
+
+// tooOften turns the judgement about a client that was to be let in into the refusal of one that comes too often.
+func tooOften(j verify.Judgement) verify.Judgement {
+	rate := j.Identity.Rate
+	j.Checks = append(slices.Clone(j.Checks), termination.Check{
+		Reason: termination.ReasonRateLimited,
+		Detail: fmt.Sprintf("The identity %s opens more connections than its rate of %s allows.", j.Identity.Name, rate),
+	})
+	j.In, j.Verified, j.Reason, j.Identity = false, false, termination.ReasonRateLimited, nil
+	return j
 }
 
 // Judge judges a client by the endpoint's policy, and lets in what only a route's policy would: there HTTP decides,

@@ -46,10 +46,7 @@ func PolicyOf(config *termination.Config, e *termination.Endpoint) *Policy {
 	// The gateway has dealt with these before it read the ClientHello.
 	own.ProxyProtocol, own.StartTLS = nil, termination.StartTLSNone
 	needed := policyAuthorities(config, e)
-	for _, identity := range config.Identities {
-		identity.Certificates = nil
-		p.Identities = append(p.Identities, identity)
-	}
+	p.Identities = policyIdentities(config, e, needed)
 	p.Blocked, p.Credentials = config.Blocked, config.Credentials
 	for i := range config.Authorities {
 		if slices.Contains(needed, config.Authorities[i].Name) {
@@ -57,6 +54,30 @@ func PolicyOf(config *termination.Config, e *termination.Endpoint) *Policy {
 		}
 	}
 	return p
+}
+
+// policyIdentities are all identities, since who may come in elsewhere may not come in here, with no more of each than
+// decides at the endpoint.
+func policyIdentities(config *termination.Config, e *termination.Endpoint, authorities []string) []termination.Identity {
+	var out []termination.Identity
+	for _, identity := range config.Identities {
+		identity.Certificates, identity.Issuers = nil, nil
+		var matches []termination.Subject
+		for _, m := range identity.Matches {
+			if slices.Contains(authorities, m.Authority) {
+				matches = append(matches, m)
+			}
+		}
+		identity.Matches = matches
+		switch {
+		case identity.Knows(e.Name):
+			identity.Endpoints = []string{e.Name}
+		case len(identity.Endpoints) > 0:
+			identity.Endpoints = []string{termination.EndpointElsewhere}
+		}
+		out = append(out, identity)
+	}
+	return out
 }
 
 // policyAuthorities are the names of the authorities that a policy of the endpoint or the defaults name.

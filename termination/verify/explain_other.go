@@ -30,6 +30,10 @@ func (a *account) otherWords(r termination.Reason) termination.Explanation {
 		return a.unreadableWords()
 	case termination.ReasonPolicyDenied:
 		return a.deniedWords()
+	case termination.ReasonIdentityElsewhere:
+		return a.elsewhereWords()
+	case termination.ReasonRateLimited:
+		return a.rateWords()
 	case termination.ReasonHostMismatch:
 		return a.hostWords()
 	case termination.ReasonHTTPBroken:

@@ -46,6 +46,11 @@ func (w *world) cases(t testing.TB) []explained {
 		{"verified", judged("payments", chain(client(w.issuing))...), ""},
 		{"verified_pin", judged("kiosks", w.pinned.X509), ""},
 		{"open", judged("shop"), ""},
+		{"identity_elsewhere", judged("payments", w.meter.X509), termination.ReasonIdentityElsewhere},
+		{"identity_elsewhere_open", judged("shop", w.meter.X509), termination.ReasonIdentityElsewhere},
+		{"rate_limited", with(judged("badges", w.meter.X509), func(h *termination.Handshake) {
+			h.Verdict.Outcome, h.Verdict.Reason = r, termination.ReasonRateLimited
+		}), termination.ReasonRateLimited},
 		{"passed", h("raw", termination.OutcomePassed, ""), ""},
 
 		{"passed_service_refused", with(seen(h("vault", termination.OutcomePassed, "")), func(h *termination.Handshake) {

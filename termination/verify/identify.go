@@ -1,18 +1,28 @@
 package verify
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	"countersign/termination"
 )
 
-// Identities finds the identity of a client. It is immutable, and shared by the policies of one configuration.
+// Identities finds the identity of a client. It is immutable, and shared by the policies of one configuration, so that
+// ten thousand identities are indexed once and looked up by what a certificate says.
 type Identities struct {
-	all     []termination.Identity
-	byPin   map[termination.Pin]int
-	matches []identityMatch
+	all    []termination.Identity
+	byPin  map[termination.Pin]int
+	byText map[matchKey][]identityMatch
+	// loose are matches that no exact text begins: only those of one authority are compared one by one.
+	loose map[string][]identityMatch
+	at    map[string]*place // by endpoint
+	byID  map[string]int
+	key   string
 }
 
 // identityMatch is an identity that goes by names.
@@ -21,23 +31,128 @@ type identityMatch struct {
 	subject  subject
 }
 
+// matchKey is one text of a certificate under the authority that vouches for it.
+type matchKey struct{ authority, field, text string }
+
+// place is what the identities that name an endpoint are known by there.
+type place struct {
+	pins  []string
+	known []string // pins and matches
+
+	awaited bool // one of them goes by pins
+}
+
 // NewIdentities indexes the identities of a configuration.
 func NewIdentities(config *termination.Config) *Identities {
-	x := &Identities{all: config.Identities, byPin: map[termination.Pin]int{}}
+	x := &Identities{
+		all: config.Identities, byPin: map[termination.Pin]int{}, byText: map[matchKey][]identityMatch{},
+		loose: map[string][]identityMatch{}, at: map[string]*place{}, byID: map[string]int{},
+	}
+	h := sha256.New()
 	for i := range x.all {
-		for _, pin := range x.all[i].Pins {
+		identity := &x.all[i]
+		x.byID[identity.ID] = i
+		known, pins := knownBy(identity)
+		for _, pin := range identity.Pins {
 			x.byPin[pin] = i
 		}
-		for _, m := range x.all[i].Matches {
-			x.matches = append(x.matches, identityMatch{i, newSubject(m)})
+		for _, m := range identity.Matches {
+			x.addMatch(i, m)
 		}
+		for _, name := range identity.Endpoints {
+			p := x.at[name]
+			if p == nil {
+				p = &place{}
+				x.at[name] = p
+			}
+			p.pins = append(p.pins, pins...)
+			p.known = append(p.known, known...)
+			p.awaited = p.awaited || identity.ByPin()
+		}
+		writeText(h, identity.Name)
+		writeText(h, identity.ID)
+		writeSet(h, known)
+		writeSet(h, slices.Clone(identity.Endpoints))
 	}
+	// Of several that match alike the one whose name comes first is meant, in whatever order they are listed.
+	byName := func(a, b identityMatch) int { return cmp.Compare(x.all[a.identity].Name, x.all[b.identity].Name) }
+	for _, list := range x.byText {
+		slices.SortStableFunc(list, byName)
+	}
+	for _, list := range x.loose {
+		slices.SortStableFunc(list, byName)
+	}
+	x.key = hex.EncodeToString(h.Sum(nil))
 	return x
 }
 
-// byLeaf returns the identity whose pin a leaf has, and the pin.
+// knownBy lists what an identity is known by, as text, and its pins alone.
+func knownBy(identity *termination.Identity) (known, pins []string) {
+	for _, pin := range identity.Pins {
+		pins = append(pins, pin.String())
+	}
+	known = slices.Clone(pins)
+	for _, m := range identity.Matches {
+		known = append(known, m.String())
+	}
+	return known, pins
+}
+
+// addMatch files a match under the first of its texts that a certificate must have exactly.
+func (x *Identities) addMatch(i int, m termination.Subject) {
+	match := identityMatch{i, newSubject(m)}
+	for _, t := range [...]struct{ field, text string }{
+		{"uri", m.URI},
+		{"dns", strings.ToLower(m.DNS)},
+		{"email", foldHost(m.Email)},
+		{"cn", m.CN},
+		{"serial", match.subject.Serial},
+	} {
+		if t.text != "" && !strings.Contains(t.text, "*") {
+			key := matchKey{m.Authority, t.field, t.text}
+			x.byText[key] = append(x.byText[key], match)
+			return
+		}
+	}
+	x.loose[m.Authority] = append(x.loose[m.Authority], match)
+}
+
+// texts calls f for each text of a leaf under which addMatch may have filed something, until f says no.
+func texts(leaf *x509.Certificate, f func(field, text string) bool) {
+	for _, u := range leaf.URIs {
+		if !f("uri", u.String()) {
+			return
+		}
+	}
+	for _, n := range leaf.DNSNames {
+		if !f("dns", strings.ToLower(n)) {
+			return
+		}
+	}
+	for _, n := range leaf.EmailAddresses {
+		if !f("email", foldHost(n)) {
+			return
+		}
+	}
+	for _, a := range leaf.Subject.Names {
+		if v, ok := a.Value.(string); ok && a.Type.Equal(oidCommonName) && !f("cn", v) {
+			return
+		}
+	}
+	f("serial", termination.SerialOf(leaf))
+}
+
+// ByID returns the identity with that ID, or nil.
+func (x *Identities) ByID(id string) *termination.Identity {
+	if i, ok := x.byID[id]; ok && id != "" {
+		return &x.all[i]
+	}
+	return nil
+}
+
+// byLeaf returns the identity whose pin a leaf has, and the pin. That of the certificate goes before that of its key.
 func (x *Identities) byLeaf(leaf *x509.Certificate) (*termination.Identity, termination.Pin) {
-	if len(x.byPin) == 0 {
+	if x == nil || len(x.byPin) == 0 || leaf == nil || len(leaf.Raw) == 0 {
 		return nil, termination.Pin{}
 	}
 	for _, pin := range pinsOf(leaf) {
@@ -48,9 +163,28 @@ func (x *Identities) byLeaf(leaf *x509.Certificate) (*termination.Identity, term
 	return nil, termination.Pin{}
 }
 
-// byName returns the identity that goes by names which a verified leaf has under the authority that vouches for it.
+// byName returns the identity that goes by names which a verified leaf has under the authority that vouches for it. An
+// exact text goes before one with a "*".
 func (x *Identities) byName(leaf *x509.Certificate, authority string) *termination.Identity {
-	for _, m := range x.matches {
+	found := -1
+	if len(x.byText) > 0 {
+		texts(leaf, func(field, text string) bool {
+			for _, m := range x.byText[matchKey{authority, field, text}] {
+				if !m.subject.matches(leaf, authority, "") {
+					continue
+				}
+				if found < 0 || x.all[m.identity].Name < x.all[found].Name {
+					found = m.identity
+				}
+				break
+			}
+			return true
+		})
+	}
+	if found >= 0 {
+		return &x.all[found]
+	}
+	for _, m := range x.loose[authority] {
 		if m.subject.matches(leaf, authority, "") {
 			return &x.all[m.identity]
 		}
@@ -58,51 +192,56 @@ func (x *Identities) byName(leaf *x509.Certificate, authority string) *terminati
 	return nil
 }
 
-// find returns the identity of a client that was verified; nil: it has none.
+// find returns the identity that a client is known by, verified or not; nil: none. A pin is enough by itself; names count
+// only under the authority that vouches for a verified client.
 func (x *Identities) find(j Judgement, leaf *x509.Certificate) *termination.Identity {
 	if identity, _ := x.byLeaf(leaf); identity != nil {
 		return identity
 	}
-	if j.Authority == "" {
-		return nil // names count only under an authority
+	if x == nil || !j.Verified || j.Authority == "" {
+		return nil
 	}
 	return x.byName(leaf, j.Authority)
 }
 
 // trustedAt returns the pins of the identities that name an endpoint, as text.
 func (x *Identities) trustedAt(endpoint string) []string {
+	if p := x.at[endpoint]; p != nil {
+		return p.pins
+	}
+	return nil
+}
+
+// awaitedAt reports whether an identity lets clients into an endpoint by itself, now or once it has a certificate.
+func (x *Identities) awaitedAt(endpoint string) bool {
+	p := x.at[endpoint]
+	return p != nil && p.awaited
+}
+
+// digest covers whom the identities let in at an endpoint: what those that name it are known by, and those that rules
+// speak of. Who is elsewhere is left out, since it only ever refuses and every session is judged again when it is resumed:
+// so that an identity of another endpoint costs nobody here the tickets. See Key.
+func (x *Identities) digest(endpoint string, spokenOf map[string]bool) []string {
 	var out []string
+	if p := x.at[endpoint]; p != nil {
+		out = append(out, p.known...)
+	}
+	if len(spokenOf) == 0 {
+		return out
+	}
 	for i := range x.all {
-		if x.all[i].Knows(endpoint) {
-			for _, pin := range x.all[i].Pins {
-				out = append(out, pin.String())
-			}
+		if spokenOf[x.all[i].Name] {
+			known, _ := knownBy(&x.all[i])
+			slices.Sort(known)
+			out = append(out, fmt.Sprintf("%q is %q", x.all[i].Name, known))
 		}
 	}
 	return out
 }
 
-// digest covers what identities decide at an endpoint: each by its name, which rules may speak of, what it is known by, and
-// whether it may come in there.
-func (x *Identities) digest(endpoint string) []string {
-	out := make([]string, 0, len(x.all))
-	for i := range x.all {
-		identity := &x.all[i]
-		known := make([]string, 0, len(identity.Pins)+len(identity.Matches))
-		for _, pin := range identity.Pins {
-			known = append(known, pin.String())
-		}
-		for _, m := range identity.Matches {
-			known = append(known, m.String())
-		}
-		slices.Sort(known)
-		place := "anywhere"
-		if len(identity.Endpoints) > 0 {
-			place = fmt.Sprint(identity.Knows(endpoint))
-		}
-		out = append(out, fmt.Sprintf("%q %s %q", identity.Name, place, known))
-	}
-	return out
+// elsewhere reports whether an identity may not come in at an endpoint, because it names others.
+func elsewhere(identity *termination.Identity, endpoint string) bool {
+	return identity != nil && len(identity.Endpoints) > 0 && !identity.Knows(endpoint)
 }
 
 func pinsOf(leaf *x509.Certificate) [2]termination.Pin {

@@ -21,8 +21,10 @@ type Judgement struct {
 	Path      []*x509.Certificate
 	Authority string // the authority whose anchor ended the chain of a verified client
 	Pin       string // the pin that let a verified client in
-	// Identity is the one that a verified client is known by; nil: none.
+	// Identity is the one that a verified client is known by; nil: none, or not verified.
 	Identity *termination.Identity
+	// Known is the same, for people, whether or not the client was verified: nothing may be granted on it.
+	Known *termination.Identity
 	// Rule is the rule that decided; empty: none did.
 	Rule string
 	// WouldRefuse: Reason would have kept the client out, were the policy not report_only.
@@ -64,6 +66,7 @@ func (p *Policy) judge(c Client, known *revocation.Snapshot, now time.Time) Judg
 	if p.blocked(&j, c, known) {
 		return j
 	}
+	p.stray(&j, c)
 	p.decide(&j, c)
 	switch p.mode {
 	case termination.ModeRequire, termination.ModeOptional:
@@ -76,10 +79,11 @@ func (p *Policy) judge(c Client, known *revocation.Snapshot, now time.Time) Judg
 	return j
 }
 
-// identify finds out by which identity a verified client is known.
+// identify finds out by which identity a client is known.
 func (p *Policy) identify(j *Judgement, c Client) {
+	j.Known = p.identities.find(*j, c.Presented[0])
 	if j.Verified {
-		j.Identity = p.identities.find(*j, c.Presented[0])
+		j.Identity = j.Known
 	}
 }
 
@@ -96,11 +100,30 @@ func (p *Policy) blocked(j *Judgement, c Client, known *revocation.Snapshot) boo
 		j.refuse(c, termination.ReasonBlocked, cert, "%s is blocked here.", certName(cert))
 		return true
 	}
-	if j.Identity != nil && j.Identity.Blocked {
-		j.refuse(c, termination.ReasonBlocked, c.Presented[0], "The identity %s is blocked.", j.Identity.Name)
+	if p.identityBlocked(j.Known, known) {
+		j.refuse(c, termination.ReasonBlocked, c.Presented[0], "The identity %s is blocked.", j.Known.Name)
 		return true
 	}
 	return false
+}
+
+// identityBlocked goes by the snapshot, as for every block: what the configuration of this policy says may be older.
+func (p *Policy) identityBlocked(identity *termination.Identity, known *revocation.Snapshot) bool {
+	if identity == nil {
+		return false
+	}
+	if p.revocation == nil { // nobody keeps one: this policy only tells what would be
+		return identity.Blocked
+	}
+	return known.BlockedIdentity(identity)
+}
+
+// stray refuses a client that is known by an identity of other endpoints, whoever else vouches for it or does not: that is
+// what has to be said first.
+func (p *Policy) stray(j *Judgement, c Client) {
+	if elsewhere(j.Known, p.endpoint) {
+		j.refuse(c, termination.ReasonIdentityElsewhere, c.Presented[0], "It is known as %s, which may not come in here.", j.Known.Name)
+	}
 }
 
 // decide lets the rules decide about a client whose chain or pin holds.
@@ -111,10 +134,6 @@ func (p *Policy) decide(j *Judgement, c Client) {
 	leaf, identity, registered := c.Presented[0], "", false
 	if j.Identity != nil {
 		identity, registered = j.Identity.Name, j.Identity.Knows(p.endpoint)
-		if len(j.Identity.Endpoints) > 0 && !registered {
-			j.refuse(c, termination.ReasonIdentityElsewhere, leaf, "It is known as %s, which may not come in here.", identity)
-			return
-		}
 	}
 	rule, in := p.rules.decide(leaf, j.Authority, identity, registered)
 	if rule != nil {
@@ -133,7 +152,7 @@ func (p *Policy) decide(j *Judgement, c Client) {
 func (j *Judgement) refuse(c Client, r termination.Reason, cert *x509.Certificate, format string, args ...any) {
 	in := &inspection{presented: c.Presented, checks: j.Checks}
 	in.fail(r, cert, format, args...)
-	j.In, j.Verified, j.Reason, j.Checks = false, false, r, in.checks
+	j.In, j.Verified, j.Reason, j.Checks, j.Identity = false, false, r, in.checks, nil
 }
 
 func (p *Policy) withoutCertificate() Judgement {

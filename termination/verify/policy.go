@@ -109,7 +109,7 @@ func Compile(cfg *termination.Config, auth termination.ClientAuth, scope Scope) 
 			return nil, fmt.Errorf("compile client policy: authority %q: %w", name, err)
 		}
 	}
-	if p.mode.Verifies() && len(p.anchors) == 0 && !p.pinned() {
+	if p.mode.Verifies() && len(p.anchors) == 0 && !p.pinned() && !p.identities.awaitedAt(p.endpoint) {
 		return nil, errors.New("compile client policy: it trusts no authority and no pin, so nobody could enter; choose an authority, or mode off")
 	}
 	p.issuers = newIssuers(p.anchors, p.helpers)
@@ -180,21 +180,25 @@ func (p *Policy) digest() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// digestRules covers what decides after the chain. Who an identity is decides as well: its pins and names, where it may
-// go, and whether rules speak of it.
+// digestRules covers what decides after the chain. Who an identity is decides as well, where it may come in here or rules
+// speak of it.
 func (p *Policy) digestRules(h hash.Hash) {
 	for _, c := range p.hygiene.Checks() {
 		writeText(h, string(*c.Level))
 	}
+	spokenOf := map[string]bool{}
 	for _, list := range [...][]rule{p.rules.shared, p.rules.own} {
 		writeNumber(h, uint64(len(list)))
 		for _, r := range list {
 			writeText(h, r.String())
+			if r.Subject.Identity != "" {
+				spokenOf[r.Subject.Identity] = true
+			}
 		}
 	}
 	writeText(h, p.when)
 	writeText(h, fmt.Sprint(p.reportOnly, p.soft))
-	writeSet(h, p.identities.digest(p.endpoint))
+	writeSet(h, p.identities.digest(p.endpoint, spokenOf))
 }
 
 func writeText(h hash.Hash, s string) {
@@ -227,6 +231,10 @@ func fingerprints(certs []*x509.Certificate) []string {
 // Hash identifies everything that decides about entry, in hex; it is stable across restarts. Session tickets are bound
 // to it.
 func (p *Policy) Hash() string { return p.hash }
+
+// IdentitiesKey is the same for the same identities. What they decide is not all in Hash: who keeps a judgement keeps it
+// for this key alone.
+func (p *Policy) IdentitiesKey() string { return p.identities.key }
 
 // Generation is that of the revocation data by which the policy judges now.
 func (p *Policy) Generation() uint64 { return p.revocation.Snapshot().Generation() }

@@ -17,6 +17,8 @@ type Search struct {
 	rules  map[string][]*Policy // endpoint to its policy and those of its routes, where they ask for a certificate
 	all    issuers              // a chain may end at any anchor
 	others []*x509.Certificate  // everything that could stand between a leaf and an anchor
+
+	identities *Identities
 }
 
 // knownCA is a CA certificate and the place where it is kept.
@@ -54,10 +56,10 @@ func NewSearch(cfg *termination.Config) *Search {
 		s.others = append(s.others, k.certificate)
 	}
 	s.all = newIssuers(anchors, s.others)
-	identities := NewIdentities(cfg)
+	s.identities = NewIdentities(cfg)
 	for i := range cfg.Endpoints {
 		e := &cfg.Endpoints[i]
-		s.trust(e, Scope{Endpoint: e.Name, Identities: identities})
+		s.trust(e, Scope{Endpoint: e.Name, Identities: s.identities})
 	}
 	return s
 }

@@ -54,6 +54,7 @@ type world struct {
 	stranger, remade, impostor, public             *tlstest.Cert
 	pinned, badge                                  *tlstest.Cert
 	oldRoot, spare                                 *tlstest.Cert
+	meter                                          *tlstest.Cert // of an identity
 }
 
 func newWorld(t testing.TB) *world {
@@ -70,6 +71,7 @@ func newWorld(t testing.TB) *world {
 		badge:    tlstest.SelfSigned(tlstest.CN("badge"), tlstest.Valid(noon.Add(-30*day), noon.Add(-90*time.Minute))),
 		oldRoot:  ca("Acme Root R0", "Acme", tlstest.Valid(noon.Add(-4000*day), noon.Add(-40*day))),
 	}
+	w.meter = tlstest.SelfSigned(tlstest.CN("meter"), years)
 	w.issuing = intermediate(w.root, "Acme Issuing CA 2", "Acme")
 	w.labIssuing = intermediate(w.lab, "Lab Issuing CA", "Lab")
 	w.remade = w.root.Impostor(years, tlstest.SubjectKeyID([]byte{1, 2, 3, 4}))
@@ -105,6 +107,10 @@ func newWorld(t testing.TB) *world {
 			{Name: "old", Chain: []*x509.Certificate{ended.X509}, Key: ended.Key},
 		},
 	}
+	w.cfg.Identities = []termination.Identity{{
+		ID: "id_meter", Name: "metering", Endpoints: []string{"badges"}, Rate: termination.Rate{Count: 2, Per: time.Minute, Burst: 5},
+		Pins: []termination.Pin{{Fingerprint: termination.FingerprintOf(w.meter.X509)}},
+	}}
 	add := func(name, host string, change func(*termination.Endpoint)) {
 		e := termination.Endpoint{
 			ID: "ep_" + name, Name: name, Enabled: true, Scheme: termination.SchemeHTTPS, Host: host,
@@ -201,7 +207,7 @@ var alertNames = map[uint8]string{
 // judged is the record of a client that presented these certificates to an endpoint.
 func (w *world) judged(t testing.TB, endpoint string, presented ...*x509.Certificate) *termination.Handshake {
 	t.Helper()
-	p, err := verify.Compile(w.cfg, w.cfg.Endpoint(endpoint).ClientAuth, verify.Scope{})
+	p, err := verify.Compile(w.cfg, w.cfg.Endpoint(endpoint).ClientAuth, verify.Scope{Endpoint: endpoint})
 	if err != nil {
 		t.Fatal(err)
 	}
