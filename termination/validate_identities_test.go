@@ -86,10 +86,12 @@ func TestTrustByIdentityAlone(t *testing.T) {
 		change func(*termination.Identity)
 		ok     bool
 	}{
-		"registered":         {func(*termination.Identity) {}, true},
-		"invited":            {func(i *termination.Identity) { i.Pins = nil }, true},
-		"of another":         {func(i *termination.Identity) { i.Endpoints = nil }, false},
-		"by the name of one": {func(i *termination.Identity) { i.Pins, i.Matches = nil, []termination.Subject{{Authority: "devices", CN: "x"}} }, false},
+		"registered": {func(*termination.Identity) {}, true},
+		"invited":    {func(i *termination.Identity) { i.Pins = nil }, true},
+		"of another": {func(i *termination.Identity) { i.Endpoints = nil }, false},
+		"by the name of one": {func(i *termination.Identity) {
+			i.Pins, i.Matches = nil, []termination.Subject{{Authority: "devices", CN: "x"}}
+		}, false},
 	} {
 		if err := alone(tt.change); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", name, err)

@@ -18,7 +18,10 @@ import (
 func everywhere(t *testing.T, test func(t *testing.T, r *rig, version uint16)) {
 	for where, start := range map[string]func(*testing.T) *rig{"edge": newRig, "agent": newAgentRig} {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-			t.Run(where+" "+tls.VersionName(version), func(t *testing.T) { test(t, start(t), version) })
+			t.Run(where+" "+tls.VersionName(version), func(t *testing.T) {
+				t.Parallel() // they wait for records most of the time
+				test(t, start(t), version)
+			})
 		}
 	}
 }
@@ -254,7 +257,9 @@ func TestRateOfConnections(t *testing.T) {
 			}
 		}
 		// A change that is not the rate's gives nothing back; another rate begins anew.
-		r.changeIdentity("meter", func(i *termination.Identity) { i.Pins = append(i.Pins, termination.Pin{Fingerprint: termination.Fingerprint{1}}) })
+		r.changeIdentity("meter", func(i *termination.Identity) {
+			i.Pins = append(i.Pins, termination.Pin{Fingerprint: termination.Fingerprint{1}})
+		})
 		if conn, err := r.echoIn("a", port, version, meter); err == nil {
 			conn.Close()
 			t.Error("a change of its pins filled the bucket")
