@@ -161,6 +161,8 @@ func (p fieldProblems) understood(err error, name string) bool {
 				p.add(field, text)
 			case strings.HasPrefix(f.Field, "routes"):
 				p.add("routes", text)
+			case strings.HasPrefix(f.Field, "forward_identity."):
+				p.add("forward_headers", text)
 			default:
 				p.add("", f.Error())
 			}

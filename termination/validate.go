@@ -277,16 +277,7 @@ func (v *validation) opened(e *Endpoint) {
 	v.tlsPolicy(e)
 	v.upstream(e, "upstream", e.Upstream)
 	v.clientAuth(e, "client_auth", e.ClientAuth)
-	for _, f := range e.ForwardIdentity {
-		switch f {
-		case IdentityNginx, IdentityXFCC, IdentityRFC9440, IdentityTraefik, IdentityALB:
-		default:
-			v.add("endpoint", e.Name, "forward_identity", fmt.Sprintf("%q is unknown", f), "use nginx, xfcc, rfc9440, traefik, alb, or a map of headers")
-		}
-	}
-	if len(e.ForwardIdentity)+len(e.ForwardHeaders) > 0 && e.Scheme != SchemeHTTPS {
-		v.add("endpoint", e.Name, "forward_identity", "headers need an https endpoint", "remove it, or use an https:// url")
-	}
+	v.forwardIdentity(e)
 	v.routes(e)
 }
 
@@ -376,7 +367,7 @@ func (v *validation) passthrough(e *Endpoint) {
 	if len(e.Certificates) > 0 {
 		v.add("endpoint", e.Name, "certificates", "the service holds the certificate and key; they have no business here", "remove them, or set terminate_at: edge")
 	}
-	if len(e.Routes) > 0 || len(e.ForwardIdentity) > 0 {
+	if len(e.Routes)+len(e.ForwardIdentity)+len(e.ForwardHeaders) > 0 {
 		v.add("endpoint", e.Name, "routes", "paths and headers cannot be seen in sealed traffic", "remove routes and forward_identity")
 	}
 	v.passthroughTLS(e)

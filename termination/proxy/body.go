@@ -95,7 +95,7 @@ func newRequestBody(w http.ResponseWriter, r *http.Request, x *exchange) *reques
 		_ = b.deadlines.EnableFullDuplex() // else the first byte of the answer would end the body; HTTP/1.1 always can
 	}
 	for name := range r.Trailer {
-		if forwardsTrailer(r.Header, name) {
+		if x.forwardsTrailer(r.Header, name) {
 			if b.trailer == nil {
 				b.from, b.trailer = r.Trailer, http.Header{}
 			}
@@ -107,8 +107,8 @@ func newRequestBody(w http.ResponseWriter, r *http.Request, x *exchange) *reques
 
 // forwardsTrailer reports whether a trailer of the client passes on. What a proxy may not merge into the headers, and
 // what may not pass as a header, does not pass as a trailer either (RFC 9110, section 6.5.1).
-func forwardsTrailer(h http.Header, name string) bool {
-	if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidTrailerHeader(name) || identityHeader(name) {
+func (x *exchange) forwardsTrailer(h http.Header, name string) bool {
+	if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidTrailerHeader(name) || x.site.own.forged(name) {
 		return false
 	}
 	return name != "Cookie" && !httpguts.HeaderValuesContainsToken(h["Connection"], name)

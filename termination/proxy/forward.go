@@ -71,7 +71,7 @@ func (x *exchange) serveUpstream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x.keepForwarded(r.Header)
-	strip(r.Header)
+	strip(r.Header, x.site.own)
 	if !mayUpgrade(r) {
 		delete(r.Header, "Upgrade")
 	}

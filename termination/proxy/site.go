@@ -22,6 +22,7 @@ type Site struct {
 	tls      termination.TLSPolicy
 	limits   termination.Limits
 	upstream upstream.Key
+	own      ownHeaders
 }
 
 // Route is a path under a site with its own policy or upstream.
@@ -45,6 +46,12 @@ func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify
 		return nil, fmt.Errorf("endpoint %q has no client policy", e.Name)
 	}
 	s.policies = []*verify.Policy{policy}
+	for _, h := range e.ForwardHeaders {
+		if s.own == nil {
+			s.own = ownHeaders{}
+		}
+		s.own[termination.HeaderSpelling(h.Name)] = true
+	}
 	for _, r := range e.Routes {
 		route := Route{Path: r.Path, Policy: policy, Strip: r.StripPrefix, to: e.Upstream, upstream: s.upstream}
 		if r.Upstream != nil {

@@ -3,6 +3,8 @@ package proxy
 import (
 	"net/http"
 	"strings"
+
+	"countersign/termination"
 )
 
 // identityFamilies are the beginnings of the names of headers by which proxies tell services who a client is, where it
@@ -79,10 +81,19 @@ func framesElsewhere(name string) bool {
 	return false
 }
 
+// ownHeaders are the headers that an endpoint tells of its own, in the form of termination.HeaderSpelling.
+type ownHeaders map[string]bool
+
+// forged reports whether a header of that name must not pass from outside: it is an identity header everywhere, or the
+// endpoint sets it, or a service could take it for one that the endpoint sets.
+func (o ownHeaders) forged(name string) bool {
+	return identityHeader(name) || len(o) > 0 && o[termination.HeaderSpelling(name)]
+}
+
 // strip removes from the headers of a client what must not reach an upstream.
-func strip(h http.Header) {
+func strip(h http.Header, own ownHeaders) {
 	for name := range h {
-		if identityHeader(name) || framesElsewhere(name) {
+		if own.forged(name) || framesElsewhere(name) {
 			delete(h, name)
 		}
 	}

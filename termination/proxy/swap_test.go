@@ -151,6 +151,6 @@ func BenchmarkDecision(b *testing.B) {
 				b.Fatal(no)
 			}
 		}
-		strip(header)
+		strip(header, nil)
 	}
 }
