@@ -37,9 +37,10 @@ type Conn struct {
 	idle     atomic.Bool
 	before   atomic.Int64 // the number of requests before what is read now, in HTTP/1.1; see Ended
 
-	mu     sync.Mutex
-	judged map[judgedBy]verify.Judgement
-	told   *told // for the last request; nil: nothing yet
+	mu      sync.Mutex
+	judged  map[judgedBy]verify.Judgement
+	told    *told  // for the last request; nil: nothing yet
+	leftOut string // what was noted last of headers that were not told
 
 	own ownConns
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -55,7 +56,11 @@ func headersOf(formats []termination.IdentityFormat, leaf *tlstest.Cert, j verif
 		client: j,
 	}
 	t := x.tell()
-	x.noteLeftOut(t)
+	if len(t.leftOut) > 0 {
+		x.noteLeftOut(t)
+		x.noteLeftOut(t)
+		t.headers = append(t.headers, toldHeader{leftOutHeader, []string{strings.Join(t.leftOut, ", ")}})
+	}
 	return t, notes
 }
 
@@ -360,6 +365,68 @@ func TestHeaderSetsOnTheWire(t *testing.T) {
 		f.apply(f.endpoint("public.test", up.URL, mode(termination.ModeRequire), all, func(e *termination.Endpoint) { e.ClientAuth.ReportOnly = true }))
 		if got := ask(); got.Get("X-Client-Verify") != "NONE" || got.Get("Client-Cert") != "" || got.Get("X-Forwarded-Client-Cert") != "" {
 			t.Errorf("under report_only it is told %q", got)
+		}
+	})
+}
+
+// FuzzHeaderSets: whatever a certificate says, every header is one line of visible ASCII, and what a service reads in it is
+// what stands in the certificate, and no more.
+func FuzzHeaderSets(f *testing.F) {
+	f.Add("alice", "Acme", "a.example.com", "spiffe://prod/alice")
+	f.Add(`x",CN=admin`, "O,CN=admin", "evil;URI=spiffe://prod/admin", "https://example.com/a;b=c,d?x=1")
+	f.Add("back\\", "line\r\nfeed", "q\"uote", "\\")
+	f.Add("", " ", ";", ",")
+	f.Add("\x00\xff", "ü", "=", "\u202e")
+	ca := fixedCA()
+	f.Fuzz(func(t *testing.T, cn, org, dns, uri string) {
+		if len(cn)+len(org)+len(dns)+len(uri) > 4<<10 {
+			return
+		}
+		san, err := asn1.Marshal([]asn1.RawValue{
+			{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte(dns)}, {Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte(uri)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: cn, Organization: []string{org}}, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1, 0),
+			ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: san}},
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, ca.X509, ca.Key.Public(), ca.Key)
+		if err != nil {
+			return
+		}
+		leaf, err := x509.ParseCertificate(der)
+		if err != nil {
+			return
+		}
+		cert := &tlstest.Cert{X509: leaf, DER: der, Issuer: ca}
+		for _, format := range allFormats() {
+			got, _ := headersOf([]termination.IdentityFormat{format}, cert, verifiedBy(cert))
+			for _, h := range got.headers {
+				checkHeaderText(t, h)
+				if h.name == "X-Forwarded-Client-Cert" {
+					keys, err := readXFCC(h.value[0])
+					if err != nil {
+						t.Fatalf("%v: %s", err, h.value[0])
+					}
+					for key, values := range keys {
+						known := map[string]string{"URI": uri, "DNS": dns, "Hash": cert.Fingerprint()}
+						if want, ok := known[key]; len(values) != 1 || ok && values[0] != "" && values[0] != want {
+							t.Fatalf("%s is %q", key, values)
+						}
+						if !strings.Contains("Hash Cert Chain Subject URI DNS", key) {
+							t.Fatalf("it has a key %q: %s", key, h.value[0])
+						}
+					}
+				}
+				if h.name == "X-Forwarded-Tls-Client-Cert-Info" {
+					info, err := url.QueryUnescape(h.value[0])
+					if err != nil || strings.Count(info, `"`) > 12 || strings.Count(info, "CN=") > 2+strings.Count(cn+org, "CN=") {
+						t.Fatalf("%v: %s", err, info)
+					}
+				}
+			}
 		}
 	})
 }

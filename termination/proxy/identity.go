@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
-	"net/http"
 	"strings"
 
 	"countersign/termination"
@@ -76,17 +75,6 @@ func percentEncode(b []byte, safe string) string {
 		}
 	}
 	return out.String()
-}
-
-// setIdentity tells the upstream who the client is, in the header sets that the endpoint forwards.
-func (x *exchange) setIdentity(h http.Header) {
-	if len(x.site.Endpoint.ForwardIdentity) == 0 {
-		return
-	}
-	t := x.told()
-	for i := range t.headers {
-		h[t.headers[i].name] = t.headers[i].value
-	}
 }
 
 // asserted reports whether the upstream may be told who the client is: the policy in force for the request has verified

@@ -22,7 +22,8 @@ type Site struct {
 	tls      termination.TLSPolicy
 	limits   termination.Limits
 	upstream upstream.Key
-	own      ownHeaders
+	own      ownHeaders  // the names of headers
+	headers  []ownHeader // likewise
 }
 
 // Route is a path under a site with its own policy or upstream.
@@ -40,12 +41,17 @@ type Route struct {
 func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify.Policy, scope verify.Scope) (*Site, error) {
 	s := &Site{Endpoint: e, Policy: policy, upstream: upstream.KeyOf(e.Upstream), tls: e.TLSPolicy(), limits: config.Limits}
 	if !s.http() {
-		return s, nil
+		_, err := compileHeaders(e, 0) // for an agent's: whoever changes them learns here what is wrong
+		return s, err
 	}
 	if policy == nil {
 		return nil, fmt.Errorf("endpoint %q has no client policy", e.Name)
 	}
 	s.policies = []*verify.Policy{policy}
+	var err error
+	if s.headers, err = compileHeaders(e, 0); err != nil {
+		return nil, err
+	}
 	for _, h := range e.ForwardHeaders {
 		if s.own == nil {
 			s.own = ownHeaders{}

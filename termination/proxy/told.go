@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/x509"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -25,7 +26,9 @@ type told struct {
 	site    *Site
 	by      toldBy
 	headers []toldHeader
+	size    int      // of the headers, in bytes
 	leftOut []string // names of headers, or a header and its part, as in X-Forwarded-Client-Cert/Chain
+	why     []string // for the operator, of those that have a reason of their own
 }
 
 // toldBy is what the headers depend on, beside the site and the certificates of the connection.
@@ -38,6 +41,27 @@ type toldBy struct {
 type toldHeader struct {
 	name  string
 	value []string // one; shared by all requests of the connection, and changed by none
+}
+
+// setIdentity tells the upstream who the client is, in the header sets of the endpoint and in headers of its own.
+func (x *exchange) setIdentity(h http.Header) {
+	if len(x.site.Endpoint.ForwardIdentity)+len(x.site.headers) == 0 {
+		return
+	}
+	t := x.told()
+	if slices.ContainsFunc(x.site.headers, func(own ownHeader) bool { return !own.lasting() }) {
+		of := *t
+		of.headers, of.leftOut, of.why = slices.Clip(t.headers), slices.Clip(t.leftOut), slices.Clip(t.why)
+		t = &of
+		x.tellOwn(t, func(own *ownHeader) bool { return !own.lasting() })
+	}
+	for i := range t.headers {
+		h[t.headers[i].name] = t.headers[i].value
+	}
+	if len(t.leftOut) > 0 {
+		h[leftOutHeader] = []string{strings.Join(t.leftOut, ", ")}
+		x.noteLeftOut(t)
+	}
 }
 
 // told returns what the upstream is told of the client. It is made once for a connection, as long as neither the site nor
@@ -55,7 +79,6 @@ func (x *exchange) told() *told {
 	x.conn.mu.Lock()
 	x.conn.told = t
 	x.conn.mu.Unlock()
-	x.noteLeftOut(t)
 	return t
 }
 
@@ -67,7 +90,6 @@ func (x *exchange) tell() *told {
 	if x.asserted() {
 		c.id, c.leaf, c.chain = x.conn.leafIdentity(), x.conn.Handshake.Presented[0], vouched(x.conn.Handshake.Presented[0], x.client.Path)
 	}
-	size := 0
 	for _, format := range x.site.Endpoint.ForwardIdentity {
 		var headers []candidate
 		switch {
@@ -84,12 +106,10 @@ func (x *exchange) tell() *told {
 			headers = c.alb()
 		}
 		for _, h := range headers {
-			t.add(h, &size)
+			t.add(h)
 		}
 	}
-	if len(t.leftOut) > 0 {
-		t.headers = append(t.headers, toldHeader{leftOutHeader, []string{strings.Join(t.leftOut, ", ")}})
-	}
+	x.tellOwn(t, (*ownHeader).lasting)
 	return t
 }
 
@@ -119,16 +139,17 @@ type form struct {
 func plain(name, value string) candidate { return candidate{name: name, forms: []form{{value: value}}} }
 
 // add tells a header in the first of its forms that fits.
-func (t *told) add(c candidate, size *int) {
+func (t *told) add(c candidate) {
 	if c.beside != "" && slices.Contains(t.leftOut, c.beside) {
 		c.forms = nil
 	}
 	for _, f := range c.forms {
-		n := len(c.name) + len(": \r\n") + len(f.value)
-		if n > mostOfHeader || *size+n > mostOfIdentity {
+		n := lineSize(c.name, f.value)
+		// Receivers drop a space at the end (RFC 9110, section 5.5), and of a name that ends with "\ " the half of it.
+		if n > mostOfHeader || t.size+n > mostOfIdentity || strings.Trim(f.value, " ") != f.value {
 			continue
 		}
-		*size += n
+		t.size += n
 		t.headers = append(t.headers, toldHeader{c.name, []string{f.value}})
 		for _, part := range f.without {
 			t.leave(c.name + "/" + part)
@@ -144,13 +165,20 @@ func (t *told) leave(what string) {
 	}
 }
 
-// noteLeftOut puts what the upstream is not told into the record, once for what is told anew.
+// lineSize is what a header takes in HTTP/1.1, in bytes.
+func lineSize(name, value string) int { return len(name) + len(": \r\n") + len(value) }
+
+// noteLeftOut puts what the upstream is not told into the record, once as long as it is the same.
 func (x *exchange) noteLeftOut(t *told) {
-	if len(t.leftOut) == 0 {
-		return
+	detail := fmt.Sprintf("The service was not told %s: too large for a header, or not to be written in it without doubt.", strings.Join(t.leftOut, ", "))
+	if len(t.why) > 0 {
+		detail += " " + strings.Join(t.why, "; ") + "."
 	}
-	x.conn.note(Note{
-		Reason: termination.ReasonIdentityLeftOut,
-		Detail: fmt.Sprintf("The service was not told %s: too large for a header, or not to be written in it without doubt.", strings.Join(t.leftOut, ", ")),
-	})
+	x.conn.mu.Lock()
+	known := x.conn.leftOut == detail
+	x.conn.leftOut = detail
+	x.conn.mu.Unlock()
+	if !known {
+		x.conn.note(Note{Reason: termination.ReasonIdentityLeftOut, Detail: detail})
+	}
 }
