@@ -69,6 +69,7 @@ func (c *client) handToHTTP(s *session, result terminate.Result) {
 	g := c.gateway
 	s.http = proxy.NewConn(proxy.ConnOptions{
 		Handshake: s.record,
+		Shown:     s.conn.Presented(),
 		Listen:    c.endpoint.Address(),
 		Visit:     c.endpoint.countVisit(s.record),
 		Note:      s.note,

@@ -195,11 +195,13 @@ func TestPROXYOut(t *testing.T) {
 		mode    termination.Mode
 		version termination.ProxyProtocol
 		cert    *tlstest.Cert
+		report  bool // report_only
 	}{
-		{"v1", termination.ModeRequire, termination.ProxyProtocolV1, alice},
-		{"v2 verified", termination.ModeRequire, termination.ProxyProtocolV2, alice},
-		{"v2 without certificate", termination.ModeOptional, termination.ProxyProtocolV2, nil},
-		{"v2 unverified", termination.ModeRequest, termination.ProxyProtocolV2, stranger},
+		{"v1", termination.ModeRequire, termination.ProxyProtocolV1, alice, false},
+		{"v2 verified", termination.ModeRequire, termination.ProxyProtocolV2, alice, false},
+		{"v2 without certificate", termination.ModeOptional, termination.ProxyProtocolV2, nil, false},
+		{"v2 unverified", termination.ModeRequest, termination.ProxyProtocolV2, stranger, false},
+		{"v2 only reported on", termination.ModeRequire, termination.ProxyProtocolV2, alice, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, port := newRig(t), freePort(t)
@@ -208,7 +210,7 @@ func TestPROXYOut(t *testing.T) {
 			r.endpoint("a", port, up.URL, func(e *termination.Endpoint) {
 				from("127.0.0.0/8")(e)
 				mode(c.mode, "devices")(e)
-				e.ALPN = []string{"echo"}
+				e.ALPN, e.ClientAuth.ReportOnly = []string{"echo"}, c.report
 				e.Upstream.Policy.ProxyProtocol = c.version
 			})
 			r.apply()
@@ -236,8 +238,11 @@ func TestPROXYOut(t *testing.T) {
 			if string(inner[proxyproto.SubtypeVersion]) != "TLSv1.3" || !strings.HasPrefix(string(inner[proxyproto.SubtypeCipher]), "TLS_") {
 				t.Errorf("of TLS: %q", inner)
 			}
+			if string(inner[proxyproto.SubtypeSigAlg]) != "ecdsa-with-SHA256" || string(inner[proxyproto.SubtypeKeyAlg]) != "EC256" || len(inner[proxyproto.SubtypeGroup]) == 0 {
+				t.Errorf("of our certificate and the group: %q", inner)
+			}
 			client, unverified := ssl[0], binary.BigEndian.Uint32(ssl[1:5])
-			if c.cert == alice {
+			if c.cert == alice && !c.report {
 				if client != 7 || unverified != 0 || string(inner[proxyproto.SubtypeCN]) != "alice" || !bytes.Equal(inner[proxyproto.SubtypeCert], alice.X509.Raw) {
 					t.Errorf("of alice: %#x, %d, %q", client, unverified, inner)
 				}

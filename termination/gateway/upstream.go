@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"crypto/x509"
+
 	"countersign/termination"
 	"countersign/termination/upstream"
 )
@@ -39,12 +41,20 @@ func (g *Gateway) useServices(next *table) {
 func (c *client) dialUpstream() (to end, release func(), result termination.UpstreamResult, err error) {
 	rec := c.record
 	verified := rec.Verdict.Outcome == termination.OutcomeVerified && !c.endpoint.ClientAuth.ReportOnly
-	header := upstream.PROXYHeader(c.endpoint.Upstream.Policy.ProxyProtocol, rec, verified)
+	header := upstream.PROXYHeader(c.endpoint.Upstream.Policy.ProxyProtocol, rec, verified, c.presented())
 	d, err := c.endpoint.service.Dial(c.gateway.stopped, header)
 	if err != nil {
 		return nil, nil, upstream.Result(c.endpoint.Upstream, err), err
 	}
 	return d.Conn.(end), d.Target.End, termination.UpstreamResult{Address: d.Target.Name(), Connect: d.Took}, nil
+}
+
+// presented is the certificate of ours that the client was shown; nil: none, or it is not known.
+func (c *client) presented() *x509.Certificate {
+	if c.session == nil || c.session.conn == nil {
+		return nil
+	}
+	return c.session.conn.Presented()
 }
 
 // upstreams tells how the targets of an endpoint are doing, those of its routes included.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/x509"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 // ConnOptions say what the proxy must know of a connection.
 type ConnOptions struct {
 	Handshake *termination.Handshake // its record, which nobody changes any more
+	Shown     *x509.Certificate      // our certificate that the client saw; nil: not known, or a session was resumed
 	Listen    netip.AddrPort         // the configured address of its listener, as in termination.Endpoint.Address
 	Visit     int64                  // 1 for the first client of its endpoint, 2 for the next; 0: not counted
 	Note      func(Note)             // takes what happens after the handshake, from any goroutine; nil: nobody listens

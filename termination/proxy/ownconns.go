@@ -37,7 +37,7 @@ func (x *exchange) transport(t *upstream.Target) *transport {
 	if known := own.open[key]; known != nil {
 		return known
 	}
-	made := x.proxy.newTransport(t, upstream.PROXYHeader(version, x.conn.Handshake, key.verified))
+	made := x.proxy.newTransport(t, upstream.PROXYHeader(version, x.conn.Handshake, key.verified, x.conn.Shown))
 	if own.ended {
 		made.main.DisableKeepAlives = true
 		return made

@@ -15,8 +15,11 @@ const (
 
 	// Within TypeSSL:
 	SubtypeVersion = 0x21
-	SubtypeCN      = 0x22
+	SubtypeCN      = 0x22 // of the client's certificate
 	SubtypeCipher  = 0x23
+	SubtypeSigAlg  = 0x24 // with which the certificate of the server was signed
+	SubtypeKeyAlg  = 0x25 // kind and size of the key of that certificate
+	SubtypeGroup   = 0x26 // of the key exchange
 	SubtypeCert    = 0x28 // the client's certificate, DER
 )
 

@@ -1,6 +1,7 @@
 package terminate
 
 import (
+	"crypto/x509"
 	"errors"
 	"net"
 	"os"
@@ -35,6 +36,7 @@ type Conn struct {
 	closing    sync.Once
 
 	// The rest is touched only by the goroutine that runs the handshake, and only until watching is false.
+	presented *x509.Certificate
 	watching  bool
 	now       func() time.Time
 	tap       wire.Tap
@@ -117,6 +119,9 @@ func (c *Conn) CloseWrite() error {
 	}
 	return nil
 }
+
+// Presented is the leaf that the client was shown, once the handshake is over; nil: none, since a session was resumed.
+func (c *Conn) Presented() *x509.Certificate { return c.presented }
 
 // BytesIn is the number of bytes read from the client so far, TLS included.
 func (c *Conn) BytesIn() int64 { return c.in.Load() }

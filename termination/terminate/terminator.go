@@ -82,7 +82,11 @@ func (t *Terminator) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificat
 	if !ok {
 		return nil, errors.New("no connection of a handshake") // there is no other: see Handshake
 	}
-	return t.certificates(conn).GetCertificate(hello)
+	cert, err := t.certificates(conn).GetCertificate(hello)
+	if cert != nil {
+		conn.presented = cert.Leaf
+	}
+	return cert, err
 }
 
 // Rename takes policies that decide exactly as those before, and differ in the names that they give alone, as after an
