@@ -133,7 +133,8 @@ func (tx *Tx) authorityUsers(id string) ([]string, error) {
 		SELECT DISTINCT CASE route WHEN '' THEN '' ELSE 'route ' || route || ' of ' END || 'endpoint "' || e.name || '"'
 		FROM endpoint_authorities JOIN endpoints e ON e.id = endpoint_id WHERE authority_id = ?1
 		UNION ALL SELECT DISTINCT 'the defaults' FROM default_authorities WHERE authority_id = ?1
-		UNION ALL SELECT 'the local CA' FROM local_cas WHERE authority_id = ?1`, id)
+		UNION ALL SELECT 'the local CA' FROM local_cas WHERE authority_id = ?1
+		UNION ALL SELECT DISTINCT 'identity "' || i.name || '"' FROM identity_matches JOIN identities i ON i.id = identity_id WHERE authority_id = ?1`, id)
 	if err != nil {
 		return nil, fmt.Errorf("look for users of authority: %w", err)
 	}

@@ -112,6 +112,13 @@ func (tx *Tx) DeleteEndpoint(ref string) error {
 	if err := tx.writable(KindEndpoint, row.name, termination.Origin(row.origin)); err != nil {
 		return err
 	}
+	users, err := tx.identitiesAt(row.id)
+	if err != nil {
+		return err
+	}
+	if len(users) > 0 {
+		return InUseError{Kind: KindEndpoint, Name: row.name, By: users}
+	}
 	before, err := tx.describeRow(row)
 	if err != nil {
 		return err

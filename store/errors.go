@@ -26,6 +26,7 @@ const (
 	KindAgent       = "agent"
 	KindInvitation  = "invitation"
 	KindAgentCA     = "agents' CA"
+	KindIdentity    = "identity"
 )
 
 // NotFoundError says that there is no such object.

@@ -39,6 +39,7 @@ func (l *loader) lettingNobodyIn(e termination.Endpoint) termination.Endpoint {
 func (l *loader) settle() error {
 	// Each round closes or removes an object, or ends.
 	for {
+		l.shutOut()
 		err := l.config.Validate()
 		if err == nil {
 			return nil
@@ -78,6 +79,15 @@ func (l *loader) tolerate(f termination.FieldError) bool {
 		return true
 	case KindEndpoint:
 		return l.tolerateEndpoint(f)
+	case KindIdentity:
+		i := slices.IndexFunc(l.config.Identities, func(i termination.Identity) bool { return i.Name == f.Name })
+		if i < 0 || !l.may(l.config.Identities[i].ID) {
+			return false
+		}
+		id := l.config.Identities[i].ID
+		l.config.Identities = slices.Delete(l.config.Identities, i, i+1)
+		l.breaksIdentity(id, f.Name, f)
+		return true
 	case KindAuthority:
 		i := slices.IndexFunc(l.config.Authorities, func(a termination.Authority) bool { return a.Name == f.Name })
 		if i < 0 || !l.may(l.config.Authorities[i].ID) {

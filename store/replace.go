@@ -11,6 +11,7 @@ type Declared struct {
 	Authorities  []termination.Authority
 	Certificates []termination.Certificate
 	Endpoints    []termination.Endpoint
+	Identities   []termination.Identity
 	Defaults     *termination.Defaults // nil: the file says nothing, and the dashboard's hold
 	Limits       *termination.Limits   // likewise
 	Agents       *termination.Agents   // likewise
@@ -40,10 +41,14 @@ func (tx *Tx) ReplaceDeclared(d Declared) error {
 	if err != nil {
 		return err
 	}
+	goneIdentities, err := replace(tx, KindIdentity, "SELECT id, name, origin FROM identities ORDER BY id", d.Identities, tx.putDeclaredIdentity, func(i termination.Identity) string { return i.Name })
+	if err != nil {
+		return err
+	}
 	for _, gone := range []struct {
 		ids    []string
 		remove func(string) error
-	}{{goneEndpoints, tx.DeleteEndpoint}, {goneCertificates, tx.DeleteCertificate}, {goneAuthorities, tx.DeleteAuthority}} {
+	}{{goneIdentities, tx.DeleteIdentity}, {goneEndpoints, tx.DeleteEndpoint}, {goneCertificates, tx.DeleteCertificate}, {goneAuthorities, tx.DeleteAuthority}} {
 		for _, id := range gone.ids {
 			if err := gone.remove(id); err != nil {
 				return err
@@ -127,6 +132,25 @@ func (tx *Tx) putDeclaredEndpoint(e termination.Endpoint, id string) error {
 	}
 	_, err := tx.CreateEndpoint(e)
 	return err
+}
+
+func (tx *Tx) putDeclaredIdentity(i termination.Identity, id string) error {
+	i.ID, i.Origin = id, termination.OriginFile
+	if id == "" {
+		_, err := tx.CreateIdentity(i)
+		return err
+	}
+	// A file names certificates by their fingerprints; what was registered before stays known.
+	old, err := tx.Identity(id)
+	if err != nil {
+		return err
+	}
+	for _, pin := range i.Pins {
+		if c := old.Certificate(pin); c != nil {
+			i.Certificates = append(i.Certificates, c)
+		}
+	}
+	return tx.UpdateIdentity(i)
 }
 
 func (tx *Tx) replaceDeclaredSettings(d Declared) error {

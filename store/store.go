@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -36,7 +37,9 @@ type Store struct {
 	records *history
 	sealer  *sealer
 	seen    agentsSeen
-	node    string
+	// identityCertificates are kept between loads.
+	identityCertificates atomic.Pointer[parsedCertificates]
+	node                 string
 
 	writing chan struct{}   // holds one token; whoever takes it may write to the configuration
 	known   map[string]bool // IDs of objects with a problem, guarded by writing

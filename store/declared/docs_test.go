@@ -62,6 +62,7 @@ func sections() []struct{ text, heading, prefix string } {
 		{"acme: {XX: 1}", "## acme", ""},
 		{"authorities: [{name: a, pem: x, XX: 1}]", "## authorities", ""},
 		{"certificates: [{name: a, cert_file: x, XX: 1}]", "## certificates", ""},
+		{"identities: [{name: a, pins: [x], XX: 1}]", "## identities", ""},
 		{"defaults: {client_auth: {XX: 1}}", "## defaults", "client_auth."},
 		{fmt.Sprintf(endpoint, "XX: 1"), "## endpoints", ""},
 		{fmt.Sprintf(endpoint, "tls: {XX: 1}"), "## endpoints", "tls."},

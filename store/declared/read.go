@@ -94,7 +94,8 @@ func (r *reader) document(n ast.Node, d *Declaration) {
 		"agents":       func(n ast.Node) { r.agents(n, &d.Declared) },
 		"defaults":     func(n ast.Node) { r.defaults(n, &d.Declared) },
 		"endpoints":    func(n ast.Node) { r.endpoints(n, &d.Declared) },
-	}, later{"identities", "blocked", "credentials"})
+		"identities":   func(n ast.Node) { r.identities(n, &d.Declared) },
+	}, later{"blocked", "credentials"})
 }
 
 var errNotRegular = errors.New("it is no regular file")
