@@ -236,6 +236,10 @@ func counted(list []string, n int, one, many string) []string {
 
 // modeWords says whom a policy lets in, in words.
 func modeWords(a termination.ClientAuth) string {
+	if a.ReportOnly && a.Mode.Asks() {
+		a.ReportOnly = false
+		return modeWords(a) + ", reported only"
+	}
 	proof := "trusted CA"
 	switch {
 	case len(a.Pins) > 0 && len(a.Authorities) > 0:
@@ -303,6 +307,9 @@ func (s *Server) warnings(clock format.Clock, e *termination.Endpoint, status ga
 func laxer(e *termination.Endpoint) []string {
 	var out []string
 	mode := e.ClientAuth.Mode
+	if e.ClientAuth.ReportOnly && mode.Asks() {
+		out = append(out, "report only: everyone comes in, nobody's identity is told")
+	}
 	chosen := len(e.ClientAuth.Authorities) > 0 || len(e.ClientAuth.Pins) > 0
 	switch {
 	case mode == termination.ModeOff:

@@ -256,6 +256,8 @@ func exactWords(config *termination.Config, e *termination.Endpoint, status gate
 		exact = err == nil && p.Exact()
 	}
 	switch a := e.ClientAuth; {
+	case e.ClientAuth.ReportOnly:
+		return "Nobody is refused: the policy is reported only. Who would be, stands under Readiness."
 	case exact:
 		return "Whoever is refused gets the exact TLS alert, such as unknown_ca or certificate_expired."
 	case !a.Mode.Verifies() && !own:

@@ -76,7 +76,9 @@ func proofLine(l proof.Line, e *termination.Endpoint) views.ProofLine {
 	switch l.Result {
 	case proof.Holds:
 		out.Tone, out.Mark = parts.OK, "✓"
-		if l.Weak && l.Happened != "" && e.TerminateAt != termination.AtUpstream {
+		if l.Weak && e.ClientAuth.ReportOnly {
+			out.Tone, out.Mark = parts.Warn, "!"
+		} else if l.Weak && l.Happened != "" && e.TerminateAt != termination.AtUpstream {
 			out.Tone, out.Mark, out.Detail = parts.Warn, "!", l.Detail+"; the lowest version here is TLS 1.2"
 			if !e.Origin.Fixed() {
 				out.Raise = endpointPath(e) + "/settings"

@@ -74,7 +74,7 @@ class Row {
     const e = /** @type {Event} */ (item.e);
     const outcome = legend.outcomes[e.o] ?? '';
     const failed = !['verified', 'open', 'passed'].includes(outcome);
-    const tone = failed ? 'bad' : outcome === 'passed' ? 'opq' : 'ok';
+    const tone = failed ? 'bad' : e.w ? 'warn' : outcome === 'passed' ? 'opq' : 'ok';
     this.el.className = 'row' + (failed ? ' f' : '') + (selected ? ' sel' : '');
     this.el.dataset.id = e.i;
     const at = new Date(e.t);
@@ -116,6 +116,7 @@ class Row {
 /** As views.outcomeLine says it. @param {string} outcome @param {Event} e @param {import('./stream.js').Legend} legend */
 function outcomeLine(outcome, e, legend) {
   const title = e.r ? legend.reasons[e.r] ?? e.r : '';
+  if (e.w) return 'let in, would be refused · ' + title;
   switch (outcome) {
     case 'verified': return title ? 'verified · ' + title : e.z ? 'verified, resumed' : 'verified';
     case 'open': return title ? 'open · ' + title : 'open';

@@ -102,8 +102,13 @@ func (c *condition) value(key termination.FilterKey, v termination.FilterValue) 
 	case termination.FilterKX:
 		return "h.key_group = " + c.arg(int64(v.Number)), nil
 	case termination.FilterIs:
-		if v.Text == termination.FilterPQ {
+		switch v.Text {
+		case termination.FilterPQ:
 			return "h.pq", nil
+		case termination.FilterWouldRefuse:
+			// Few are open for a reason, so that their records can be looked into, and every other one is spared a column.
+			return "h.outcome = " + c.arg(string(termination.OutcomeOpen)) + ` AND h.reason <> ''
+				AND (SELECT json_extract(CAST(r.record AS TEXT), '$.verdict.would_refuse') FROM records r WHERE r.seq = h.seq)`, nil
 		}
 		return "FALSE", nil
 	case termination.FilterALPN:

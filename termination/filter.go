@@ -39,7 +39,7 @@ const (
 	FilterIP       FilterKey = "ip"       // Peer's address, or a network that it is in
 	FilterTLS      FilterKey = "tls"      // Chosen.Version
 	FilterKX       FilterKey = "kx"       // Chosen.Group
-	FilterIs       FilterKey = "is"       // pq: Chosen.PostQuantum
+	FilterIs       FilterKey = "is"       // pq: Chosen.PostQuantum; would_refuse: Verdict.WouldRefuse
 	FilterALPN     FilterKey = "alpn"     // text: Chosen.ALPN
 	FilterJA4      FilterKey = "ja4"      // text: Hello.JA4
 	FilterMS       FilterKey = "ms"       // Duration
@@ -55,8 +55,11 @@ func FilterKeys() []FilterKey {
 	}
 }
 
-// FilterPQ is the only value of the key "is" in this version.
-const FilterPQ = "pq"
+// The values of the key "is".
+const (
+	FilterPQ          = "pq"           // its key exchange is post-quantum
+	FilterWouldRefuse = "would_refuse" // let in only because its policy is report_only
+)
 
 // FilterFailed is the group word of the key "outcome" for those that were not let in.
 const FilterFailed = "failed"
@@ -137,7 +140,7 @@ func (v *FilterValue) match(key FilterKey, h *Handshake) bool {
 	case FilterKX:
 		return h.Chosen != nil && h.Chosen.Group == v.Number
 	case FilterIs:
-		return v.Text == FilterPQ && h.Chosen != nil && h.Chosen.PostQuantum
+		return v.Text == FilterPQ && h.Chosen != nil && h.Chosen.PostQuantum || v.Text == FilterWouldRefuse && h.Verdict.WouldRefuse
 	case FilterALPN:
 		return h.Chosen != nil && v.matchText(h.Chosen.ALPN)
 	case FilterJA4:

@@ -65,7 +65,7 @@ type Stage struct {
 func HandshakeOf(clock format.Clock, h *termination.Handshake, end *termination.ConnectionEnd) (Handshake, error) {
 	v := Handshake{
 		ID: h.ID, When: clock.Moment(h.Time), Exact: clock.Exact(h.Time), Client: h.Client.Name,
-		Tone: parts.OutcomeTone(h.Verdict.Outcome), Mark: parts.OutcomeMark(h.Verdict.Outcome), Outcome: parts.OutcomeWords(h.Verdict.Outcome),
+		Tone: parts.VerdictTone(h.Verdict), Mark: parts.OutcomeMark(h.Verdict.Outcome), Outcome: parts.VerdictWords(h.Verdict),
 		Sentence: h.Verdict.Explanation.Sentence, Right: h.Verdict.Explanation.Right, Turn: turnWords(h.Verdict.Explanation.Turn),
 		Fixes: slices.Clone(h.Verdict.Explanation.Fixes), ToOwner: h.Verdict.Explanation.ClientTo,
 		Stages: stagesOf(h), Alert: alertWords(h.Alert), HasChain: len(h.Presented) > 0,

@@ -78,7 +78,7 @@ func RowOf(clock format.Clock, h *termination.Handshake) Row {
 	r := Row{
 		ID: h.ID, Href: "/handshakes/" + h.ID, Time: clock.Time(h.Time), Exact: clock.Exact(h.Time),
 		Client: h.Client.Name, Address: h.Peer.Addr().String(), Goes: h.Endpoint,
-		Tone: parts.OutcomeTone(h.Verdict.Outcome), Failed: !h.Verdict.Outcome.In(),
+		Tone: parts.VerdictTone(h.Verdict), Failed: !h.Verdict.Outcome.In(),
 		MS: format.Milliseconds(h.Duration), Outcome: outcomeLine(h),
 	}
 	resumed := false
@@ -96,6 +96,9 @@ func RowOf(clock format.Clock, h *termination.Handshake) Row {
 // outcomeLine says how a handshake ended, in the words of the list. static/list.js has the same rule.
 func outcomeLine(h *termination.Handshake) string {
 	title := reasonTitle(h.Verdict.Reason, h.Verdict.Outcome.In())
+	if h.Verdict.WouldRefuse {
+		return "let in, would be refused · " + title
+	}
 	switch h.Verdict.Outcome {
 	case termination.OutcomeVerified:
 		if title != "" {

@@ -38,6 +38,7 @@ func (c *client) merge(h *termination.Handshake) error {
 		rec.Client.Identity, rec.Client.IdentityID = identity.Name, identity.ID
 	}
 	rec.Verdict = termination.Verdict{Outcome: h.Verdict.Outcome, Reason: h.Verdict.Reason, Beat: h.Verdict.Beat}
+	rec.Verdict.WouldRefuse, rec.Verdict.ReportOnly = h.Verdict.WouldRefuse, h.Verdict.ReportOnly
 	for _, check := range h.Verdict.Checks {
 		check.Detail = clipped(check.Detail, mostReportedText)
 		rec.Verdict.Checks = append(rec.Verdict.Checks, check)
@@ -61,6 +62,9 @@ func checkReport(h *termination.Handshake) error {
 		return errors.New("its outcome is not one of ours")
 	case v.Reason != "" && !known(v.Reason), v.Reason == "" && !v.Outcome.In():
 		return errors.New("its reason is not one of ours")
+	case v.WouldRefuse && (!v.ReportOnly || v.Reason == "" || v.Outcome != termination.OutcomeOpen),
+		v.ReportOnly && v.Outcome != termination.OutcomeOpen && v.Outcome != termination.OutcomeVerified:
+		return errors.New("what it says of report_only does not fit its outcome")
 	case v.Beat < 0 || v.Beat > termination.BeatEstablished:
 		return errors.New("its beat is not one of ours")
 	case h.Mode != "" && !h.Mode.Valid():

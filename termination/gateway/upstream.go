@@ -40,7 +40,7 @@ func (g *Gateway) useServices(next *table) {
 // target counts it until release.
 func (c *client) dialUpstream() (to end, release func(), result termination.UpstreamResult, err error) {
 	rec := c.record
-	verified := rec.Verdict.Outcome == termination.OutcomeVerified && !c.endpoint.ClientAuth.ReportOnly
+	verified := rec.Verdict.Outcome == termination.OutcomeVerified && !rec.Verdict.ReportOnly
 	header := upstream.PROXYHeader(c.endpoint.Upstream.Policy.ProxyProtocol, rec, verified, c.presented())
 	d, err := c.endpoint.service.Dial(c.gateway.stopped, header)
 	if err != nil {

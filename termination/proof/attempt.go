@@ -35,6 +35,7 @@ type sight struct {
 	version uint16
 	asked   bool // for a certificate
 	leaf    *x509.Certificate
+	record  *termination.Handshake // what the gateway recorded of it; nil: it was not told
 }
 
 // meet makes one handshake over raw and waits until it is plain whether this client is let in. It sends no byte inside

@@ -14,7 +14,17 @@ const (
 
 // expected is the table of who may come in ("Who may come in" of the reference): by mode, without a certificate, with one
 // that fails, and with one that passes. It is not made from the code that judges clients, and must not be.
-func expected(mode termination.Mode, t Try) verdict {
+//
+// A policy that only reports lets everyone in; the table then says what its records must say of them.
+func expected(auth termination.ClientAuth, t Try) verdict {
+	if auth.ReportOnly {
+		return letIn
+	}
+	return enforced(auth.Mode, t)
+}
+
+// enforced is the table.
+func enforced(mode termination.Mode, t Try) verdict {
 	type row struct{ without, failing, passing verdict }
 	table := map[termination.Mode]row{
 		termination.ModeOff:        {letIn, letIn, letIn}, // not asked

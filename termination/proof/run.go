@@ -186,7 +186,7 @@ func (r *run) certificate(t Try, auth termination.ClientAuth) (cert *tls.Certifi
 // try makes one handshake and compares.
 func (r *run) try(ctx context.Context, t Try, auth termination.ClientAuth, cert *tls.Certificate) {
 	a := attempt{endpoint: r.Endpoint, cert: cert}
-	want := expected(auth.Mode, t)
+	want := expected(auth, t)
 	if want == refused && r.httpDecides() {
 		if a.path = r.ownPath(); a.path == "" {
 			r.notShown(t, words(t), "cannot be shown: HTTP decides here, and the endpoint does not speak http/1.1")
@@ -196,6 +196,7 @@ func (r *run) try(ctx context.Context, t Try, auth termination.ClientAuth, cert 
 	line := Line{Try: t, Tried: words(t), Expected: string(want)}
 	s := r.meet(ctx, &a, &line)
 	r.compare(&line, s, want)
+	reported(&line, s, auth, t)
 	if t == TryNone && s.verdict != "" && !r.httpDecides() && s.asked != auth.Mode.Asks() {
 		line.Result = Contradicts
 		line.Detail += map[bool]string{true: "; it was asked for a certificate, which the policy does not do", false: "; it was not asked for a certificate"}[s.asked]
@@ -224,7 +225,7 @@ func (r *run) meet(ctx context.Context, a *attempt, line *Line) sight {
 	if conn.Record != nil {
 		select {
 		case record := <-conn.Record:
-			line.Handshake = record.ID
+			line.Handshake, s.record = record.ID, record
 		case <-ctx.Done():
 			if s.verdict != "" {
 				return sight{detail: "the gateway has no record of this connection: another program may have its address"}
@@ -244,6 +245,21 @@ func (r *run) compare(line *Line, s sight, want verdict) {
 		line.Result = Holds
 	default:
 		line.Result = Contradicts
+	}
+}
+
+// reported compares what the record of a policy that only reports says with what the policy would do were it enforced.
+func reported(line *Line, s sight, auth termination.ClientAuth, t Try) {
+	if !auth.ReportOnly || line.Result != Holds || s.record == nil {
+		return
+	}
+	would := enforced(auth.Mode, t) == refused
+	switch {
+	case s.record.Verdict.WouldRefuse != would:
+		line.Result = Contradicts
+		line.Detail += map[bool]string{true: "; but its record does not say that it would be refused", false: "; but its record says that it would be refused"}[would]
+	case would:
+		line.Weak, line.Detail = true, line.Detail+"; only reported: it would be refused, and its record says so"
 	}
 }
 
@@ -277,9 +293,9 @@ func speaksHTTP1(e *termination.Endpoint) bool {
 // versions tries clients that know old versions of TLS alone. They come with the best that is here.
 func (r *run) versions(ctx context.Context, auth termination.ClientAuth) {
 	best, cert := TryNone, (*tls.Certificate)(nil)
-	if auth.Mode != termination.ModeOff && expected(auth.Mode, TryNone) == refused {
+	if auth.Mode != termination.ModeOff && expected(auth, TryNone) == refused {
 		switch {
-		case expected(auth.Mode, TryStranger) == letIn:
+		case expected(auth, TryStranger) == letIn:
 			best = TryStranger
 		case r.issuer != nil:
 			best = TryTrusted
@@ -296,7 +312,7 @@ func (r *run) versions(ctx context.Context, auth termination.ClientAuth) {
 		taken := r.Endpoint.TLSPolicy().MinVersion <= old.version
 		want := refused
 		if taken {
-			want = expected(auth.Mode, best)
+			want = expected(auth, best)
 		}
 		line := Line{Try: old.try, Tried: words(old.try), Expected: string(want)}
 		if want == refused && taken && r.httpDecides() {
@@ -330,7 +346,7 @@ func (r *run) routes(ctx context.Context) {
 			continue
 		}
 		auth := r.Config.Effective(*route.ClientAuth)
-		if expected(auth.Mode, TryRoute) != refused || !speaksHTTP1(r.Endpoint) {
+		if expected(auth, TryRoute) != refused || !speaksHTTP1(r.Endpoint) {
 			continue
 		}
 		tried++

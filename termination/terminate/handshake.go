@@ -71,7 +71,7 @@ func succeed(rec *termination.Handshake, j verify.Judgement) {
 	if j.Verified {
 		rec.Verdict.Outcome = termination.OutcomeVerified
 	}
-	rec.Verdict.WouldRefuse = j.WouldRefuse
+	rec.Verdict.WouldRefuse, rec.Verdict.ReportOnly = j.WouldRefuse, j.ReportOnly
 	rec.Path = j.Path
 	nameClient(rec, j)
 }

@@ -127,7 +127,8 @@ func (t *Terminator) demand(policies []*verify.Policy) (tls.ClientAuthType, *x50
 	asks, demands := false, true
 	for _, p := range policies {
 		asks = asks || p.Mode().Asks()
-		demands = demands && p.Mode().DemandsCertificate()
+		// One that only reports asks, but must not turn away whoever has no certificate.
+		demands = demands && p.Mode().DemandsCertificate() && !p.ReportOnly()
 	}
 	pool := x509.NewCertPool()
 	if len(policies) == 1 {

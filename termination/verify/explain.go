@@ -67,11 +67,23 @@ func (a *account) refine() {
 
 func (a *account) explanation() termination.Explanation {
 	ex := a.words()
+	ex.Sentence += a.reportOnly()
 	info, _ := a.handshake.Verdict.Reason.Info()
 	if ex.Turn == "" {
 		ex.Turn = info.Turn
 	}
 	return ex
+}
+
+// reportOnly says what a policy that only reports has changed about the end; empty: nothing.
+func (a *account) reportOnly() string {
+	switch v := a.handshake.Verdict; {
+	case v.WouldRefuse:
+		return fmt.Sprintf(" It was let in all the same: the policy of %s only reports so far, and would refuse it otherwise.", a.at())
+	case v.ReportOnly && v.Outcome == termination.OutcomeVerified:
+		return " It would come in, too, were the policy enforced; until then the service is not told who it is."
+	}
+	return ""
 }
 
 // words puts the verdict into words. In every explanation the first fix lowers no security; a test holds that.
@@ -250,6 +262,9 @@ func (a *account) toClient(cause, ask string) string {
 
 // fate says what became of the client, for its owner.
 func (a *account) fate() string {
+	if a.handshake.Verdict.WouldRefuse {
+		return "is let in for now, but will be refused once the policy is enforced,"
+	}
 	switch a.handshake.Verdict.Outcome {
 	case termination.OutcomeOpen:
 		return "was let in without being verified"

@@ -245,6 +245,9 @@ func (p *Policy) Mode() termination.Mode { return p.mode }
 // Soft reports whether refusals are for HTTP to tell: TLS lets everybody in.
 func (p *Policy) Soft() bool { return p.soft }
 
+// ReportOnly reports whether the policy decides and records, but lets everyone in whom nobody has blocked.
+func (p *Policy) ReportOnly() bool { return p.reportOnly }
+
 // OnLoss says what happens to live connections that the policy no longer admits.
 func (p *Policy) OnLoss() termination.OnLoss { return p.onLoss }
 

@@ -34,6 +34,22 @@ func OutcomeTone(o termination.Outcome) Tone {
 	}
 }
 
+// VerdictTone returns the tone of a verdict: that of its outcome, unless the client is only in because nobody enforces yet.
+func VerdictTone(v termination.Verdict) Tone {
+	if v.WouldRefuse {
+		return Warn
+	}
+	return OutcomeTone(v.Outcome)
+}
+
+// VerdictWords names what was decided as pages write it.
+func VerdictWords(v termination.Verdict) string {
+	if v.WouldRefuse {
+		return "let in, would be refused"
+	}
+	return OutcomeWords(v.Outcome)
+}
+
 // OutcomeMark returns the shape that says the same as the tone.
 func OutcomeMark(o termination.Outcome) string {
 	if o.In() {
