@@ -272,7 +272,7 @@ func TestFiltersSelectWhatMatchSelects(t *testing.T) {
 		case termination.FilterKX:
 			return pick([]string{"X25519", "P-256", "X25519MLKEM768"})
 		case termination.FilterIs:
-			return "pq"
+			return pick([]string{"pq", "would_refuse"})
 		case termination.FilterMS:
 			return pick([]string{">", ">=", "<", "<="}) + fmt.Sprint(random.IntN(100))
 		case termination.FilterSince, termination.FilterUntil:

@@ -90,6 +90,9 @@ func TestFilterMatch(t *testing.T) {
 		{"kx:P-256", false, false},
 		{"is:pq", true, false},
 		{"-is:pq", false, true},
+		{"is:would_refuse", false, false},
+		{"-is:would_refuse", true, true},
+		{"is:pq,would_refuse", true, false},
 		{"alpn:h2", true, false},
 		{"alpn:http/1.1", false, false},
 		{"ja4:t13d1516h2_8daaf6152771_02713d6af862", true, false},
@@ -312,5 +315,16 @@ func BenchmarkFilterMatch(b *testing.B) {
 				f.Match(h)
 			}
 		})
+	}
+}
+
+func TestFilterByWhatAPolicyOnlyReported(t *testing.T) {
+	h := &Handshake{Verdict: Verdict{Outcome: OutcomeOpen, Reason: ReasonCertMissing, WouldRefuse: true, ReportOnly: true}}
+	for filter, want := range map[string]bool{
+		"is:would_refuse": true, "-is:would_refuse": false, "outcome:open is:would_refuse reason:cert_missing": true, "is:pq": false, "outcome:failed": false,
+	} {
+		if got := mustParse(t, filter).Match(h); got != want {
+			t.Errorf("%s: %v, want %v", filter, got, want)
+		}
 	}
 }
