@@ -40,7 +40,7 @@ func (g *Gateway) Apply(ctx context.Context, config *termination.Config) error {
 	g.publish(next)
 	g.startAccepting(opened) // not before: a client would meet a table without its endpoint
 	g.closeListeners(next)
-	g.workers.Go(func() { g.judgeAgain(next) })
+	g.judgeSoon()
 	if g.applied != nil {
 		g.applied(config)
 	}
@@ -192,58 +192,4 @@ func (g *Gateway) Retry(ctx context.Context) {
 	opened := g.openListeners(ctx, &next)
 	g.table.Store(&next)
 	g.startAccepting(opened)
-}
-
-// judgeAgain ends the live connections that the table would no longer admit.
-func (g *Gateway) judgeAgain(t *table) {
-	for _, s := range g.live.all() {
-		if g.table.Load().config != t.config { // Retry stores the same configuration anew
-			return // a newer table has its own judge
-		}
-		g.judge(t, s)
-	}
-}
-
-// judge looks at one live connection. Nothing can be judged of what passes through sealed; it only ends with its
-// endpoint.
-func (g *Gateway) judge(t *table, s *session) {
-	e := t.byID[s.record.EndpointID]
-	onLoss := s.onLoss
-	if e != nil && e.TerminateAt == s.record.TerminateAt && e.Scheme == s.record.Scheme {
-		if t.admits(e, s) {
-			return
-		}
-		onLoss = e.ClientAuth.OnLoss
-	}
-	s.lose(onLoss)
-}
-
-// lose ends a connection that is no longer admitted.
-func (s *session) lose(onLoss termination.OnLoss) {
-	switch {
-	case onLoss == termination.OnLossLeave:
-	case onLoss == termination.OnLossDrain && s.http != nil:
-		s.http.Drain()
-	default:
-		s.cut(termination.ClosedByPolicy)
-	}
-}
-
-// admits reports whether an endpoint would let a live connection in today: by its port, name, what TLS agreed on, and policy.
-func (t *table) admits(e *endpoint, s *session) bool {
-	if e.TerminateAt == termination.AtUpstream {
-		return true
-	}
-	rec := s.record
-	owner, _ := t.routes[e.Address()].Lookup(rec.Hello.ServerName)
-	if e.TerminateAt == termination.AtAgent {
-		return e.Port == rec.Local.Port() && owner == e // the agent judges the rest
-	}
-	switch {
-	case e.problem != "", !e.ListensAt(rec.Local), owner != e:
-		return false
-	case e.TLSPolicy().Objection(rec.Chosen) != "":
-		return false
-	}
-	return e.terminator.Judge(s.client).In
 }

@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,7 +40,7 @@ func (g *Gateway) Leave() {
 func (g *Gateway) EndSessions(endpointIDs []string) {
 	for _, s := range g.live.all() {
 		if slices.Contains(endpointIDs, s.record.EndpointID) {
-			s.lose(s.onLoss)
+			s.lose(s.onLoss, loss{detail: "Another process has taken over, and admits others."})
 		}
 	}
 }
@@ -47,11 +49,41 @@ func (g *Gateway) EndSessions(endpointIDs []string) {
 // change, connections have to be judged again.
 func (g *Gateway) Admission() map[string]string {
 	t := g.table.Load()
+	taken := takenBack(t.config)
 	out := make(map[string]string, len(t.byID))
 	for id, e := range t.byID {
 		out[id] = fmt.Sprint(e.TerminateAt, " ", e.Address(), " ", e.ServerNames(), " ", e.problem == "", " ", e.tlsKey)
+		if e.terminator != nil && e.terminator.Asks() {
+			out[id] += " " + taken
+		}
 	}
 	return out
+}
+
+// takenBack is the same for configurations that keep the same clients out by blocks and by what CAs have taken back. Lists
+// that were fetched are not in it: each process fetches its own.
+func takenBack(config *termination.Config) string {
+	var all []string
+	for i := range config.Blocked {
+		all = append(all, "blocked "+config.Blocked[i].String())
+	}
+	for i := range config.Identities {
+		if config.Identities[i].Blocked {
+			all = append(all, "identity "+config.Identities[i].Name)
+		}
+	}
+	for i := range config.Authorities {
+		a := &config.Authorities[i]
+		of := " of " + a.Name + " " + string(a.Revocation.Effective())
+		for _, r := range a.Revocation.Revoked {
+			all = append(all, "revoked "+r.Serial+of)
+		}
+		for _, list := range a.Revocation.CRLs {
+			all = append(all, fmt.Sprintf("list %x%s", sha256.Sum256(list.DER), of))
+		}
+	}
+	slices.Sort(all)
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(all, "\n"))))
 }
 
 func (g *Gateway) allListeners() (all []*listener) {

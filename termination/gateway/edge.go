@@ -36,7 +36,7 @@ func (c *client) terminate() {
 	_ = c.raw.SetDeadline(time.Time{}) // fails only on a closed connection
 	s := &session{
 		record: rec, since: g.now(), slot: c.slot, raw: c.raw, conn: conn,
-		client: result.Client, onLoss: c.endpoint.ClientAuth.OnLoss,
+		client: result.Client, onLoss: c.endpoint.ClientAuth.OnLoss, admission: result.Judgement,
 	}
 	c.session = s
 	if c.endpoint.Scheme == termination.SchemeHTTPS {
@@ -50,11 +50,18 @@ func (c *client) terminate() {
 	c.spliceTLS(s, result.Conn)
 }
 
-// judgeLate judges a connection that finished its handshake while the configuration changed: the judge of that change
-// may have looked before this connection was among the live ones.
+// judgeLate judges a connection that finished its handshake while something changed: the round after that change may have
+// looked before this connection was among the live ones.
 func (c *client) judgeLate(s *session) {
-	if t := c.gateway.table.Load(); t.config != c.table.config {
-		c.gateway.judge(t, s)
+	t := c.gateway.table.Load()
+	if t.config == c.table.config && s.admission.Generation == c.gateway.revocation.Snapshot().Generation() {
+		if s.conn != nil {
+			c.gateway.live.watch(s, c.endpoint.until(s, s.admission))
+		}
+		return
+	}
+	if onLoss, why := c.gateway.judge(t, s); why != nil {
+		s.lose(onLoss, *why)
 	}
 }
 
@@ -103,6 +110,9 @@ func (g *Gateway) finish(s *session, end termination.ConnectionEnd) {
 	end.ClosedBy = termination.ClosedByGateway
 	if who := s.closedBy.Load(); who != nil {
 		end.ClosedBy = *who
+	}
+	if why := s.lost.Load(); why != nil && end.ClosedBy == termination.ClosedByPolicy {
+		end.Reason, end.Detail = why.reason, why.detail
 	}
 	if end.ClosedBy == termination.ClosedByGateway && end.Reason == "" && g.stopped.Err() != nil {
 		end.Reason, end.Detail = termination.ReasonShutdown, "The gateway stopped, and its grace time was over."

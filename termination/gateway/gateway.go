@@ -57,6 +57,7 @@ type Gateway struct {
 	stapler  *staple.Stapler
 
 	revocation *revocation.Registry
+	changes    chan struct{} // holds a notice that live connections have to be judged again
 	rate       *rate.Limiter
 	applied    func(*termination.Config)
 	table      atomic.Pointer[table]
@@ -96,6 +97,7 @@ func New(o Options) *Gateway {
 		hub: o.Hub, log: o.Log, now: o.Now, dial: o.Dial, detached: o.Detached, sockets: o.Sockets, hold: o.Hold,
 		obtained: o.Obtained, applied: o.Applied,
 		listeners: map[netip.AddrPort]*listener{}, retiring: map[netip.AddrPort]*listener{}, ended: make(chan struct{}),
+		changes: make(chan struct{}, 1),
 	}
 	if g.sockets == nil {
 		g.sockets = sockets.New()
@@ -119,8 +121,9 @@ func New(o Options) *Gateway {
 	g.services = upstream.NewSet(upstream.Options{Dial: upstream.DialFunc(g.dial), Now: g.now, Log: g.log})
 	g.useFront(limits)
 	g.stapler = staple.New(staple.Options{Log: g.log, Now: g.now})
-	g.revocation = revocation.New(revocation.Options{Now: g.now})
+	g.revocation = revocation.New(revocation.Options{Now: g.now, Changed: g.judgeSoon})
 	g.workers.Go(g.renewCertificates)
+	g.workers.Go(g.keepJudging)
 	if !g.detached {
 		g.agents = tunnel.NewServer(tunnel.ServerOptions{Registry: o.Registry, Sign: g.signForAgent, Log: g.log, Now: g.now})
 	}

@@ -10,6 +10,7 @@ import (
 	"countersign/termination"
 	"countersign/termination/proxy"
 	"countersign/termination/terminate"
+	"countersign/termination/verify"
 )
 
 // front is an HTTP server that takes over connections of https endpoints after their handshake.
@@ -74,6 +75,11 @@ func (c *client) handToHTTP(s *session, result terminate.Result) {
 		Visit:     c.endpoint.countVisit(s.record),
 		Note:      s.note,
 		Close:     func() { s.cut(termination.ClosedByPolicy) },
+		Lost: func(j verify.Judgement) {
+			why := lossOf(j)
+			s.lost.CompareAndSwap(nil, &why)
+			s.endedBy(termination.ClosedByPolicy)
+		},
 	})
 	s.conn.Value = s
 	g.conns.Add(1)

@@ -14,15 +14,18 @@ import (
 
 // session is one live connection that was let in.
 type session struct {
-	record   *termination.Handshake // not to be read by others before it is published
-	since    time.Time              // when it was let in
-	slot     *slot
-	raw      net.Conn // below everything; closing it ends the connection
-	conn     *terminate.Conn
-	client   verify.Client
-	http     *proxy.Conn // of https endpoints
-	onLoss   termination.OnLoss
-	closedBy atomic.Pointer[termination.ClosedBy]
+	record    *termination.Handshake // not to be read by others before it is published
+	since     time.Time              // when it was let in
+	slot      *slot
+	raw       net.Conn // below everything; closing it ends the connection
+	conn      *terminate.Conn
+	client    verify.Client
+	http      *proxy.Conn // of https endpoints
+	onLoss    termination.OnLoss
+	admission verify.Judgement // that let it in
+	closedBy  atomic.Pointer[termination.ClosedBy]
+	lost      atomic.Pointer[loss] // why it is no longer admitted; the first reason counts
+	until     time.Time            // after which it has to be judged again; zero: no date decides. Guarded by sessions
 
 	over atomic.Bool // its end was published
 
@@ -61,8 +64,9 @@ func (s *session) reach(upstream net.Conn) {
 
 // sessions are all live connections.
 type sessions struct {
-	mu   sync.Mutex
-	open map[*session]struct{}
+	mu       sync.Mutex
+	open     map[*session]struct{}
+	earliest time.Time // no until of an open one is before it; zero: none is
 }
 
 func (l *sessions) add(s *session) {
@@ -75,6 +79,40 @@ func (l *sessions) remove(s *session) {
 	l.mu.Lock()
 	delete(l.open, s)
 	l.mu.Unlock()
+}
+
+// watch notes until when a live connection is admitted as far as dates go; zero: for ever.
+func (l *sessions) watch(s *session, until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.until = until
+	l.hasten(until)
+}
+
+// hasten notes a date. The lock is held.
+func (l *sessions) hasten(until time.Time) {
+	if !until.IsZero() && (l.earliest.IsZero() || until.Before(l.earliest)) {
+		l.earliest = until
+	}
+}
+
+// ended returns the live connections whose dates are over. It looks at all of them only when the earliest date is.
+func (l *sessions) ended(now time.Time) (out []*session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.earliest.IsZero() || !now.After(l.earliest) {
+		return nil
+	}
+	l.earliest = time.Time{}
+	for s := range l.open {
+		if !s.until.IsZero() && now.After(s.until) {
+			out = append(out, s)
+			s.until = time.Time{} // whoever judges it sets another, if it may stay
+			continue
+		}
+		l.hasten(s.until)
+	}
+	return out
 }
 
 // all returns the live connections of this moment, so that they can be looked at without the lock.

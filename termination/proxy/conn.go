@@ -20,6 +20,8 @@ type ConnOptions struct {
 	Visit     int64                  // 1 for the first client of its endpoint, 2 for the next; 0: not counted
 	Note      func(Note)             // takes what happens after the handshake, from any goroutine; nil: nobody listens
 	Close     func()                 // ends the connection at once; used by Drain; nil: nobody can
+	// Lost is told when a request ends the connection because the policy no longer admits its client; nil: nobody listens.
+	Lost func(verify.Judgement)
 }
 
 // Note is something that happened on a connection after its handshake, for the end of its record.
@@ -130,6 +132,13 @@ func (c *Conn) close() {
 	}
 }
 
+// lost tells that a request ends the connection, since its client is no longer admitted.
+func (c *Conn) lost(j verify.Judgement) {
+	if c.Lost != nil {
+		c.Lost(j)
+	}
+}
+
 // note passes n on, if somebody listens.
 func (c *Conn) note(n Note) {
 	if c.Note != nil {
@@ -158,14 +167,14 @@ func (c *Conn) client() verify.Client {
 // judgementsKept bounds the judgements of one connection: policies come and go while it lives.
 const judgementsKept = 32
 
-// judge says what policy p makes of the presented chain. The answer holds for the life of the connection: what was let
-// in with a valid certificate stays, as everywhere in TLS, until the policy changes and with it the hash, or what is known of blocked and revoked certificates.
+// judge says what policy p makes of the presented chain. The answer is kept until the policy changes and with it the
+// hash, or what is known of blocked and revoked certificates, or until a certificate ends: expiry ends what it let in.
 func (c *Conn) judge(p *verify.Policy, now time.Time) verify.Judgement {
 	by := judgedBy{p.Hash(), p.IdentitiesKey(), p.Generation()}
 	c.mu.Lock()
 	j, ok := c.judged[by]
 	c.mu.Unlock()
-	if ok {
+	if ok && j.HoldsAt(now) {
 		return j
 	}
 	j = p.Judge(c.client(), now)

@@ -149,6 +149,9 @@ func (x *exchange) answered(res *http.Response) {
 	x.at.Answers()
 	x.conn.noteReached(x.at.Name(), 0) // over a connection that was open already
 	stripSetCookies(res.Header)
+	if x.conn.draining.Load() && res.StatusCode != http.StatusSwitchingProtocols { // since this request began
+		res.Header.Set("Connection", "close") // HTTP/2: GOAWAY
+	}
 	if len(res.Trailer) > 0 && x.incoming.ProtoMajor == 1 {
 		res.Header.Del("Content-Length") // only a chunked body has trailers in HTTP/1.1
 	}

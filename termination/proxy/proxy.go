@@ -272,7 +272,10 @@ func (x *exchange) admit(*http.Request) *refusal {
 		judgement = x.conn.judge(own.Policy, now)
 	}
 	no := x.forbid(judgement, "the endpoint "+own.Endpoint.Name)
-	no.close = own.Policy.OnLoss() != termination.OnLossLeave
+	if own.Policy.OnLoss() != termination.OnLossLeave {
+		no.close = true
+		x.conn.lost(judgement)
+	}
 	return no
 }
 

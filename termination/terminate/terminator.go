@@ -144,6 +144,9 @@ func (t *Terminator) demand(policies []*verify.Policy) (tls.ClientAuthType, *x50
 	}
 }
 
+// Now is the time by which the Terminator judges.
+func (t *Terminator) Now() time.Time { return t.now() }
+
 // Exact reports whether crypto/tls verifies first, so that refusals carry the exact alert of RFC 8446, section 6.2.
 func (t *Terminator) Exact() bool { return t.exact }
 

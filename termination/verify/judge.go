@@ -33,6 +33,8 @@ type Judgement struct {
 	ReportOnly bool
 	// Generation is that of the revocation data by which was judged.
 	Generation uint64
+	// From and Until are the dates between which it holds, both included; zero: no date decides.
+	From, Until time.Time
 }
 
 // Judge decides about a client at the time now; also when it presented nothing. It is safe for concurrent use, and its
@@ -54,6 +56,7 @@ func (p *Policy) Judge(c Client, now time.Time) Judgement {
 		}
 	}
 	j.Generation = known.Generation()
+	j.lasts(c)
 	return j
 }
 
