@@ -252,7 +252,7 @@ func exactWords(config *termination.Config, e *termination.Endpoint, status gate
 	exact := status.Exact
 	if e.TerminateAt == termination.AtAgent && !own {
 		// The agent judges, by the same rule, and the gateway has no policy of its own for it.
-		p, err := verify.Compile(config, e.ClientAuth, verify.Scope{Endpoint: e.Name})
+		p, err := verify.Compile(config, e.PolicyFor(nil), verify.Scope{Endpoint: e.Name})
 		exact = err == nil && p.Exact()
 	}
 	switch a := e.ClientAuth; {

@@ -49,7 +49,7 @@ func (s *Server) judgement(e *termination.Endpoint, data []byte) (*views.Judged,
 	if len(chain) == 0 {
 		return refuse(upload.Items[0].Message)
 	}
-	policy, err := verify.Compile(s.current(), e.ClientAuth, verify.Scope{Endpoint: e.Name})
+	policy, err := verify.Compile(s.current(), e.PolicyFor(nil), verify.Scope{Endpoint: e.Name})
 	if err != nil {
 		return refuse(err.Error())
 	}

@@ -47,7 +47,7 @@ func (s *Server) filesFor(e *termination.Endpoint, status gateway.EndpointStatus
 		return f
 	}
 	f.client, f.p12, f.password, f.needsClient = "client.pem", "client.p12", "PASSWORD", true
-	policy, err := verify.Compile(s.current(), e.ClientAuth, verify.Scope{Endpoint: e.Name})
+	policy, err := verify.Compile(s.current(), e.PolicyFor(nil), verify.Scope{Endpoint: e.Name})
 	fits := func(c *x509.Certificate) bool {
 		j := policy.Judge(verify.Showing(c), s.now())
 		return j.Verified

@@ -53,6 +53,7 @@ func (c *Config) Validate() error {
 	v.references("defaults", "", "client_auth", c.Defaults.Authorities)
 	v.identities()
 	v.endpoints()
+	v.credentials()
 	v.acme()
 	v.commands()
 	if len(v.errors) == 0 {
@@ -138,6 +139,7 @@ func (v *validation) endpoints() {
 		e := &v.config.Endpoints[i]
 		v.name("endpoint", e.Name, seen)
 		v.address(e, owners)
+		v.also(e)
 		switch e.TerminateAt {
 		case AtEdge:
 			v.edge(e)

@@ -104,6 +104,8 @@ func (g *Gateway) judgeSafely(s *session) {
 	if why != nil {
 		// Apart, since a tunnel's end may be slow to take the good-bye of one.
 		g.workers.Go(func() { s.lose(onLoss, *why) })
+	} else if s.http != nil {
+		g.proxy.JudgeAgain(s.http) // of the requests in flight, about which routes and credentials decide
 	}
 }
 

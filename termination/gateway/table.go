@@ -94,6 +94,7 @@ func (g *Gateway) compile(config *termination.Config, before *table) (*table, er
 	if t.sites, err = proxy.NewTable(sites...); err != nil {
 		return nil, err
 	}
+	t.sites.UseCredentials(config)
 	return t, nil
 }
 
@@ -230,13 +231,13 @@ func (g *Gateway) compileEndpoint(config *termination.Config, e *termination.End
 	}
 	var err error
 	if e.TerminateAt == termination.AtAgent {
-		out.agentPolicy, err = verify.Compile(config, e.ClientAuth, scope)
+		out.agentPolicy, err = verify.Compile(config, e.PolicyFor(nil), scope)
 		return out, err
 	}
 	if e.TerminateAt != termination.AtEdge {
 		return out, nil
 	}
-	if out.policy, err = verify.Compile(config, e.ClientAuth, scope); err != nil {
+	if out.policy, err = verify.Compile(config, e.PolicyFor(nil), scope); err != nil {
 		return nil, err
 	}
 	if out.routes, err = routePolicies(config, e, scope); err != nil {
@@ -263,11 +264,12 @@ func (e *endpoint) certificates() *terminate.Certificates {
 
 func routePolicies(config *termination.Config, e *termination.Endpoint, scope verify.Scope) ([]*verify.Policy, error) {
 	var out []*verify.Policy
-	for _, r := range e.Routes {
-		if r.ClientAuth == nil {
+	for i := range e.Routes {
+		r := &e.Routes[i]
+		if r.ClientAuth == nil && r.Also == nil {
 			continue
 		}
-		p, err := verify.Compile(config, *r.ClientAuth, scope)
+		p, err := verify.Compile(config, e.PolicyFor(r), scope)
 		if err != nil {
 			return nil, fmt.Errorf("route %s: %w", r.Path, err)
 		}

@@ -41,10 +41,13 @@ type Conn struct {
 	idle     atomic.Bool
 	before   atomic.Int64 // the number of requests before what is read now, in HTTP/1.1; see Ended
 
-	mu      sync.Mutex
-	judged  map[judgedBy]verify.Judgement
-	told    *told  // for the last request; nil: nothing yet
-	leftOut string // what was noted last of headers that were not told
+	mu       sync.Mutex
+	judged   map[judgedBy]verify.Judgement
+	told     *told                  // for the last request; nil: nothing yet
+	leftOut  string                 // what was noted last of headers that were not told
+	inFlight map[*exchange]struct{} // that an upstream has got
+
+	failures atomic.Int32 // tokens and passwords that were of no use
 
 	own ownConns
 
@@ -190,11 +193,11 @@ func (c *Conn) judge(p *verify.Policy, now time.Time) verify.Judgement {
 	return j
 }
 
-// admits reports whether the site lets the connection in: by its own policy, or by that of one of its routes. It is the
-// rule by which the handshake was judged.
+// admits reports whether the site lets the connection in: by its own policy, or by that of one of its routes, or because
+// one of them is soft. It is the rule by which the handshake was judged.
 func (s *Site) admits(c *Conn, now time.Time) bool {
 	for _, p := range s.policies {
-		if c.judge(p, now).In {
+		if p.Soft() || c.judge(p, now).In {
 			return true
 		}
 	}

@@ -10,9 +10,11 @@
 //  3. The site of the host must be that of the connection, else 421 (RFC 9110, section 15.5.20).
 //  4. The connection must still be admitted by the policy of this moment.
 //  5. The path must have one reading only, else 400; it decides on the route and is forwarded byte for byte.
-//  6. The policy of the route, or of the endpoint, must let this client in, else 403.
-//  7. Identity and forwarding headers of the client are removed, ours are set.
-//  8. The request is forwarded, or a built-in answers it.
+//  6. The policy of the route, or of the endpoint, must let this client in, else 403; unless another proof may stand in for
+//     the certificate.
+//  7. The proofs that are demanded besides must be there: else 401, with what to send, or 403 for the certificate.
+//  8. Identity and forwarding headers of the client are removed, ours are set.
+//  9. The request is forwarded, or a built-in answers it. As long as it is in flight, what changes is judged again.
 //
 // Upstreams are reached through one transport each, whose idle connections outlive changes of the configuration.
 package proxy

@@ -72,6 +72,9 @@ func (x *exchange) serveUpstream(w http.ResponseWriter, r *http.Request) {
 	}
 	x.keepForwarded(r.Header)
 	strip(r.Header, x.site.own)
+	if x.route.Also.Strip {
+		delete(r.Header, "Authorization")
+	}
 	if !mayUpgrade(r) {
 		delete(r.Header, "Upgrade")
 	}
@@ -82,6 +85,7 @@ func (x *exchange) serveUpstream(w http.ResponseWriter, r *http.Request) {
 	x.incoming = r
 	x.patience = newPatience(r, cmp.Or(x.to.policy.ResponseTimeout, x.proxy.options.Patience))
 	defer x.patience.end()
+	defer x.enter()()
 	r = r.WithContext(context.WithValue(x.patience.context, exchangeKey{}, x))
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body = newRequestBody(w, r, x)
@@ -158,6 +162,7 @@ func (x *exchange) answered(res *http.Response) {
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		res.Body = &responseBody{ReadCloser: res.Body, x: x}
 	} else if tunnel, ok := res.Body.(io.ReadWriteCloser); ok {
+		x.tunnels.Store(true)
 		res.Body = newUpstreamTunnel(tunnel, x)
 	}
 }
@@ -174,7 +179,7 @@ func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
 		x.refuse(w, x.incoming, refusal{status: status, detail: "The request's body broke off.", close: true})
 		return
 	}
-	if left {
+	if left || context.Cause(r.Context()) == errLost { //nolint:errorlint // it is never wrapped
 		panic(http.ErrAbortHandler) // there is nobody to answer, and nobody to blame
 	}
 	if context.Cause(r.Context()) == errNoAnswer { //nolint:errorlint // it is never wrapped
@@ -184,7 +189,7 @@ func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if x.at != nil && !notSent(err) {
 		x.at.Broke(err)
 	}
-	no := refusal{status: http.StatusBadGateway, detail: "The service behind this endpoint does not answer.", close: x.body.unread()}
+	no := refusal{status: http.StatusBadGateway, reason: termination.ReasonUpstreamDown, detail: "The service behind this endpoint does not answer.", close: x.body.unread()}
 	if isTimeout(err) {
 		no.status, no.detail = http.StatusGatewayTimeout, "The service behind this endpoint did not answer in time."
 	}
@@ -207,5 +212,8 @@ func isTimeout(err error) bool {
 }
 
 func (x *exchange) refuse(w http.ResponseWriter, r *http.Request, no refusal) {
+	if x.verbose() {
+		no.advice = adviceFor(no.reason, x.conn.Handshake.Presented, x.proxy.options.Now())
+	}
 	x.proxy.pages.refuse(w, r, x.conn, no)
 }

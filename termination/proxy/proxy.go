@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"countersign/termination"
+	"countersign/termination/credential"
 	"countersign/termination/rate"
 	"countersign/termination/upstream"
 	"countersign/termination/verify"
@@ -41,6 +42,7 @@ type Proxy struct {
 	pages   *pages
 	buffers bufferPool
 	targets *upstream.Set
+	checker *credential.Checker
 	current atomic.Pointer[snapshot]
 
 	mu     sync.Mutex // serialises Swap and Close
@@ -65,9 +67,9 @@ func New(o Options) *Proxy {
 	if o.Patience == 0 {
 		o.Patience = DefaultPatience
 	}
-	p := &Proxy{options: o, pages: newPages()}
+	p := &Proxy{options: o, pages: newPages(), checker: credential.New(credential.Options{Now: o.Now})}
 	p.targets = upstream.NewSet(upstream.Options{Dial: o.Dial, Now: o.Now, Log: o.Log, ConnectTimeout: o.DialTimeout})
-	p.current.Store(&snapshot{table: &Table{}})
+	p.current.Store(emptySnapshot())
 	return p
 }
 
@@ -94,11 +96,16 @@ func (p *Proxy) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	last := p.current.Swap(&snapshot{table: &Table{}})
+	last := p.current.Swap(emptySnapshot())
 	for _, transport := range last.transports {
 		transport.closeIdle()
 	}
 	p.targets.Close()
+}
+
+func emptySnapshot() *snapshot {
+	t, _ := NewTable() // fails only for two sites with one name
+	return &snapshot{table: t}
 }
 
 // exchange is one request on its way through.
@@ -111,6 +118,8 @@ type exchange struct {
 	route  Route
 	client verify.Judgement // what the policy in force for this request makes of the client
 
+	proof *termination.Credential // that let the request in besides the certificate, or instead of it; nil: none
+
 	// While it is forwarded:
 	to        *service
 	at        *upstream.Target // where the request went last
@@ -118,6 +127,7 @@ type exchange struct {
 	forwarded forwarded    // by a proxy that is believed
 	body      *requestBody // nil without a body
 	patience  *patience
+	tunnels   atomic.Bool // it became a WebSocket
 }
 
 // ServeHTTP carries one request. Its steps are those of the package comment; each ends the request or lets it pass.
@@ -135,9 +145,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	x := &exchange{proxy: p, state: p.current.Load(), conn: c}
-	for _, step := range [...]func(*http.Request) *refusal{x.readHead, x.findHost, x.findSite, x.checkSize, x.admit, x.findRoute, x.authorize, x.pace} {
+	for _, step := range [...]func(*http.Request) *refusal{x.readHead, x.findHost, x.findSite, x.checkSize, x.admit, x.findRoute, x.authorize, x.pace, x.prove} {
 		if no := step(r); no != nil {
-			p.pages.refuse(w, r, c, *no)
+			x.refuse(w, r, *no)
 			return
 		}
 	}
@@ -235,7 +245,7 @@ func (x *exchange) findSite(r *http.Request) *refusal {
 		Detail: fmt.Sprintf("A request asked for the host %.300q, which this connection, made to %s, does not serve.", r.Host, madeTo(x.conn)),
 	})
 	return &refusal{
-		status: http.StatusMisdirectedRequest,
+		status: http.StatusMisdirectedRequest, reason: termination.ReasonHostMismatch,
 		detail: "This connection does not serve that host. Open a new connection with the host's name in the TLS handshake (SNI).",
 	}
 }
@@ -292,14 +302,18 @@ func (x *exchange) findRoute(r *http.Request) *refusal {
 // authorize judges the client by the policy that holds for the path.
 func (x *exchange) authorize(*http.Request) *refusal {
 	x.client = x.conn.judge(x.route.Policy, x.proxy.options.Now())
-	if x.client.In {
+	if x.client.In || x.route.Also.StandsIn() && replaceable(x.client.Reason) {
 		return nil
 	}
-	where := "the endpoint " + x.site.Endpoint.Name
+	return x.forbid(x.client, x.where())
+}
+
+// where names what a request asked for, for the operator.
+func (x *exchange) where() string {
 	if x.route.Path != "" {
-		where = "the route " + x.route.Path + " of " + where
+		return "the route " + x.route.Path + " of the endpoint " + x.site.Endpoint.Name
 	}
-	return x.forbid(x.client, where)
+	return "the endpoint " + x.site.Endpoint.Name
 }
 
 // pace refuses the requests of an identity that come faster than it may.

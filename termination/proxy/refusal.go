@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"html/template"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -19,7 +21,10 @@ type refusal struct {
 	detail string // one sentence for the client, without anything that only the operator may know
 	close  bool   // end the connection too
 
-	retryAfter time.Duration // for 429: when another request has a chance
+	reason     termination.Reason // for endpoints that tell it; empty: there is no more to tell
+	advice     *advice            // set where the endpoint says more; nil: it does not
+	challenges []string           // of WWW-Authenticate
+	retryAfter time.Duration      // when another request has a chance; 0: not said
 }
 
 // refusalCode says why a policy did not let a client in, as far as the client is told.
@@ -35,7 +40,7 @@ const (
 
 // forbidden is the refusal of a client for that reason.
 func forbidden(reason termination.Reason) *refusal {
-	no := &refusal{status: http.StatusForbidden}
+	no := &refusal{status: http.StatusForbidden, reason: reason}
 	switch reason {
 	case termination.ReasonCertMissing:
 		no.code, no.detail = codeMissing, "A client certificate is required, and none was presented."
@@ -57,6 +62,7 @@ type problem struct {
 	Detail    string      `json:"detail,omitempty"`
 	Code      refusalCode `json:"code,omitempty"`
 	Handshake string      `json:"handshake,omitempty"`
+	*advice               // of endpoints with verbose_refusals
 }
 
 // pages renders what the proxy answers itself.
@@ -107,7 +113,10 @@ const problemPage = pageHead + `<h1>{{.Title}}</h1>
 <dt>Status</dt><dd>{{.Status}}</dd>
 {{with .Code}}<dt>Reason</dt><dd><code>{{.}}</code></dd>
 {{end}}{{with .Handshake}}<dt>Handshake</dt><dd><code>{{.}}</code></dd>
-{{end}}</dl>
+{{end}}{{if .Reason}}<dt>In detail</dt><dd><code>{{.Reason}}</code>: {{.ReasonTitle}}</dd>
+{{with .Explanation}}<dt>What happened</dt><dd>{{.}}</dd>
+{{end}}{{with .Fix}}<dt>What to do</dt><dd>{{.}}</dd>
+{{end}}{{end}}</dl>
 <p class="soft">Whoever runs this service can look the handshake up by its ID.</p>
 ` + pageFoot
 
@@ -133,7 +142,13 @@ func (p *pages) setHeaders(h http.Header, contentType string) {
 
 // refuse answers with a problem document, or with a page for those who would rather read that. c may be nil.
 func (p *pages) refuse(w http.ResponseWriter, r *http.Request, c *Conn, no refusal) {
-	doc := problem{Type: "about:blank", Title: http.StatusText(no.status), Status: no.status, Detail: no.detail, Code: no.code}
+	doc := problem{Type: "about:blank", Title: http.StatusText(no.status), Status: no.status, Detail: no.detail, Code: no.code, advice: no.advice}
+	if doc.advice == nil {
+		doc.advice = new(advice)
+	}
+	for _, c := range no.challenges {
+		w.Header().Add("WWW-Authenticate", c)
+	}
 	if c != nil {
 		doc.Handshake = c.Handshake.ID
 	}
@@ -143,13 +158,31 @@ func (p *pages) refuse(w http.ResponseWriter, r *http.Request, c *Conn, no refus
 	if no.close {
 		w.Header().Set("Connection", "close") // in HTTP/2, net/http makes a GOAWAY of it
 	}
-	if preferred(r.Header["Accept"], "application/problem+json", "text/html") == "text/html" {
+	switch preferred(r.Header["Accept"], "application/problem+json", "text/html", "text/plain") {
+	case "text/html":
 		p.setHeaders(w.Header(), "text/html; charset=utf-8")
 		w.WriteHeader(no.status)
 		_ = p.problem.Execute(w, doc) // an error means that the client has left
-		return
+	case "text/plain":
+		p.setHeaders(w.Header(), "text/plain; charset=utf-8")
+		w.WriteHeader(no.status)
+		_, _ = io.WriteString(w, doc.text()) // likewise
+	default:
+		p.setHeaders(w.Header(), "application/problem+json")
+		w.WriteHeader(no.status)
+		_ = json.NewEncoder(w).Encode(doc) // likewise
 	}
-	p.setHeaders(w.Header(), "application/problem+json")
-	w.WriteHeader(no.status)
-	_ = json.NewEncoder(w).Encode(doc) // likewise
+}
+
+// text is the document for people at a terminal.
+func (d *problem) text() string {
+	out := fmt.Sprintf("%d %s\n", d.Status, d.Title)
+	for _, line := range [...]struct{ label, value string }{
+		{"", d.Detail}, {"code: ", string(d.Code)}, {"reason: ", string(d.Reason)}, {"", d.Explanation}, {"", d.Fix}, {"handshake: ", d.Handshake},
+	} {
+		if line.value != "" {
+			out += line.label + line.value + "\n"
+		}
+	}
+	return out
 }

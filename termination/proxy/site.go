@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"countersign/termination"
+	"countersign/termination/credential"
 	"countersign/termination/upstream"
 	"countersign/termination/verify"
 )
@@ -30,7 +31,8 @@ type Site struct {
 type Route struct {
 	Path   string         // as in termination.Route
 	Policy *verify.Policy // the site's where the route has none of its own
-	Strip  bool           // the upstream sees the target without Path
+	Also   termination.Also
+	Strip  bool // the upstream sees the target without Path
 
 	to       termination.Upstream
 	upstream upstream.Key
@@ -58,13 +60,14 @@ func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify
 		}
 		s.own[termination.HeaderSpelling(h.Name)] = true
 	}
-	for _, r := range e.Routes {
-		route := Route{Path: r.Path, Policy: policy, Strip: r.StripPrefix, to: e.Upstream, upstream: s.upstream}
+	for i := range e.Routes {
+		r := &e.Routes[i]
+		route := Route{Path: r.Path, Policy: policy, Also: e.AlsoFor(r), Strip: r.StripPrefix, to: e.Upstream, upstream: s.upstream}
 		if r.Upstream != nil {
 			route.to, route.upstream = *r.Upstream, upstream.KeyOf(*r.Upstream)
 		}
-		if r.ClientAuth != nil {
-			p, err := verify.Compile(config, *r.ClientAuth, scope)
+		if r.ClientAuth != nil || r.Also != nil {
+			p, err := verify.Compile(config, e.PolicyFor(r), scope)
 			if err != nil {
 				return nil, fmt.Errorf("route %s: %w", r.Path, err)
 			}
@@ -92,7 +95,7 @@ func (s *Site) route(path string) Route {
 			return r
 		}
 	}
-	return Route{Policy: s.Policy, to: s.Endpoint.Upstream, upstream: s.upstream}
+	return Route{Policy: s.Policy, Also: s.Endpoint.Also, to: s.Endpoint.Upstream, upstream: s.upstream}
 }
 
 // under reports whether path is prefix or below it; "/apikeys" is not below "/api".
@@ -117,14 +120,16 @@ func (s *Site) upstreams(f func(termination.Upstream)) {
 
 // Table holds the sites of one revision of the configuration. It is immutable.
 type Table struct {
-	names map[netip.AddrPort]*Names[*Site]
-	byID  map[string]*Site
+	names       map[netip.AddrPort]*Names[*Site]
+	byID        map[string]*Site
+	credentials *credential.Set
 }
 
 // NewTable makes a table of sites. Every enabled endpoint belongs in it, also those that are no https endpoints: their
 // names then belong to somebody. Two sites with one name on one address are an error.
 func NewTable(sites ...*Site) (*Table, error) {
 	t := &Table{names: map[netip.AddrPort]*Names[*Site]{}, byID: map[string]*Site{}}
+	t.UseCredentials(&termination.Config{})
 	for _, s := range sites {
 		if err := t.add(s); err != nil {
 			return nil, fmt.Errorf("endpoint %q: %w", s.Endpoint.Name, err)
@@ -132,6 +137,10 @@ func NewTable(sites ...*Site) (*Table, error) {
 	}
 	return t, nil
 }
+
+// UseCredentials makes the credentials of a configuration count. It is called before the table is in use; without it, none
+// does.
+func (t *Table) UseCredentials(config *termination.Config) { t.credentials = credential.NewSet(config) }
 
 func (t *Table) add(s *Site) error {
 	e := s.Endpoint

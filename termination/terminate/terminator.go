@@ -127,8 +127,8 @@ func (t *Terminator) demand(policies []*verify.Policy) (tls.ClientAuthType, *x50
 	asks, demands := false, true
 	for _, p := range policies {
 		asks = asks || p.Mode().Asks()
-		// One that only reports asks, but must not turn away whoever has no certificate.
-		demands = demands && p.Mode().DemandsCertificate() && !p.ReportOnly()
+		// One that only reports, or leaves the refusal to HTTP, asks, but must not turn away whoever has no certificate.
+		demands = demands && p.Mode().DemandsCertificate() && !p.ReportOnly() && !p.Soft()
 	}
 	pool := x509.NewCertPool()
 	if len(policies) == 1 {
@@ -186,8 +186,8 @@ func tooOften(j verify.Judgement) verify.Judgement {
 	return j
 }
 
-// Judge judges a client by the endpoint's policy, and lets in what only a route's policy would: there HTTP decides,
-// request by request.
+// Judge judges a client by the endpoint's policy, and lets in what only a route's policy would, or what a soft one
+// refuses: there HTTP decides, request by request.
 func (t *Terminator) Judge(c verify.Client) verify.Judgement {
 	now := t.now()
 	policies := *t.policies.Load()
@@ -195,7 +195,9 @@ func (t *Terminator) Judge(c verify.Client) verify.Judgement {
 	if own.In {
 		return own
 	}
+	own.In = policies[0].Soft()
 	for _, p := range policies[1:] {
+		own.In = own.In || p.Soft()
 		if j := p.Judge(c, now); j.In {
 			if j.Verified {
 				return j
