@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"countersign/termination"
+	"countersign/termination/revocation"
 	"countersign/termination/tlstest"
 	"countersign/termination/verify"
 )
@@ -38,6 +39,11 @@ type front struct {
 	ca      *tlstest.Cert // vouches for the server
 	clients *tlstest.Cert // the authority "devices"
 	others  *tlstest.Cert // the authority "partners"
+
+	identities  []termination.Identity // of the configuration, as what follows
+	blocked     []termination.Block    // from the next apply on
+	credentials []termination.Credential
+	revocation  *revocation.Registry
 
 	listener net.Listener
 	server   *http.Server
@@ -73,7 +79,8 @@ func newFront(t testing.TB, o frontOptions) *front {
 	f := &front{
 		t: t, proxy: New(o.proxy), listener: listener, address: listener.Addr().(*net.TCPAddr).AddrPort(),
 		ca: tlstest.NewCA(), clients: tlstest.NewCA(tlstest.CN("Devices")), others: tlstest.NewCA(tlstest.CN("Partners")),
-		ready: make(chan net.Conn), ended: ended, conns: map[net.Conn]*frontConn{}, noted: make(chan struct{}),
+		revocation: revocation.New(revocation.Options{}),
+		ready:      make(chan net.Conn), ended: ended, conns: map[net.Conn]*frontConn{}, noted: make(chan struct{}),
 	}
 	if o.clients != nil {
 		f.clients = o.clients
@@ -295,23 +302,29 @@ func (f *front) apply(endpoints ...termination.Endpoint) {
 
 func (f *front) table(endpoints ...termination.Endpoint) *Table {
 	f.t.Helper()
-	config := &termination.Config{Limits: termination.DefaultLimits(), Endpoints: endpoints}
+	config := &termination.Config{
+		Limits: termination.DefaultLimits(), Endpoints: endpoints,
+		Identities: f.identities, Blocked: f.blocked, Credentials: f.credentials,
+	}
 	for name, ca := range map[string]*tlstest.Cert{"devices": f.clients, "partners": f.others} {
 		config.Authorities = append(config.Authorities, termination.Authority{
 			ID: "ca_" + name, Name: name, Certificates: []termination.CACertificate{{Certificate: ca.X509, Role: termination.RoleAnchor}},
 		})
 	}
+	f.revocation.Apply(config)
+	scope := verify.Scope{Revocation: f.revocation}
 	var sites []*Site
 	for i := range endpoints {
 		e := &endpoints[i]
 		var policy *verify.Policy
 		var err error
 		if e.TerminateAt == termination.AtEdge {
-			if policy, err = verify.Compile(config, e.ClientAuth, verify.Scope{}); err != nil {
+			scope.Endpoint = e.Name
+			if policy, err = verify.Compile(config, e.PolicyFor(nil), scope); err != nil {
 				f.t.Fatal(err)
 			}
 		}
-		site, err := NewSite(config, e, policy, verify.Scope{})
+		site, err := NewSite(config, e, policy, scope)
 		if err != nil {
 			f.t.Fatal(err)
 		}
@@ -321,6 +334,7 @@ func (f *front) table(endpoints ...termination.Endpoint) *Table {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	table.UseCredentials(config)
 	return table
 }
 
