@@ -58,6 +58,7 @@ const (
 	ReasonIdentityLeftOut     Reason = "identity_left_out"
 	ReasonHTTPBroken          Reason = "http_broken"
 	ReasonACMEChallenge       Reason = "acme_challenge"
+	ReasonRequestTooLarge     Reason = "request_too_large"
 )
 
 // ReasonInfo is the row of one reason in the table that feeds the pages, the API and the documentation.
@@ -125,7 +126,8 @@ func Reasons() []ReasonInfo {
 		{Code: ReasonIdentityElsewhere, Beat: BeatEstablished, Outcome: OutcomeRefused, Alert: 42, Turn: TurnOperator, Title: "Known client, but not for this endpoint", How: "the identity", Fix: "Use its endpoint, or add this one."},
 		{Code: ReasonHostMismatch, Outcome: OutcomeVerified, Turn: TurnClient, Title: "Asked over this connection for a name that needs another", How: "Host against endpoint: 421", Fix: "Connect by that name."},
 		{Code: ReasonHTTPBroken, Outcome: OutcomeVerified, Turn: TurnClient, Title: "Let in, then sent no request that can be read", How: "what came over HTTP/1.1 is no request, or stopped half way: 400, 431, 501 or 505, and the end of the connection", Fix: "Look at the client's HTTP library, or at what stands between it and the gateway."},
-		{Code: ReasonProofMissing, Outcome: OutcomeVerified, Turn: TurnClient, Later: true, Title: "Certificate fine, token or password missing", How: "401", Fix: "Send it."},
+		{Code: ReasonProofMissing, Outcome: OutcomeVerified, Turn: TurnClient, Title: "Token or password missing, or of no use", How: "the Authorization header against also: 401; 400 when it can be read in two ways; 429 and 503 when too many were wrong, or are being checked", Fix: "Send one that counts here in the Authorization header."},
+		{Code: ReasonRequestTooLarge, Outcome: OutcomeVerified, Turn: TurnClient, Title: "Let in, then sent more than a request may have", How: "the limits on header and body: 431 and 413", Fix: "Send less, or raise the limit."},
 		{Code: ReasonUpstreamDown, Outcome: OutcomeVerified, Turn: TurnOperator, Title: "Let in, but the service behind does not answer", How: "dialling it failed, or it broke off", Fix: "Start the service, or correct the upstream's address."},
 		{Code: ReasonIdentityLeftOut, Outcome: OutcomeVerified, Turn: TurnOperator, Title: "Let in, but the service was not told all of who it is", How: "a header of forward_identity would be larger than 16 KiB, or all of them than 32 KiB; or a name in the certificate cannot be written in it without doubt; or an expression gave no text", Fix: "Let the service read a smaller header, such as X-Client-Fingerprint; or issue a smaller certificate."},
 		{Code: ReasonACMEChallenge, Outcome: OutcomeOpen, Turn: TurnCA, Title: "A CA checked that a name is ours", How: "the protocol acme-tls/1, and a TLS-ALPN-01 challenge in flight for that name; it gets a handshake and nothing else", Fix: "Nothing: the certificate comes next."},

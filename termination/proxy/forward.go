@@ -173,6 +173,7 @@ func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
 	switch status := x.body.brokenOff(left); status {
 	case 0:
 	case http.StatusRequestEntityTooLarge:
+		x.tooLarge("a body", int(x.site.limits.Body))
 		x.refuse(w, x.incoming, *bodyTooLarge(x.incoming))
 		return
 	default:

@@ -2,7 +2,10 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+
+	"countersign/termination"
 )
 
 // headerRoom is how many times the limit on headers net/http is given: its own answer to a larger header is no problem
@@ -16,17 +19,24 @@ var errBodyTooLarge = errors.New("the body is larger than the limit")
 func (x *exchange) checkSize(r *http.Request) *refusal {
 	limits := x.site.limits
 	if limits.Header > 0 && headerSize(r) > limits.Header {
-		return &refusal{status: http.StatusRequestHeaderFieldsTooLarge, detail: "The request's header is larger than this gateway takes."}
+		x.tooLarge("a header", limits.Header)
+		return &refusal{status: http.StatusRequestHeaderFieldsTooLarge, reason: termination.ReasonRequestTooLarge, detail: "The request's header is larger than this gateway takes."}
 	}
 	if limits.Body > 0 && r.ContentLength > limits.Body {
+		x.tooLarge("a body", int(limits.Body))
 		return bodyTooLarge(r)
 	}
 	return nil
 }
 
+// tooLarge notes what was larger than a limit, in bytes.
+func (x *exchange) tooLarge(what string, limit int) {
+	x.conn.note(Note{Reason: termination.ReasonRequestTooLarge, Detail: fmt.Sprintf("A request came with %s of more than %d bytes, and was refused.", what, limit)})
+}
+
 // bodyTooLarge ends the connection of HTTP/1.1, on which the rest of the body is still to come.
 func bodyTooLarge(r *http.Request) *refusal {
-	return &refusal{status: http.StatusRequestEntityTooLarge, detail: "The request's body is larger than this gateway takes.", close: r.ProtoMajor == 1}
+	return &refusal{status: http.StatusRequestEntityTooLarge, reason: termination.ReasonRequestTooLarge, detail: "The request's body is larger than this gateway takes.", close: r.ProtoMajor == 1}
 }
 
 // headerSize is the size of a request's head as HTTP/1.1 writes it, in bytes.

@@ -38,6 +38,10 @@ func (a *account) otherWords(r termination.Reason) termination.Explanation {
 		return a.hostWords()
 	case termination.ReasonHTTPBroken:
 		return a.brokenWords()
+	case termination.ReasonProofMissing:
+		return a.proofWords()
+	case termination.ReasonRequestTooLarge:
+		return a.tooLargeWords()
 	case termination.ReasonUpstreamDown:
 		return a.upstreamWords()
 	case termination.ReasonIdentityLeftOut:

@@ -180,6 +180,13 @@ func (w *world) cases(t testing.TB) []explained {
 		{"http_broken", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
 			h.Verdict.Reason = termination.ReasonHTTPBroken
 		}), termination.ReasonHTTPBroken},
+		{"proof_missing", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Reason = termination.ReasonProofMissing
+			h.Error = "A request was refused by the endpoint payments, which demands a bearer token: it brought none."
+		}), termination.ReasonProofMissing},
+		{"request_too_large", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Reason = termination.ReasonRequestTooLarge
+		}), termination.ReasonRequestTooLarge},
 		{"upstream_down", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
 			h.Verdict.Reason = termination.ReasonUpstreamDown
 			h.Upstream = &termination.UpstreamResult{Address: "http://127.0.0.1:8080", Error: "connect: connection refused"}
