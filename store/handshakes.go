@@ -26,8 +26,8 @@ type storedHandshake struct {
 }
 
 const insertHandshake = `INSERT INTO handshakes (seq, id, time, duration, outcome, reason, beat, proof, endpoint_id, endpoint,
-	ip, address, sni, client, client_full, authority, issuer, fingerprint, version, key_group, pq, alpn, ja4)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+	ip, address, sni, client, client_full, authority, issuer, fingerprint, version, key_group, pq, alpn, ja4, identity)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 
 const (
 	insertRecord      = "INSERT INTO records (seq, record) VALUES (?, ?)"
@@ -63,7 +63,7 @@ type historyWriter struct {
 
 func newHistoryWriter(ctx context.Context, db *database) (*historyWriter, error) {
 	w := &historyWriter{db: db.writer, statements: map[string]*sql.Stmt{}, known: map[termination.Fingerprint]int64{}}
-	for _, query := range []string{insertHandshake, insertRecord, insertEnd, insertCertificate, insertMinute, insertCounter} {
+	for _, query := range []string{insertHandshake, insertRecord, insertEnd, insertCertificate, insertMinute, insertCounter, insertIdentityDay, insertIdentitySeen} {
 		statement, err := db.writer.PrepareContext(ctx, query) //nolint:sqlclosecheck // it ends with the database
 		if err != nil {
 			return nil, fmt.Errorf("prepare to write the history: %w", err)
@@ -143,6 +143,8 @@ type historyBatch struct {
 	counters map[counterKey]int64
 	minutes  map[int64][2]int64 // first and last seq
 	fresh    map[termination.Fingerprint]int64
+
+	identityCounts identityCounts
 }
 
 func (b *historyBatch) exec(query string, args ...any) (sql.Result, error) {
@@ -168,6 +170,10 @@ func (b *historyBatch) write(batch termination.HistoryBatch) error {
 		if _, err := b.exec(insertEnd, batch.Ends[i].ID, record); err != nil {
 			return err
 		}
+		b.identityCounts.end(&batch.Ends[i])
+	}
+	if err := b.identities(); err != nil {
+		return err
 	}
 	for minute, seqs := range b.minutes {
 		if _, err := b.exec(insertMinute, minute, seqs[0], seqs[1]); err != nil {
@@ -212,6 +218,7 @@ func (b *historyBatch) handshake(h *termination.Handshake) error {
 		return err
 	}
 	b.count(h, seq)
+	b.identityCounts.handshake(h)
 	return nil
 }
 
@@ -265,7 +272,7 @@ func columns(h *termination.Handshake) []any {
 	v := []any{
 		int64(h.Seq), h.ID, nanos(h.Time), int64(h.Duration), string(h.Verdict.Outcome), string(h.Verdict.Reason), int64(h.Verdict.Beat), h.Proof, //nolint:gosec // fits
 		h.EndpointID, column(h.Endpoint), nonNil(peer.WithZone("").AsSlice()), column(address), column(serverName(h)),
-		column(h.Client.Name), nil, column(h.Client.Authority), column(h.Client.Issuer), nil, nil, nil, nil, nil, nil,
+		column(h.Client.Name), nil, column(h.Client.Authority), column(h.Client.Issuer), nil, nil, nil, nil, nil, nil, nil,
 	}
 	if h.Client.Full != h.Client.Name {
 		v[14] = column(h.Client.Full)
@@ -278,6 +285,9 @@ func columns(h *termination.Handshake) []any {
 	}
 	if h.Hello != nil {
 		v[22] = column(h.Hello.JA4)
+	}
+	if h.Client.Identity != "" {
+		v[23] = column(h.Client.Identity)
 	}
 	return v
 }

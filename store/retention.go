@@ -241,6 +241,12 @@ func (r *retention) sweep(ctx context.Context, now time.Time) error {
 			_, err = tx.ExecContext(ctx, "DELETE FROM counters WHERE minute < ?", now.Add(-countersKeep).Unix()/60)
 		}
 		if err == nil {
+			_, err = tx.ExecContext(ctx, "DELETE FROM identity_days WHERE day < ?", dayOf(now.Add(-identityDaysKeep)))
+		}
+		if err == nil {
+			_, err = tx.ExecContext(ctx, "DELETE FROM identity_seen WHERE last < ?", nanos(now.Add(-countersKeep)))
+		}
+		if err == nil {
 			err = tx.QueryRowContext(ctx, "SELECT min(minute) FROM minutes").Scan(&oldest)
 		}
 		return err

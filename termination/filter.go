@@ -34,6 +34,7 @@ const (
 	FilterEndpoint FilterKey = "endpoint" // text: Endpoint
 	FilterSNI      FilterKey = "sni"      // text: Hello.ServerName
 	FilterClient   FilterKey = "client"   // text: Client.Name or Client.Full
+	FilterIdentity FilterKey = "identity" // text: Client.Identity
 	FilterCA       FilterKey = "ca"       // text: Client.Authority or Client.Issuer
 	FilterFP       FilterKey = "fp"       // beginning of Client.Fingerprint
 	FilterIP       FilterKey = "ip"       // Peer's address, or a network that it is in
@@ -50,7 +51,7 @@ const (
 // FilterKeys lists the keys that are written before a colon, in the order in which they are offered.
 func FilterKeys() []FilterKey {
 	return []FilterKey{
-		FilterOutcome, FilterReason, FilterBeat, FilterEndpoint, FilterSNI, FilterClient, FilterCA, FilterFP, FilterIP,
+		FilterOutcome, FilterReason, FilterBeat, FilterEndpoint, FilterSNI, FilterClient, FilterIdentity, FilterCA, FilterFP, FilterIP,
 		FilterTLS, FilterKX, FilterIs, FilterALPN, FilterJA4, FilterMS, FilterSince, FilterUntil,
 	}
 }
@@ -129,6 +130,8 @@ func (v *FilterValue) match(key FilterKey, h *Handshake) bool {
 		return v.matchText(h.serverName())
 	case FilterClient:
 		return v.matchText(h.Client.Name) || v.matchText(h.Client.Full)
+	case FilterIdentity:
+		return v.matchText(h.Client.Identity)
 	case FilterCA:
 		return v.matchText(h.Client.Authority) || v.matchText(h.Client.Issuer)
 	case FilterFP:

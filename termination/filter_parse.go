@@ -193,7 +193,7 @@ func (p *filterParser) quoted() (string, error) {
 // read makes a value of this key of a text.
 func (k FilterKey) read(raw string, quoted bool, now time.Time) (FilterValue, error) {
 	switch k {
-	case FilterText, FilterEndpoint, FilterSNI, FilterClient, FilterCA, FilterALPN, FilterJA4:
+	case FilterText, FilterEndpoint, FilterSNI, FilterClient, FilterIdentity, FilterCA, FilterALPN, FilterJA4:
 		return readText(k, raw, quoted)
 	case FilterOutcome:
 		return readOutcome(strings.ToLower(raw))

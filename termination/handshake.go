@@ -116,15 +116,17 @@ type UpstreamResult struct {
 
 // ConnectionEnd completes a handshake's record when its connection ends.
 type ConnectionEnd struct {
-	ID       string          `json:"-"`
-	Time     time.Time       `json:"time"`
-	BytesIn  int64           `json:"bytes_in"`  // from the client
-	BytesOut int64           `json:"bytes_out"` // to the client
-	Requests int64           `json:"requests"`
-	ClosedBy ClosedBy        `json:"closed_by"`
-	Reason   Reason          `json:"reason,omitempty"`   // what happened after TLS: upstream_down, host_mismatch, …
-	Detail   string          `json:"detail,omitempty"`   // one sentence about it
-	Upstream *UpstreamResult `json:"upstream,omitempty"` // of an https endpoint, known only at the first request
+	ID       string    `json:"-"`
+	Time     time.Time `json:"time"`
+	BytesIn  int64     `json:"bytes_in"`  // from the client
+	BytesOut int64     `json:"bytes_out"` // to the client
+	Requests int64     `json:"requests"`
+	ClosedBy ClosedBy  `json:"closed_by"`
+	Reason   Reason    `json:"reason,omitempty"` // what happened after TLS: upstream_down, host_mismatch, …
+	Detail   string    `json:"detail,omitempty"` // one sentence about it
+	// IdentityID is the identity as which the client came in, so that its requests are counted.
+	IdentityID string          `json:"identity_id,omitempty"`
+	Upstream   *UpstreamResult `json:"upstream,omitempty"` // of an https endpoint, known only at the first request
 }
 
 // ClosedBy says who ended a connection.

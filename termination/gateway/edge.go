@@ -104,6 +104,9 @@ func (g *Gateway) finish(s *session, end termination.ConnectionEnd) {
 	}
 	g.live.remove(s)
 	end.ID, end.Time = s.record.ID, g.now()
+	if s.record.Verdict.Outcome == termination.OutcomeVerified {
+		end.IdentityID = s.record.Client.IdentityID
+	}
 	if s.conn != nil { // where TLS ended here, all bytes count, those of TLS too
 		end.BytesIn, end.BytesOut = s.conn.BytesIn(), s.conn.BytesOut()
 	}
