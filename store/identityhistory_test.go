@@ -39,8 +39,10 @@ func TestIdentityHistory(t *testing.T) {
 		record(today, string(make([]byte, 100)), fresh, nil),
 	)
 	if err := s.WriteHistory(termination.HistoryBatch{Ends: []termination.ConnectionEnd{
-		{ID: "hs_1", Time: today, Requests: 7, IdentityID: "id_a"}, {ID: "hs_2", Time: today, Requests: 3, IdentityID: "id_a"},
-		{ID: "hs_3", Time: today, Requests: 5}, {ID: "hs_4", Time: today, Requests: -1, IdentityID: "id_a"},
+		{ID: "hs_1", Time: today, Requests: 7, IdentityID: "id_a"},
+		{ID: "hs_2", Time: today, Requests: 3, IdentityID: "id_a"},
+		{ID: "hs_3", Time: today, Requests: 5},
+		{ID: "hs_4", Time: today, Requests: -1, IdentityID: "id_a"},
 	}}); err != nil {
 		t.Fatal(err)
 	}
