@@ -14,14 +14,24 @@ var public *tlstest.Cert
 // Each of these attacks gets in at a naive server: see the tests of tlstest.
 func TestAttacks(t *testing.T) {
 	for where, start := range map[string]func(*testing.T) *rig{"edge": newRig, "agent": newAgentRig} {
-		for _, attack := range tlstest.Attacks(public) {
-			t.Run(where+" "+attack.Name, func(t *testing.T) {
-				serve := func(tb testing.TB, w *tlstest.World) tlstest.Target { return serveWorld(start(tb.(*testing.T)), w) }
-				if got := attack.Run(t, serve); len(got) > 0 {
-					t.Errorf("got in by %q", got)
-				}
-			})
-		}
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			serve := func(tb testing.TB, w *tlstest.World) tlstest.Target { return serveWorld(start(tb.(*testing.T)), w) }
+			served := tlstest.Serve(t, serve)
+			for _, attack := range tlstest.Attacks(public) {
+				t.Run(attack.Name, func(t *testing.T) {
+					var got []string
+					if attack.Changes {
+						got = attack.Run(t, serve)
+					} else {
+						got = attack.At(t, served)
+					}
+					if len(got) > 0 {
+						t.Errorf("got in by %q", got)
+					}
+				})
+			}
+		})
 	}
 }
 
@@ -31,16 +41,25 @@ func serveWorld(r *rig, w *tlstest.World) tlstest.Target {
 	r.serverCA = w.ServerCA
 	r.trust("staff", w.ClientCA)
 	r.trust("clients", w.ClientCA)
+	r.trust("partners", w.PartnerCA)
 	port := freePort(t)
-	pinned := func(e *termination.Endpoint) {
-		e.ClientAuth = termination.ClientAuth{
-			Mode: termination.ModeRequire, OnLoss: termination.OnLossClose,
-			Pins: []termination.Pin{{Fingerprint: termination.FingerprintOf(w.Bob.X509)}},
+	pinned := func(certs ...*tlstest.Cert) func(*termination.Endpoint) {
+		return func(e *termination.Endpoint) {
+			e.ClientAuth = termination.ClientAuth{Mode: termination.ModeRequire, OnLoss: termination.OnLossClose}
+			for _, c := range certs {
+				e.ClientAuth.Pins = append(e.ClientAuth.Pins, termination.Pin{Fingerprint: termination.FingerprintOf(c.X509)})
+			}
 		}
 	}
 	add := func(host string, change func(*termination.Endpoint)) {
 		r.endpoint(host, port, w.Upstream(host).URL, func(e *termination.Endpoint) {
-			e.Host, e.ForwardIdentity = host, []termination.IdentityFormat{termination.IdentityNginx}
+			e.Host = host
+			e.ForwardIdentity = []termination.IdentityFormat{
+				termination.IdentityNginx, termination.IdentityXFCC, termination.IdentityRFC9440, termination.IdentityTraefik, termination.IdentityALB,
+			}
+			e.ForwardHeaders = []termination.ForwardHeader{
+				{Name: "X-Team", Value: `client.subject.common_name`}, {Name: "X-SSL-Client-S-DN", Value: `client.pem == "" ? "" : client.fingerprint`},
+			}
 			change(e)
 		})
 	}
@@ -49,21 +68,46 @@ func serveWorld(r *rig, w *tlstest.World) tlstest.Target {
 		e.Routes = []termination.Route{{Path: tlstest.PrivatePath, ClientAuth: &strict}}
 	})
 	add(tlstest.StaffName, require("staff"))
-	add(tlstest.VaultName, pinned)
+	add(tlstest.VaultName, pinned(w.Bob, w.Carol))
+	add(tlstest.DeskName, func(e *termination.Endpoint) {
+		require("clients", "partners")(e)
+		e.ClientAuth.Rules = []termination.Rule{{Effect: termination.EffectAllow, Subject: termination.Subject{CN: "bob", Authority: "clients"}}}
+	})
+	add(tlstest.LobbyName, mode(termination.ModeRequest, "clients"))
 	r.apply()
+	try := func(change func(*termination.Config)) { // refusing a change is an answer
+		next := *r.config
+		next.Revision++
+		change(&next)
+		if err := r.gateway.Apply(context.Background(), &next); err == nil {
+			r.config = &next
+			r.runAgents()
+		}
+	}
 	return tlstest.Target{
 		Addr:    address(port),
-		Tighten: func() { r.change(tlstest.StaffName, pinned) },
+		Tighten: func() { r.change(tlstest.StaffName, pinned(w.Bob)) },
 		Orphan: func() {
+			try(func(c *termination.Config) {
+				c.Authorities = append([]termination.Authority(nil), c.Authorities...)
+				c.Authorities[0].Certificates = nil
+			})
+		},
+		Double: func() {
+			try(func(c *termination.Config) {
+				second := *c.Endpoint(tlstest.StaffName)
+				second.ID, second.Name = "ep_second", "second"
+				second.ClientAuth = termination.ClientAuth{Mode: termination.ModeOff, OnLoss: termination.OnLossClose}
+				c.Endpoints = append([]termination.Endpoint{second}, c.Endpoints...)
+			})
+		},
+		Hurry: func() {
+			limits := r.config.Limits
+			limits.HandshakeTimeout = tlstest.HandshakeTime
 			next := *r.config
-			next.Revision++
-			next.Authorities = append([]termination.Authority(nil), next.Authorities...)
-			next.Authorities[0].Certificates = nil
-			// Refusing this is an answer; serving it to nobody is one too.
-			if err := r.gateway.Apply(context.Background(), &next); err == nil {
-				r.config = &next
-				r.runAgents()
-			}
+			next.Limits = limits
+			r.config = &next
+			r.apply()
 		},
 	}
 }

@@ -26,22 +26,43 @@ import (
 //
 // where startGateway is a func(testing.TB, *World) Target that serves the World.
 type Attack struct {
-	Name  string
-	Flaws []Flaw
-	try   func(*raid)
+	Name    string
+	Flaws   []Flaw
+	Changes bool // it changes the target, which no other attack can take place at any more
+	try     func(*raid)
 }
 
-// Run starts a World and a server for it, makes sure that honest clients are
-// served and the plainest intruders are not (else it fails the test: an attack on
-// a server that serves nobody proves nothing), and attacks. It returns the
-// variants of the attack that got in.
+// Run starts a World and a server for it, and attacks. It returns the variants of
+// the attack that got in.
 func (a Attack) Run(t testing.TB, start func(testing.TB, *World) Target) (gotIn []string) {
 	t.Helper()
+	return a.At(t, Serve(t, start))
+}
+
+// Served is a World with a server, at which attacks may take place one after the
+// other, up to the first that Changes it.
+type Served struct {
+	world  *World
+	target Target
+}
+
+// Serve starts a World and a server for it, and makes sure that honest clients are
+// served and the plainest intruders are not (else it fails the test: an attack on
+// a server that serves nobody proves nothing).
+func Serve(t testing.TB, start func(testing.TB, *World) Target) *Served {
+	t.Helper()
 	w := NewWorld(t)
-	r := &raid{t: t, world: w, target: start(t, w)}
-	if wrong := r.control(); len(wrong) > 0 {
+	s := &Served{world: w, target: start(t, w)}
+	if wrong := (&raid{t: t, world: w, target: s.target}).control(); len(wrong) > 0 {
 		t.Fatalf("the World is not served as it should be, so no attack on it proves anything:\n%s", strings.Join(wrong, "\n"))
 	}
+	return s
+}
+
+// At attacks what is served. It returns the variants of the attack that got in.
+func (a Attack) At(t testing.TB, s *Served) (gotIn []string) {
+	t.Helper()
+	r := &raid{t: t, world: s.world, target: s.target}
 	a.try(r)
 	return r.gotIn
 }
@@ -51,48 +72,84 @@ func (a Attack) Run(t testing.TB, start func(testing.TB, *World) Target) (gotIn 
 func Attacks(public *Cert) []Attack {
 	return []Attack{
 		{
-			Name:  "a ticket of one endpoint resumes at another (CVE-2025-23419)",
+			Name:  "P1: a ticket of one endpoint resumes at another (CVE-2025-23419)",
 			Flaws: []Flaw{SharedTickets, VerifiesOnce, JudgesOnce}, try: (*raid).ticketAcross,
 		},
 		{
-			Name:  "a ticket outlives the policy that it was issued under",
-			Flaws: []Flaw{VerifiesOnce, JudgesOnce}, try: (*raid).ticketAfterChange,
+			Name:  "P2, P3: a ticket outlives the policy that it was issued under",
+			Flaws: []Flaw{VerifiesOnce, JudgesOnce}, Changes: true, try: (*raid).ticketAfterChange,
 		},
 		{
-			Name:  "a nil pool of trust stands for the system's roots (CVE-2026-27586)",
-			Flaws: []Flaw{NilPool}, try: func(r *raid) { r.systemRoots(public) },
+			Name:  "P4: a nil pool of trust stands for the system's roots (CVE-2026-27586)",
+			Flaws: []Flaw{NilPool}, Changes: true, try: func(r *raid) { r.systemRoots(public) },
 		},
 		{
-			Name:  "somebody else's certificate behind one's own satisfies a pin",
+			Name:  "P5: somebody else's certificate behind one's own satisfies a pin",
 			Flaws: []Flaw{PinAnywhere}, try: (*raid).unprovenCertificate,
 		},
 		{
-			Name:  "the Host leads to another endpoint than the server name (CVE-2026-48491)",
+			Name:  "P6: a pinned certificate that says CA:TRUE issues",
+			Flaws: []Flaw{PinIssues}, try: (*raid).childOfPin,
+		},
+		{
+			Name:  "P7: the Host leads to another endpoint than the server name (CVE-2026-48491)",
 			Flaws: []Flaw{RoutesByHost}, try: (*raid).fronting,
 		},
 		{
-			Name:  "another spelling of the Host leads to another endpoint (CVE-2026-53622)",
+			Name:  "P8: another spelling of the Host leads to another endpoint (CVE-2026-53622)",
 			Flaws: []Flaw{ComparesHostRaw}, try: (*raid).fronting,
 		},
 		{
-			Name:  "a ClientHello in pieces goes by the default configuration (CVE-2026-32305)",
+			Name:  "P9: a ClientHello in pieces goes by the default configuration (CVE-2026-32305)",
 			Flaws: []Flaw{OneRecord}, try: (*raid).fragments,
 		},
 		{
-			Name:  "a missing or unknown server name reaches an endpoint",
+			Name:  "P10: a missing or unknown server name reaches an endpoint",
 			Flaws: []Flaw{DefaultEndpoint}, try: (*raid).noName,
 		},
 		{
-			Name:  "an ambiguous path reaches what a stricter route guards",
-			Flaws: []Flaw{RawPrefix}, try: (*raid).paths,
+			Name:  "P11: of two endpoints with one name the laxest wins",
+			Flaws: []Flaw{LaxestWins}, Changes: true, try: (*raid).secondEndpoint,
 		},
 		{
-			Name:  "identity headers from outside reach the service",
+			Name:  "P12: identity headers from outside reach the service",
 			Flaws: []Flaw{BelievesHeaders}, try: (*raid).headers,
 		},
 		{
-			Name:  "a connection outlives the policy that let it in",
-			Flaws: []Flaw{JudgesOnce}, try: (*raid).keptConnection,
+			Name:  "P13: the service is told an identity that nobody has verified",
+			Flaws: []Flaw{AssertsUnverified}, try: (*raid).unverifiedIdentity,
+		},
+		{
+			Name:  "P14: what crypto/x509 lets pass by default gets in",
+			Flaws: []Flaw{GoDefaults}, try: (*raid).hygiene,
+		},
+		{
+			Name:  "P18: a chain without bounds gets in",
+			Flaws: []Flaw{NoBounds}, try: (*raid).monsters,
+		},
+		{
+			Name:  "P19: a handshake that never ends is waited for (CVE-2026-22045)",
+			Flaws: []Flaw{NoDeadline}, Changes: true, try: (*raid).slowHandshakes,
+		},
+		{
+			Name:  "P29: addresses in a client's certificate are fetched",
+			Flaws: []Flaw{FetchesFromCertificate}, try: (*raid).fetching,
+		},
+		{
+			Name:  "P39: an ambiguous path reaches what a stricter route guards",
+			Flaws: []Flaw{RawPrefix}, try: (*raid).paths,
+		},
+		{
+			Name:  "P40: a connection outlives the policy that let it in",
+			Flaws: []Flaw{JudgesOnce}, Changes: true, try: (*raid).keptConnection,
+		},
+		{
+			Name:  "P41: another authority's certificate goes by the names of ours",
+			Flaws: []Flaw{RulesByName}, try: (*raid).partnersName,
+		},
+		{
+			Name:  "P42: a CA with a familiar name is taken from the handshake",
+			Flaws: []Flaw{TrustsPresented}, try: (*raid).familiarCA,
 		},
 	}
 }
@@ -158,6 +215,13 @@ func (r *raid) control() (wrong []string) {
 		{"alice", w.Alice, VaultName, "/", false},
 		{"bob", w.Bob, VaultName, "/", true},
 		{"nobody", nil, VaultName, "/", false},
+		{"carol", w.Carol, VaultName, "/", true},
+		{"alice", w.Alice, DeskName, "/", false},
+		{"bob", w.Bob, DeskName, "/", true},
+		{"nobody", nil, DeskName, "/", false},
+		{"nobody", nil, LobbyName, "/", true},
+		{"alice", w.Alice, LobbyName, "/", true},
+		{"a stranger", SelfSigned(CN("bob")), LobbyName, "/", true},
 	} {
 		for _, version := range versions() {
 			for _, protocol := range protocols() {

@@ -4,7 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"time"
+	"strings"
 )
 
 // ticketAcross: Alice, who may enter the staff endpoint, takes its ticket to the
@@ -117,7 +117,23 @@ func (r *raid) unprovenCertificate() {
 
 // fragments: a hello for the vault, without a certificate, comes in pieces.
 func (r *raid) fragments() {
+	var padding []string // makes a hello of some 50 KB
+	for range 200 {
+		padding = append(padding, strings.Repeat("x", 250))
+	}
 	for _, version := range versions() {
+		for _, size := range []int{1000, 16000} {
+			r.attempt(fmt.Sprintf("large, %s, records of %d bytes", tls.VersionName(version), size), at(VaultName), func() {
+				config := r.client(VaultName, version, "http/1.1", nil)
+				config.NextProtos = append(config.NextProtos, padding...)
+				s, err := r.open(config, func(c net.Conn) net.Conn { return &fragmenting{Conn: c, size: size} })
+				if err != nil {
+					return
+				}
+				defer s.close()
+				s.get(VaultName, "/", nil)
+			})
+		}
 		for _, size := range []int{1, 5, 40, 100} {
 			for _, segments := range []bool{false, true} {
 				for _, endpoint := range []string{StaffName, VaultName} {
@@ -157,34 +173,5 @@ func (r *raid) noName() {
 				})
 			}
 		}
-	}
-}
-
-// keptConnection: Alice stays on her connection after the policy has changed. The
-// policy holds for live connections within a second, so she tries for longer.
-func (r *raid) keptConnection() {
-	const grace = 1500 * time.Millisecond
-	type kept struct {
-		name string
-		*session
-	}
-	var sessions []kept
-	for _, version := range versions() {
-		for _, protocol := range protocols() {
-			s, err := r.open(r.client(StaffName, version, protocol, r.world.Alice), nil)
-			if err != nil {
-				r.t.Fatalf("alice is not served at the staff endpoint: %v", err)
-			}
-			defer s.close()
-			if status, err := s.get(StaffName, "/", nil); err != nil || status != 200 {
-				r.t.Fatalf("alice is not served at the staff endpoint: status %d, %v", status, err)
-			}
-			sessions = append(sessions, kept{fmt.Sprintf("%s, %s", tls.VersionName(version), protocol), s})
-		}
-	}
-	r.target.Tighten()
-	<-time.After(grace)
-	for _, s := range sessions {
-		r.attempt(s.name, at(StaffName), func() { s.get(StaffName, "/", nil) })
 	}
 }

@@ -54,6 +54,31 @@ const (
 	RawPrefix
 	// BelievesHeaders: identity headers from outside reach the upstream.
 	BelievesHeaders
+	// PinIssues: the pins are in the pool of trust, so a pinned certificate that says
+	// CA:TRUE issues others.
+	PinIssues
+	// LaxestWins: of two endpoints with one name, the one that asks less is served.
+	LaxestWins
+	// AssertsUnverified: the service is told who a presented certificate says that
+	// the client is, verified or not.
+	AssertsUnverified
+	// GoDefaults: no more is checked than what crypto/x509 checks when it is asked
+	// about no usage.
+	GoDefaults
+	// NoBounds: neither the length of the chain nor the number of certificates is
+	// bounded.
+	NoBounds
+	// NoDeadline: handshakes may take as long as they like (CVE-2026-22045 in
+	// Traefik).
+	NoDeadline
+	// FetchesFromCertificate: the issuer, CRL and OCSP addresses in a client's
+	// certificate are called.
+	FetchesFromCertificate
+	// RulesByName: a rule about names does not look at who has written them.
+	RulesByName
+	// TrustsPresented: a CA certificate in the presented list that has a familiar
+	// name is trusted.
+	TrustsPresented
 )
 
 // Naive starts a server of the World that makes these mistakes.
@@ -69,11 +94,17 @@ func Naive(flaws ...Flaw) func(testing.TB, *World) Target {
 			Tighten: func() {
 				n.tight.Store(true)
 				n.configure()
+				n.closeLost()
 			},
 			Orphan: func() {
 				n.orphaned.Store(true)
 				n.configure()
 			},
+			Double: func() {
+				n.doubled.Store(true) // refused, but for one flaw
+				n.configure()
+			},
+			Hurry: func() { n.hurried.Store(true) },
 		}
 	}
 }
@@ -84,10 +115,13 @@ type naive struct {
 
 	tight    atomic.Bool // Tighten was called
 	orphaned atomic.Bool // Orphan was called
+	doubled  atomic.Bool // Double was called
+	hurried  atomic.Bool // Hurry was called
 
 	mu      sync.Mutex
 	configs map[string]*tls.Config // by endpoint
 	parent  *tls.Config            // of all of them, with SharedTickets
+	open    map[*peeked][]*x509.Certificate
 }
 
 func (n *naive) has(f Flaw) bool { return slices.Contains(n.flaws, f) }
@@ -96,7 +130,8 @@ var errNotAdmitted = errors.New("not admitted")
 
 // admit is the policy: who may enter an endpoint, given what was presented.
 func (n *naive) admit(endpoint string, presented []*x509.Certificate) error {
-	if endpoint == OpenName {
+	n.fetch(presented)
+	if endpoint == OpenName || endpoint == LobbyName || endpoint == StaffName && n.doubled.Load() && n.has(LaxestWins) {
 		return nil
 	}
 	if len(presented) == 0 {
@@ -108,7 +143,14 @@ func (n *naive) admit(endpoint string, presented []*x509.Certificate) error {
 	}
 	isBob := slices.ContainsFunc(proven, n.world.Bob.X509.Equal)
 	switch {
-	case endpoint == VaultName, n.tight.Load():
+	case endpoint == VaultName:
+		if isBob || slices.ContainsFunc(proven, n.world.Carol.X509.Equal) || n.has(PinIssues) && n.verify(presented, n.world.Carol.Pool()) == nil {
+			return nil
+		}
+		return errNotAdmitted
+	case endpoint == DeskName:
+		return n.desk(presented)
+	case n.tight.Load():
 		if !isBob {
 			return errNotAdmitted
 		}
@@ -116,24 +158,7 @@ func (n *naive) admit(endpoint string, presented []*x509.Certificate) error {
 	case n.orphaned.Load() && !n.has(NilPool):
 		return errNotAdmitted
 	}
-	return n.chains(presented[0])
-}
-
-// chains checks a leaf against the staff endpoint's authority.
-func (n *naive) chains(leaf *x509.Certificate) error {
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: n.pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-	return err
-}
-
-func (n *naive) pool() *x509.CertPool {
-	switch {
-	case !n.orphaned.Load():
-		return n.world.ClientCA.Pool()
-	case n.has(NilPool):
-		return nil
-	default:
-		return x509.NewCertPool()
-	}
+	return n.chains(presented)
 }
 
 // configure builds the configuration of each endpoint afresh, with ticket keys
@@ -145,7 +170,7 @@ func (n *naive) configure() {
 		return
 	}
 	n.configs = make(map[string]*tls.Config)
-	for _, endpoint := range []string{OpenName, StaffName, VaultName} {
+	for _, endpoint := range endpointNames() {
 		n.configs[endpoint] = n.config(endpoint)
 	}
 	configs := n.configs
@@ -158,15 +183,16 @@ func (n *naive) config(endpoint string) *tls.Config {
 	config := &tls.Config{
 		Certificates: []tls.Certificate{n.world.Server(endpoint).TLS()},
 		NextProtos:   []string{"h2", "http/1.1"},
-		ClientCAs:    n.pool(),
 	}
+	// What is presented is judged by admit alone.
 	switch endpoint {
-	case OpenName:
-		config.ClientAuth = tls.VerifyClientCertIfGiven
-	case StaffName:
-		config.ClientAuth = tls.RequireAndVerifyClientCert
-	case VaultName:
-		config.ClientAuth, config.ClientCAs = tls.RequireAnyClientCert, x509.NewCertPool()
+	case OpenName, LobbyName:
+		config.ClientAuth = tls.RequestClientCert
+	default:
+		config.ClientAuth = tls.RequireAnyClientCert
+		if endpoint == StaffName && n.doubled.Load() && n.has(LaxestWins) {
+			config.ClientAuth = tls.NoClientCert
+		}
 	}
 	if n.has(VerifiesOnce) {
 		config.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
@@ -209,7 +235,13 @@ func (n *naive) serve(t testing.TB, listener net.Listener) {
 		<-done
 	})
 	serveConns(t, listener, func(ctx context.Context, conn net.Conn) {
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		switch {
+		case n.has(NoDeadline):
+		case n.hurried.Load():
+			conn.SetDeadline(time.Now().Add(HandshakeTime))
+		default:
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+		}
 		p, err := n.peek(conn)
 		if err != nil {
 			return
@@ -219,6 +251,8 @@ func (n *naive) serve(t testing.TB, listener net.Listener) {
 			return
 		}
 		conn.SetDeadline(time.Time{})
+		n.keep(p, inner.ConnectionState().PeerCertificates)
+		defer n.forget(p)
 		select {
 		case ready.conns <- inner:
 			<-p.closed // by the HTTP server, or because the test ends

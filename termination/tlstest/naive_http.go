@@ -29,6 +29,7 @@ func (n *naive) handler() http.Handler {
 			removeIdentity(r.Header)
 			r.Trailer = nil
 		}
+		n.identify(endpoint, r)
 		upstream, err := url.Parse(n.world.Upstream(endpoint).URL)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
@@ -40,6 +41,9 @@ func (n *naive) handler() http.Handler {
 			Rewrite: func(p *httputil.ProxyRequest) {
 				p.Out.URL.Scheme, p.Out.URL.Host = upstream.Scheme, upstream.Host
 				p.Out.Host = p.In.Host
+				if n.has(BelievesHeaders) && len(p.In.Trailer) > 0 { // else the trailers get lost
+					p.Out.Trailer, p.Out.ContentLength = p.In.Trailer, -1
+				}
 			},
 			ErrorLog: quiet(),
 		}).ServeHTTP(w, r)
@@ -83,7 +87,7 @@ func (n *naive) private(r *http.Request) (status int) {
 		return http.StatusBadRequest
 	}
 	within := target == PrivatePath || strings.HasPrefix(target, PrivatePath+"/")
-	if within && (len(r.TLS.PeerCertificates) == 0 || n.chains(r.TLS.PeerCertificates[0]) != nil) {
+	if within && (len(r.TLS.PeerCertificates) == 0 || n.chains(r.TLS.PeerCertificates) != nil) {
 		return http.StatusForbidden
 	}
 	return 0
@@ -112,6 +116,15 @@ func IdentityHeaders() []string {
 		"X-Amzn-Mtls-Clientcert", "X-Amzn-Mtls-Clientcert-Serial-Number", "X-Amzn-Mtls-Clientcert-Issuer",
 		"X-Amzn-Mtls-Clientcert-Subject", "X-Amzn-Mtls-Clientcert-Validity", "X-Amzn-Mtls-Clientcert-Leaf",
 	}
+}
+
+// identify tells the service who the client is.
+func (n *naive) identify(endpoint string, r *http.Request) {
+	presented := r.TLS.PeerCertificates
+	if len(presented) == 0 || !n.has(AssertsUnverified) && endpoint == LobbyName && !n.verified(presented) || endpoint == OpenName {
+		return
+	}
+	r.Header.Set("X-Client-CN", presented[0].Subject.CommonName)
 }
 
 // removeIdentity removes identity headers in every spelling: services that turn

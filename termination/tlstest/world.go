@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // The server names of a World.
@@ -17,29 +18,39 @@ const (
 	OpenName  = "open.example.test"
 	StaffName = "staff.example.test"
 	VaultName = "vault.example.test"
+	DeskName  = "desk.example.test"
+	LobbyName = "lobby.example.test"
 )
 
 // PrivatePath is the part of the open endpoint that demands a certificate.
 const PrivatePath = "/private"
 
-// World is what attacks take place in: three https endpoints on one port, before
+// World is what attacks take place in: five https endpoints on one port, before
 // one HTTP upstream each. Whoever serves it, the naive server or the gateway under
 // test, must keep to this:
 //
 //	open.example.test    nobody is asked; but below /private, a certificate of
 //	                     ClientCA is demanded
 //	staff.example.test   demands a certificate of ClientCA: Alice and Bob may enter
-//	vault.example.test   demands Bob's certificate and no other (a pin)
+//	vault.example.test   demands Bob's certificate or Carol's, which says CA:TRUE, and
+//	                     no other (pins)
+//	desk.example.test    demands a certificate of ClientCA or PartnerCA; whoever ClientCA
+//	                     calls bob may enter, and nobody else
+//	lobby.example.test   asks for a certificate of ClientCA and lets everybody in
 //
-// No endpoint is the fallback for unknown names. The identity of clients is
-// forwarded to the upstreams, HTTP/1.1 and HTTP/2 are spoken, TLS 1.2 and 1.3.
+// Up to four CA certificates may stand above a client's. No endpoint is the fallback
+// for unknown names. The identity of clients is forwarded to the upstreams, HTTP/1.1
+// and HTTP/2 are spoken, TLS 1.2 and 1.3.
 type World struct {
 	ServerCA *Cert
 	ClientCA *Cert
 	Alice    *Cert
 	Bob      *Cert
 
-	Open, Staff, Vault *Upstream
+	PartnerCA *Cert
+	Carol     *Cert // signed itself, and says CA:TRUE, as the default answers of openssl give
+
+	Open, Staff, Vault, Desk, Lobby *Upstream
 
 	mu      sync.Mutex
 	servers map[string]*Cert
@@ -48,7 +59,7 @@ type World struct {
 
 // Target is a World as somebody serves it.
 type Target struct {
-	Addr string // host:port of all three endpoints
+	Addr string // host:port of all endpoints
 
 	// Tighten changes the policy of the staff endpoint: from now on only Bob's
 	// pin opens it.
@@ -57,7 +68,15 @@ type Target struct {
 	// whatever mishap can do that (rows deleted, a file that cannot be read),
 	// and nothing else. It need not succeed: refusing is an answer.
 	Orphan func()
+	// Double declares one endpoint more, which has the staff endpoint's name and
+	// upstream and asks nobody. It need not succeed.
+	Double func()
+	// Hurry lets handshakes take no longer than HandshakeTime from now on.
+	Hurry func()
 }
+
+// HandshakeTime is how long a handshake may take after Hurry.
+const HandshakeTime = 300 * time.Millisecond
 
 // visit is a request that has reached an upstream.
 type visit struct {
@@ -70,13 +89,17 @@ type visit struct {
 func NewWorld(t testing.TB) *World {
 	t.Helper()
 	w := &World{ServerCA: NewCA(CN("Test Servers")), ClientCA: NewCA(CN("Test Clients")), servers: make(map[string]*Cert)}
+	w.PartnerCA = NewCA(CN("Test Partners"))
 	w.Alice, w.Bob = w.ClientCA.Client("alice"), w.ClientCA.Client("bob")
-	for _, name := range []string{OpenName, StaffName, VaultName} {
+	w.Carol = SelfSigned(CN("carol"), CATrue())
+	for _, name := range endpointNames() {
 		w.servers[name] = w.ServerCA.Server(name)
 	}
 	w.Open = HTTPHandler(t, w.notes(OpenName))
 	w.Staff = HTTPHandler(t, w.notes(StaffName))
 	w.Vault = HTTPHandler(t, w.notes(VaultName))
+	w.Desk = HTTPHandler(t, w.notes(DeskName))
+	w.Lobby = HTTPHandler(t, w.notes(LobbyName))
 	return w
 }
 
@@ -85,8 +108,10 @@ func (w *World) Server(name string) *Cert { return w.servers[name] }
 
 // Upstream returns the upstream of an endpoint's name, or nil.
 func (w *World) Upstream(name string) *Upstream {
-	return map[string]*Upstream{OpenName: w.Open, StaffName: w.Staff, VaultName: w.Vault}[name]
+	return map[string]*Upstream{OpenName: w.Open, StaffName: w.Staff, VaultName: w.Vault, DeskName: w.Desk, LobbyName: w.Lobby}[name]
 }
+
+func endpointNames() []string { return []string{OpenName, StaffName, VaultName, DeskName, LobbyName} }
 
 // notes echoes, and writes down who came.
 func (w *World) notes(endpoint string) http.Handler {
@@ -153,6 +178,16 @@ func (v visit) inPrivate() bool {
 
 // forged is what forged identity headers say; no honest header has it.
 const forged = "forged-identity-of-bob"
+
+// tells says whether a header holds this text.
+func (v visit) tells(text string) bool {
+	for _, values := range v.request.Header {
+		if strings.Contains(strings.Join(values, "\n"), text) {
+			return true
+		}
+	}
+	return false
+}
 
 // carriesForged says whether a forged identity has reached the upstream.
 func (v visit) carriesForged() bool {
