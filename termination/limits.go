@@ -15,6 +15,7 @@ type Limits struct {
 	ConnectionsPerAddress int
 	HalfOpen              int // connections that have not finished their handshake
 	HalfOpenPerAddress    int
+	ExpressionCost        int           // of one evaluation of an expression, in the units of CEL; 0: expression.DefaultCost
 	RefusalLinger         time.Duration // how long a refused client may take to read its alert
 }
 

@@ -195,6 +195,7 @@ func TestMissingInputIsAnError(t *testing.T) {
 	}{
 		{`req.path != "/admin"`, func(in *expression.Input) { in.Request = nil }},
 		{`conn.client_ip != "10.0.0.1"`, func(in *expression.Input) { in.Peer = netip.Addr{} }},
+		{`conn.tls.version != "1.2"`, func(in *expression.Input) { in.Version = 0 }},
 		{`now < timestamp("2027-01-01T00:00:00Z")`, func(in *expression.Input) { in.Now = time.Time{} }},
 	} {
 		p, err := expression.Compile(c.text, expression.Condition, 0)

@@ -42,6 +42,7 @@ type Program struct {
 	uses    []*variable
 	program cel.Program
 	worst   uint64
+	limit   uint64
 }
 
 // Compile reads an expression. limit bounds the cost of one evaluation, and 0 means [DefaultCost]. The error is an
@@ -74,18 +75,18 @@ func Compile(source string, kind Kind, limit int) (*Program, error) {
 	if e := kind.fits(tree.OutputType()); e != nil {
 		return nil, e
 	}
-	p := &Program{text: source, kind: kind}
+	p := &Program{text: source, kind: kind, limit: uint64(limit)}
 	p.notes(l, tree)
 	if p.worst, err = l.estimate(tree); err != nil {
 		return nil, err
 	}
-	if p.worst > uint64(limit) {
+	if p.worst > p.limit {
 		return nil, &Error{
 			Problem: fmt.Sprintf("it could cost %s for one client, and %d are allowed", costText(p.worst), limit),
 			Advice:  "take out loops within loops and regular expressions over long texts, or raise limits.expression_cost",
 		}
 	}
-	p.program, err = l.env.Program(tree, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(uint64(limit)), cel.InterruptCheckFrequency(checkInterrupt))
+	p.program, err = l.env.Program(tree, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(p.limit), cel.InterruptCheckFrequency(checkInterrupt))
 	if err != nil { // such as a constant part that fails whoever comes
 		return nil, &Error{Problem: "it cannot be compiled: " + cut(err.Error()), Advice: "correct the part that fails"}
 	}
@@ -150,8 +151,15 @@ func (p *Program) NeedsTime() bool { return p.needs&needsTime != 0 }
 // NeedsClient reports whether it looks at the client's certificate, or at what follows from it.
 func (p *Program) NeedsClient() bool { return p.needs&needsClient != 0 }
 
+// TrustsNames reports whether it goes by what a CA writes into certificates, and nowhere asks which authority that was: where
+// several are trusted, another could write the same.
+func (p *Program) TrustsNames() bool { return p.needs&claimed != 0 && p.needs&bound == 0 }
+
 // Cost is what one evaluation costs at most with an ordinary client.
 func (p *Program) Cost() uint64 { return p.worst }
+
+// Limit is what one evaluation may cost.
+func (p *Program) Limit() uint64 { return p.limit }
 
 // Test evaluates a Condition. Whoever gets an error, which is an [*EvalError] unless ctx ended, takes it for false.
 func (p *Program) Test(ctx context.Context, in Input) (bool, error) {
@@ -208,6 +216,8 @@ func (p *Program) complete(in *Input) error {
 		missing = "the client's address"
 	case p.NeedsTime() && in.Now.IsZero():
 		missing = "the time"
+	case p.needs&needsVersion != 0 && in.Version == 0:
+		missing = "the version of TLS"
 	default:
 		return nil
 	}

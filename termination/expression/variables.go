@@ -49,7 +49,12 @@ const (
 	needsRequest needs = 1 << iota
 	needsPeer
 	needsTime
+	needsVersion
 	needsClient
+	// claimed: a CA writes it into certificates, and another CA could write the same.
+	claimed
+	// bound: says whose certificate it is, so that what is claimed is claimed under somebody's name.
+	bound
 )
 
 // variable is a Variable with its value.
@@ -78,30 +83,30 @@ func Variables() []Variable {
 
 func variables() []variable {
 	list := []variable{
-		{clientRoot + ".pem", cel.StringType, "the certificate as PEM", needsClient, ofLeaf(func(c *x509.Certificate) string {
+		{clientRoot + ".pem", cel.StringType, "the certificate as PEM", needsClient | bound, ofLeaf(func(c *x509.Certificate) string {
 			return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 		})},
-		{clientRoot + ".fingerprint", cel.StringType, "SHA-256 of the certificate, 64 lower-case hex digits", needsClient, ofLeaf(func(c *x509.Certificate) string {
+		{clientRoot + ".fingerprint", cel.StringType, "SHA-256 of the certificate, 64 lower-case hex digits", needsClient | bound, ofLeaf(func(c *x509.Certificate) string {
 			return termination.FingerprintOf(c).String()
 		})},
-		{clientRoot + ".key_fingerprint", cel.StringType, "SHA-256 of its public key", needsClient, ofLeaf(func(c *x509.Certificate) string {
+		{clientRoot + ".key_fingerprint", cel.StringType, "SHA-256 of its public key", needsClient | bound, ofLeaf(func(c *x509.Certificate) string {
 			return termination.KeyFingerprintOf(c).String()
 		})},
-		{clientRoot + ".serial_number", cel.StringType, "lower-case hex without leading zeros", needsClient, ofLeaf(termination.SerialOf)},
+		{clientRoot + ".serial_number", cel.StringType, "lower-case hex without leading zeros", needsClient | claimed, ofLeaf(termination.SerialOf)},
 		{clientRoot + ".signature_algorithm", cel.StringType, "such as ECDSA-SHA256", needsClient, ofLeaf(func(c *x509.Certificate) string {
 			return c.SignatureAlgorithm.String()
 		})},
-		{clientRoot + ".identity", cel.StringType, "name of the identity that it is known by; empty: none", needsClient, func(in *Input) ref.Val { return types.String(in.Identity) }},
-		{clientRoot + ".authority", cel.StringType, "name of the authority that vouches for it; empty where a pin does", needsClient, func(in *Input) ref.Val { return types.String(in.Authority) }},
-		{clientRoot + ".san.dns_names", stringList(), "its DNS names", needsClient, ofLeafList(func(c *x509.Certificate) []string { return c.DNSNames })},
-		{clientRoot + ".san.email_addresses", stringList(), "its e-mail addresses", needsClient, ofLeafList(func(c *x509.Certificate) []string { return c.EmailAddresses })},
-		{clientRoot + ".san.ip_addresses", stringList(), "its IP addresses", needsClient, ofLeafList(ipAddresses)},
-		{clientRoot + ".san.uris", stringList(), "its URIs, as they stand in the certificate", needsClient, ofLeafList(termination.URIsOf)},
+		{clientRoot + ".identity", cel.StringType, "name of the identity that it is known by; empty: none", needsClient | bound, func(in *Input) ref.Val { return types.String(in.Identity) }},
+		{clientRoot + ".authority", cel.StringType, "name of the authority that vouches for it; empty where a pin does", needsClient | bound, func(in *Input) ref.Val { return types.String(in.Authority) }},
+		{clientRoot + ".san.dns_names", stringList(), "its DNS names", needsClient | claimed, ofLeafList(func(c *x509.Certificate) []string { return c.DNSNames })},
+		{clientRoot + ".san.email_addresses", stringList(), "its e-mail addresses", needsClient | claimed, ofLeafList(func(c *x509.Certificate) []string { return c.EmailAddresses })},
+		{clientRoot + ".san.ip_addresses", stringList(), "its IP addresses", needsClient | claimed, ofLeafList(ipAddresses)},
+		{clientRoot + ".san.uris", stringList(), "its URIs, as they stand in the certificate", needsClient | claimed, ofLeafList(termination.URIsOf)},
 		{clientRoot + ".validity.not_before", cel.TimestampType, "when it begins", needsClient, ofLeafTime(func(c *x509.Certificate) time.Time { return c.NotBefore })},
 		{clientRoot + ".validity.not_after", cel.TimestampType, "when it ends", needsClient, ofLeafTime(func(c *x509.Certificate) time.Time { return c.NotAfter })},
-		{clientRoot + ".extensions", cel.ListType(cel.MapType(cel.StringType, cel.DynType)), "its extensions: id, critical, value (bytes)", needsClient, extensions},
+		{clientRoot + ".extensions", cel.ListType(cel.MapType(cel.StringType, cel.DynType)), "its extensions: id, critical, value (bytes)", needsClient | claimed, extensions},
 		{"conn.tls.sni", cel.StringType, "the server name that the client asked for", 0, func(in *Input) ref.Val { return types.String(in.ServerName) }},
-		{"conn.tls.version", cel.StringType, "1.2 or 1.3", 0, func(in *Input) ref.Val { return types.String(versionText(in.Version)) }},
+		{"conn.tls.version", cel.StringType, "1.2 or 1.3", needsVersion, func(in *Input) ref.Val { return types.String(versionText(in.Version)) }},
 		{"conn.client_ip", cel.StringType, "the client's address; see inCidrRange", needsPeer, func(in *Input) ref.Val { return types.String(in.Peer.Unmap().WithZone("").String()) }},
 		{"req.method", cel.StringType, "such as GET; https only", needsRequest, func(in *Input) ref.Val { return types.String(in.Request.Method) }},
 		{"req.path", cel.StringType, "path of the request, decoded", needsRequest, func(in *Input) ref.Val { return types.String(in.Request.Path) }},
@@ -127,8 +132,8 @@ func nameVariables(root, help string, der func(*x509.Certificate) []byte) []vari
 		return termination.ParseDistinguishedName(der(c))
 	}
 	out := []variable{
-		{root, cel.StringType, help + ", as in RFC 2253", needsClient, ofLeaf(func(c *x509.Certificate) string { return name(c).Text() })},
-		{root + ".common_name", cel.StringType, help + "'s common name, the most specific one", needsClient, ofLeaf(func(c *x509.Certificate) string {
+		{root, cel.StringType, help + ", as in RFC 2253", needsClient | claimed, ofLeaf(func(c *x509.Certificate) string { return name(c).Text() })},
+		{root + ".common_name", cel.StringType, help + "'s common name, the most specific one", needsClient | claimed, ofLeaf(func(c *x509.Certificate) string {
 			all := name(c).Values(asn1.ObjectIdentifier{2, 5, 4, 3})
 			if len(all) == 0 {
 				return ""
@@ -150,7 +155,7 @@ func nameVariables(root, help string, der func(*x509.Certificate) []byte) []vari
 	} {
 		id := asn1.ObjectIdentifier{2, 5, 4, a.id}
 		out = append(out, variable{
-			root + "." + a.field, stringList(), help + "'s " + strings.ReplaceAll(a.field, "_", " ") + "s", needsClient,
+			root + "." + a.field, stringList(), help + "'s " + strings.ReplaceAll(a.field, "_", " ") + "s", needsClient | claimed,
 			ofLeafList(func(c *x509.Certificate) []string { return name(c).Values(id) }),
 		})
 	}

@@ -164,6 +164,9 @@ func (c *Conn) client() verify.Client {
 	if h.Hello != nil {
 		client.ServerName = h.Hello.ServerName
 	}
+	if h.Chosen != nil {
+		client.Version = h.Chosen.Version
+	}
 	return client
 }
 

@@ -61,7 +61,7 @@ func (t *Terminator) Handshake(conn *Conn, rec *termination.Handshake) Result {
 // clientOf is what a finished handshake has told of a client.
 func clientOf(rec *termination.Handshake, state tls.ConnectionState) verify.Client {
 	return verify.Client{
-		Presented: state.PeerCertificates, ServerName: state.ServerName, Peer: rec.Peer, Staple: state.OCSPResponse,
+		Presented: state.PeerCertificates, ServerName: state.ServerName, Version: state.Version, Peer: rec.Peer, Staple: state.OCSPResponse,
 	}
 }
 
@@ -136,7 +136,7 @@ func (t *Terminator) fail(conn *Conn, rec *termination.Handshake, state tls.Conn
 	case errors.As(err, &unverified):
 		// crypto/tls stopped at its own verification; ours lists everything that is wrong.
 		rec.Presented = unverified.UnverifiedCertificates
-		t.refused(rec, (*t.policies.Load())[0].Judge(verify.Client{Presented: rec.Presented, ServerName: state.ServerName, Peer: rec.Peer}, t.now()))
+		t.refused(rec, (*t.policies.Load())[0].Judge(verify.Client{Presented: rec.Presented, ServerName: state.ServerName, Version: state.Version, Peer: rec.Peer}, t.now()))
 	}
 }
 

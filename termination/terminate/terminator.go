@@ -164,7 +164,7 @@ func (r *Refusal) Error() string { return "refused by policy: " + string(r.Judge
 
 // verifyConnection is called for every handshake, resumed ones included (VerifyPeerCertificate is not).
 func (t *Terminator) verifyConnection(cs tls.ConnectionState) error {
-	j := t.Judge(verify.Client{Presented: cs.PeerCertificates, ServerName: cs.ServerName, Staple: cs.OCSPResponse})
+	j := t.Judge(verify.Client{Presented: cs.PeerCertificates, ServerName: cs.ServerName, Version: cs.Version, Staple: cs.OCSPResponse})
 	if !j.In {
 		return &Refusal{Judgement: j, Presented: cs.PeerCertificates}
 	}

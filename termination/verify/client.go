@@ -9,6 +9,7 @@ import (
 type Client struct {
 	Presented  []*x509.Certificate // as it sent them, leaf first; none: it sent none
 	ServerName string              // of its ClientHello
+	Version    uint16              // of TLS; 0: not known
 	Peer       netip.AddrPort      // invalid: not known at this moment
 	Staple     []byte              // an OCSP answer that it sent along (RFC 8446, section 4.4.2.1); nil: none
 }

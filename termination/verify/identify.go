@@ -98,13 +98,13 @@ func knownBy(identity *termination.Identity) (known, pins []string) {
 	return known, pins
 }
 
-// addMatch files a match under the first of its texts that a certificate must have exactly.
+// addMatch files a match under the first of its texts that a certificate must have exactly, as two of its kind are compared.
 func (x *Identities) addMatch(i int, m termination.Subject) {
-	match := identityMatch{i, newSubject(m)}
+	match := identityMatch{i, newSubject(m, false)}
 	for _, t := range [...]struct{ field, text string }{
-		{"uri", m.URI},
-		{"dns", strings.ToLower(m.DNS)},
-		{"email", foldHost(m.Email)},
+		{"uri", match.subject.uri},
+		{"dns", match.subject.dns},
+		{"email", match.subject.email},
 		{"cn", m.CN},
 		{"serial", match.subject.Serial},
 	} {
@@ -117,29 +117,22 @@ func (x *Identities) addMatch(i int, m termination.Subject) {
 	x.loose[m.Authority] = append(x.loose[m.Authority], match)
 }
 
-// texts calls f for each text of a leaf under which addMatch may have filed something, until f says no.
-func texts(leaf *x509.Certificate, f func(field, text string) bool) {
-	for _, u := range leaf.URIs {
-		if !f("uri", u.String()) {
-			return
-		}
+// texts calls f for each text of a leaf under which addMatch may have filed something.
+func texts(c *claims, f func(field, text string)) {
+	for _, u := range c.readURIs() {
+		f("uri", foldURI(u))
 	}
-	for _, n := range leaf.DNSNames {
-		if !f("dns", strings.ToLower(n)) {
-			return
-		}
+	for _, n := range c.leaf.DNSNames {
+		f("dns", foldDNS(n))
 	}
-	for _, n := range leaf.EmailAddresses {
-		if !f("email", foldHost(n)) {
-			return
-		}
+	for _, n := range c.leaf.EmailAddresses {
+		f("email", foldEmail(n))
 	}
-	for _, a := range leaf.Subject.Names {
-		if v, ok := a.Value.(string); ok && a.Type.Equal(oidCommonName) && !f("cn", v) {
-			return
-		}
+	c.readNames()
+	for _, n := range c.subject.Values(commonNameID()) {
+		f("cn", n)
 	}
-	f("serial", termination.SerialOf(leaf))
+	f("serial", termination.SerialOf(c.leaf))
 }
 
 // ByID returns the identity with that ID, or nil.
@@ -163,45 +156,51 @@ func (x *Identities) byLeaf(leaf *x509.Certificate) (*termination.Identity, term
 	return nil, termination.Pin{}
 }
 
-// byName returns the identity that goes by names which a verified leaf has under the authority that vouches for it. An
-// exact text goes before one with a "*".
-func (x *Identities) byName(leaf *x509.Certificate, authority string) *termination.Identity {
+// byName returns the identity that goes by names which a verified leaf has under an authority that vouches for it. An exact
+// text goes before one with a "*".
+func (x *Identities) byName(c *claims) *termination.Identity {
 	found := -1
-	if len(x.byText) > 0 {
-		texts(leaf, func(field, text string) bool {
-			for _, m := range x.byText[matchKey{authority, field, text}] {
-				if !m.subject.matches(leaf, authority, "") {
+	for _, authority := range c.authorities {
+		if len(x.byText) == 0 {
+			break
+		}
+		texts(c, func(field, text string) {
+			list := x.byText[matchKey{authority, field, text}]
+			for i := range list {
+				if !list[i].subject.matches(c) {
 					continue
 				}
-				if found < 0 || x.all[m.identity].Name < x.all[found].Name {
-					found = m.identity
+				if found < 0 || x.all[list[i].identity].Name < x.all[found].Name {
+					found = list[i].identity
 				}
 				break
 			}
-			return true
 		})
 	}
 	if found >= 0 {
 		return &x.all[found]
 	}
-	for _, m := range x.loose[authority] {
-		if m.subject.matches(leaf, authority, "") {
-			return &x.all[m.identity]
+	for _, authority := range c.authorities {
+		list := x.loose[authority]
+		for i := range list {
+			if list[i].subject.matches(c) {
+				return &x.all[list[i].identity]
+			}
 		}
 	}
 	return nil
 }
 
 // find returns the identity that a client is known by, verified or not; nil: none. A pin is enough by itself; names count
-// only under the authority that vouches for a verified client.
-func (x *Identities) find(j Judgement, leaf *x509.Certificate) *termination.Identity {
-	if identity, _ := x.byLeaf(leaf); identity != nil {
+// only under an authority that vouches for a verified client, which are those of the claims.
+func (x *Identities) find(c *claims) *termination.Identity {
+	if identity, _ := x.byLeaf(c.leaf); identity != nil {
 		return identity
 	}
-	if x == nil || !j.Verified || j.Authority == "" {
+	if x == nil || len(c.authorities) == 0 {
 		return nil
 	}
-	return x.byName(leaf, j.Authority)
+	return x.byName(c)
 }
 
 // trustedAt returns the pins of the identities that name an endpoint, as text.

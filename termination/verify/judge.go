@@ -27,6 +27,8 @@ type Judgement struct {
 	Known *termination.Identity
 	// Rule is the rule that decided; empty: none did.
 	Rule string
+	// Undecided: the policy's expression asks for the request, so that HTTP decides for each; see [Policy.JudgeRequest].
+	Undecided bool
 	// WouldRefuse: Reason would have kept the client out, were the policy not report_only.
 	WouldRefuse bool
 	// ReportOnly: the policy only reports, so that no identity may be asserted whatever Verified says.
@@ -48,16 +50,22 @@ func (p *Policy) Judge(c Client, now time.Time) Judgement {
 	}
 	known := p.revocation.Snapshot() // one for the whole judgement
 	j := p.judge(c, known, now)
-	if p.reportOnly {
-		j.ReportOnly = true
-		// What was blocked by hand stays out: somebody wants that now. So does what cannot be judged.
-		if !j.In && j.Reason != termination.ReasonBlocked && j.Reason != termination.ReasonPolicyUnreadable {
-			j.In, j.WouldRefuse = true, true
-		}
-	}
+	p.onlyReport(&j)
 	j.Generation = known.Generation()
 	j.lasts(c)
 	return j
+}
+
+// onlyReport lets a client in after all where the policy only reports.
+func (p *Policy) onlyReport(j *Judgement) {
+	if !p.reportOnly {
+		return
+	}
+	j.ReportOnly = true
+	// What was blocked by hand stays out: somebody wants that now. So does what cannot be judged.
+	if !j.In && j.Reason != termination.ReasonBlocked && j.Reason != termination.ReasonPolicyUnreadable {
+		j.In, j.WouldRefuse = true, true
+	}
 }
 
 func (p *Policy) judge(c Client, known *revocation.Snapshot, now time.Time) Judgement {
@@ -70,7 +78,7 @@ func (p *Policy) judge(c Client, known *revocation.Snapshot, now time.Time) Judg
 		return j
 	}
 	p.stray(&j, c)
-	p.decide(&j, c)
+	p.decide(&j, c, now)
 	switch p.mode {
 	case termination.ModeRequire, termination.ModeOptional:
 		j.In = j.Verified
@@ -84,7 +92,10 @@ func (p *Policy) judge(c Client, known *revocation.Snapshot, now time.Time) Judg
 
 // identify finds out by which identity a client is known.
 func (p *Policy) identify(j *Judgement, c Client) {
-	j.Known = p.identities.find(*j, c.Presented[0])
+	if c.Presented[0] == nil {
+		return
+	}
+	j.Known = p.identities.find(p.claims(j, c))
 	if j.Verified {
 		j.Identity = j.Known
 	}
@@ -129,8 +140,20 @@ func (p *Policy) stray(j *Judgement, c Client) {
 	}
 }
 
-// decide lets the rules decide about a client whose chain or pin holds.
-func (p *Policy) decide(j *Judgement, c Client) {
+// claims are what rules and identities may look at of a client: who vouches for it, if it is verified.
+func (p *Policy) claims(j *Judgement, c Client) *claims {
+	out := &claims{leaf: c.Presented[0]}
+	if j.Verified && j.Authority != "" && len(j.Path) > 0 {
+		out.authorities = p.vouching[termination.FingerprintOf(j.Path[len(j.Path)-1])]
+	}
+	if j.Identity != nil {
+		out.identity = j.Identity.Name
+	}
+	return out
+}
+
+// decide lets the rules and then the expression decide about a client whose chain or pin holds.
+func (p *Policy) decide(j *Judgement, c Client, now time.Time) {
 	if !j.Verified {
 		return
 	}
@@ -138,12 +161,13 @@ func (p *Policy) decide(j *Judgement, c Client) {
 	if j.Identity != nil {
 		identity, registered = j.Identity.Name, j.Identity.Knows(p.endpoint)
 	}
-	rule, in := p.rules.decide(leaf, j.Authority, identity, registered)
+	rule, in := p.rules.decide(p.claims(j, c), registered)
 	if rule != nil {
-		j.Rule = rule.String()
+		j.Rule = rule.text
 	}
 	switch {
 	case in:
+		p.ask(j, c, nil, now)
 	case rule != nil:
 		j.refuse(c, termination.ReasonPolicyDenied, leaf, "The rule %s refuses it.", visible(j.Rule, maxDetailText))
 	default:

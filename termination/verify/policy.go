@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"countersign/termination"
+	"countersign/termination/expression"
 	"countersign/termination/revocation"
 )
 
@@ -24,7 +25,8 @@ type Policy struct {
 
 	anchors   []*x509.Certificate
 	helpers   []*x509.Certificate
-	authority map[termination.Fingerprint]string // anchor to the first authority that holds it
+	authority map[termination.Fingerprint]string   // anchor to the first authority that holds it
+	holders   map[termination.Fingerprint][]string // anchor to all authorities that hold it
 	issuers   issuers
 	roots     *x509.CertPool // anchors alone
 	between   *x509.CertPool // helpers alone
@@ -36,7 +38,7 @@ type Policy struct {
 	registered []string // pins of the identities that name the endpoint
 	rules      rules
 	hygiene    termination.Hygiene // complete
-	when       string
+	when       *expression.Program // nil: none
 	reportOnly bool
 	soft       bool
 
@@ -70,6 +72,7 @@ func Compile(cfg *termination.Config, auth termination.ClientAuth, scope Scope) 
 		announce:        eff.Announce,
 		pins:            make(map[termination.Pin]bool, len(eff.Pins)),
 		authority:       map[termination.Fingerprint]string{},
+		holders:         map[termination.Fingerprint][]string{},
 		roots:           x509.NewCertPool(),
 		between:         x509.NewCertPool(),
 		pool:            x509.NewCertPool(),
@@ -80,7 +83,6 @@ func Compile(cfg *termination.Config, auth termination.ClientAuth, scope Scope) 
 		endpoint:        scope.Endpoint,
 		identities:      scope.Identities,
 		hygiene:         eff.Hygiene.Complete(),
-		when:            eff.When,
 		reportOnly:      eff.ReportOnly,
 		soft:            eff.Soft,
 		revocation:      scope.Revocation,
@@ -94,8 +96,11 @@ func Compile(cfg *termination.Config, auth termination.ClientAuth, scope Scope) 
 	}
 	p.registered = p.identities.trustedAt(p.endpoint)
 	p.boundLimits()
-	if p.when != "" {
-		return nil, errors.New("compile client policy: expressions are not in this version")
+	if eff.When != "" && p.mode.Asks() {
+		var err error
+		if p.when, err = expression.Compile(eff.When, expression.Condition, cfg.Limits.ExpressionCost); err != nil {
+			return nil, fmt.Errorf("compile client policy: the expression: %w", err)
+		}
 	}
 	for _, pin := range eff.Pins {
 		p.pins[pin] = true
@@ -140,6 +145,7 @@ func (p *Policy) add(a *termination.Authority) error {
 		fp := termination.FingerprintOf(c.Certificate)
 		switch c.Role {
 		case termination.RoleAnchor:
+			p.holders[fp] = append(p.holders[fp], a.Name)
 			if _, known := p.authority[fp]; known {
 				continue
 			}
@@ -196,9 +202,30 @@ func (p *Policy) digestRules(h hash.Hash) {
 			}
 		}
 	}
-	writeText(h, p.when)
+	p.digestWhen(h)
 	writeText(h, fmt.Sprint(p.reportOnly, p.soft))
 	writeSet(h, p.identities.digest(p.endpoint, spokenOf))
+}
+
+// digestWhen covers the expression with what it may cost, and which authority holds which anchor where a rule, an identity or
+// the expression may speak of it.
+func (p *Policy) digestWhen(h hash.Hash) {
+	if p.when == nil {
+		writeText(h, "")
+	} else {
+		writeText(h, p.when.String())
+		writeNumber(h, p.when.Limit())
+	}
+	if p.when == nil && len(p.rules.shared)+len(p.rules.own)+len(p.identities.matches) == 0 {
+		return
+	}
+	var held []string
+	for anchor, names := range p.holders {
+		for _, name := range names {
+			held = append(held, anchor.String()+" "+name)
+		}
+	}
+	writeSet(h, held)
 }
 
 func writeText(h hash.Hash, s string) {

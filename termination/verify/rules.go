@@ -1,8 +1,6 @@
 package verify
 
 import (
-	"crypto/x509"
-
 	"countersign/termination"
 )
 
@@ -15,22 +13,24 @@ type rules struct {
 type rule struct {
 	termination.Rule
 	subject subject
+	text    string // as it stands in a file
 }
 
 func newRules(list []termination.Rule) []rule {
 	out := make([]rule, len(list))
 	for i, r := range list {
-		out[i] = rule{Rule: r, subject: newSubject(r.Subject)}
+		// An effect that is not known refuses.
+		out[i] = rule{Rule: r, subject: newSubject(r.Subject, r.Effect != termination.EffectAllow), text: r.String()}
 	}
 	return out
 }
 
 // decide returns the rule that decides about a verified client, and whether it lets the client in. Without such a rule a
 // client is let in where the policy has no rules of its own, or where its identity was registered for the endpoint.
-func (r *rules) decide(leaf *x509.Certificate, authority, identity string, registered bool) (decides *rule, in bool) {
+func (r *rules) decide(c *claims, registered bool) (decides *rule, in bool) {
 	for _, list := range [...][]rule{r.shared, r.own} {
 		for i := range list {
-			if list[i].subject.matches(leaf, authority, identity) {
+			if list[i].subject.matches(c) {
 				return &list[i], list[i].Effect == termination.EffectAllow
 			}
 		}
