@@ -136,6 +136,7 @@ func limitRows(l termination.Limits) []views.Limit {
 		{Name: "connections_per_address", What: "The same, from one address.", Value: format.Int(l.ConnectionsPerAddress), Default: l.ConnectionsPerAddress == d.ConnectionsPerAddress},
 		{Name: "half_open", What: "Handshakes under way at once.", Value: format.Int(l.HalfOpen), Default: l.HalfOpen == d.HalfOpen},
 		{Name: "half_open_per_address", What: "The same, from one address.", Value: format.Int(l.HalfOpenPerAddress), Default: l.HalfOpenPerAddress == d.HalfOpenPerAddress},
+		{Name: "expression_cost", What: "One evaluation of an expression, in the units of CEL.", Value: format.Int(l.ExpressionCost), Default: l.ExpressionCost == d.ExpressionCost},
 	}
 }
 

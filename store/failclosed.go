@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"countersign/termination"
+	"countersign/termination/expression"
 )
 
 // closeEndpoint replaces the endpoint by one that lets nobody in, and notes why.
@@ -41,6 +42,9 @@ func (l *loader) settle() error {
 	for {
 		l.shutOut()
 		err := l.config.Validate()
+		if err == nil {
+			err = expression.Validate(l.config)
+		}
 		if err == nil {
 			return nil
 		}

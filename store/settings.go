@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"countersign/termination"
+	"countersign/termination/expression"
 )
 
 // Keys of the settings that the store itself understands, as [Store.DeclaredSettings] names them. Other keys are free for
@@ -62,6 +64,7 @@ type storedLimits struct {
 	ConnectionsPerAddress int    `json:"connectionsPerAddress"`
 	HalfOpen              int    `json:"halfOpen"`
 	HalfOpenPerAddress    int    `json:"halfOpenPerAddress"`
+	ExpressionCost        int    `json:"expressionCost,omitempty"` // 0: the default
 	RefusalLinger         string `json:"refusalLinger"`
 }
 
@@ -80,11 +83,14 @@ func (tx *Tx) SetLimits(l termination.Limits) error {
 		HandshakeTimeout: l.HandshakeTimeout.String(), ClientHello: l.ClientHello, CertificateChain: l.CertificateChain,
 		Certificates: l.Certificates, Header: l.Header, Body: l.Body, IdleTimeout: l.IdleTimeout.String(), Connections: l.Connections,
 		ConnectionsPerAddress: l.ConnectionsPerAddress, HalfOpen: l.HalfOpen, HalfOpenPerAddress: l.HalfOpenPerAddress,
-		RefusalLinger: l.RefusalLinger.String(),
+		ExpressionCost: l.ExpressionCost, RefusalLinger: l.RefusalLinger.String(),
 	})
 }
 
 func checkLimits(l termination.Limits) error {
+	if l.ExpressionCost < 0 || l.ExpressionCost > expression.MaxCost {
+		return fieldError("limits", "", "expression_cost", fmt.Sprintf("must be 1 to %d", expression.MaxCost), "leave it out for the default")
+	}
 	if l.Body < 0 {
 		return fieldError("limits", "", "body", "must not be below zero", "leave it out for no limit")
 	}
@@ -272,6 +278,7 @@ func readLimits(ctx context.Context, q *sql.Tx) (termination.Limits, error) {
 		ClientHello: s.ClientHello, CertificateChain: s.CertificateChain, Certificates: s.Certificates, Header: s.Header, Body: s.Body,
 		Connections: s.Connections, ConnectionsPerAddress: s.ConnectionsPerAddress,
 		HalfOpen: s.HalfOpen, HalfOpenPerAddress: s.HalfOpenPerAddress,
+		ExpressionCost: cmp.Or(s.ExpressionCost, termination.DefaultLimits().ExpressionCost),
 	}
 	for _, d := range []struct {
 		text string

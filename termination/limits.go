@@ -32,6 +32,7 @@ func DefaultLimits() Limits {
 		ConnectionsPerAddress: 2000,
 		HalfOpen:              5000,
 		HalfOpenPerAddress:    200,
+		ExpressionCost:        100_000,
 		RefusalLinger:         500 * time.Millisecond,
 	}
 }

@@ -52,6 +52,7 @@ func (c *Config) Validate() error {
 	v.certificates()
 	v.references("defaults", "", "client_auth", c.Defaults.Authorities)
 	v.identities()
+	v.sharedRules()
 	v.endpoints()
 	v.credentials()
 	v.acme()
@@ -296,6 +297,7 @@ func (v *validation) clientAuth(e *Endpoint, field string, a ClientAuth) {
 		v.add("endpoint", e.Name, field+".max_depth", fmt.Sprintf("%d is out of range", a.MaxDepth), "use 1 to 10")
 	}
 	v.references("endpoint", e.Name, field+".authorities", a.Authorities)
+	v.rules(e, field, a)
 	eff := v.config.Effective(a)
 	if a.Mode.Verifies() && len(eff.Authorities) == 0 && len(eff.Pins) == 0 && !v.awaits(e.Name) {
 		v.add("endpoint", e.Name, field+".mode", fmt.Sprintf("%s needs an authority or a pin, else nobody could enter", a.Mode), "choose an authority, or mode off")

@@ -29,7 +29,9 @@ func (r *reader) clientAuth(n ast.Node, at nodes, prefix string) termination.Cli
 		"on_loss": noting("on_loss", func(n ast.Node) {
 			r.word(n, "on_loss", (*string)(&a.OnLoss), string(termination.OnLossClose), string(termination.OnLossDrain), string(termination.OnLossLeave))
 		}),
-		"rules":       noting("rules", func(n ast.Node) { r.rules(n, &a.Rules) }),
+		"rules": noting("rules", func(n ast.Node) {
+			r.rules(n, &a.Rules, func(i int, n ast.Node) { at[fmt.Sprintf("%s.rules[%d]", prefix, i)] = n })
+		}),
 		"when":        noting("when", func(n ast.Node) { r.text(n, &a.When) }),
 		"hygiene":     noting("hygiene", func(n ast.Node) { r.hygiene(n, &a.Hygiene) }),
 		"report_only": noting("report_only", func(n ast.Node) { r.boolean(n, &a.ReportOnly) }),
@@ -46,9 +48,10 @@ func (r *reader) clientAuth(n ast.Node, at nodes, prefix string) termination.Cli
 	return a
 }
 
-// rules reads a list of {allow: subject} and {refuse: subject}.
-func (r *reader) rules(n ast.Node, into *[]termination.Rule) {
-	r.list(n, "rules", func(_ int, e ast.Node) {
+// rules reads a list of {allow: subject} and {refuse: subject}, and tells where each stands.
+func (r *reader) rules(n ast.Node, into *[]termination.Rule, at func(i int, n ast.Node)) {
+	r.list(n, "rules", func(i int, e ast.Node) {
+		at(i, e)
 		var rule termination.Rule
 		said := 0
 		effect := func(effect termination.Effect) field {

@@ -10,6 +10,7 @@ import (
 
 	"countersign/store"
 	"countersign/termination"
+	"countersign/termination/expression"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -89,7 +90,11 @@ func TestInvalid(t *testing.T) {
 		if name != "no_local_ca.yaml" {
 			c.LocalCAs = []termination.LocalCA{{Name: "local"}}
 		}
-		return d.Locate(c.Validate())
+		err = c.Validate()
+		if err == nil {
+			err = expression.Validate(c)
+		}
+		return d.Locate(err)
 	})
 }
 

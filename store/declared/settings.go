@@ -113,6 +113,7 @@ func (r *reader) limits(n ast.Node, d *store.Declared) {
 		"connections_per_address": count(&l.ConnectionsPerAddress),
 		"half_open":               count(&l.HalfOpen),
 		"half_open_per_address":   count(&l.HalfOpenPerAddress),
+		"expression_cost":         func(n ast.Node) { r.integer(n, 100, 10_000_000, &l.ExpressionCost) },
 	}, nil)
 	d.Limits = &l
 }
@@ -158,7 +159,7 @@ func (r *reader) defaults(n ast.Node, d *store.Declared) {
 				"pins": func(n ast.Node) { r.pins(n, &out.Pins) },
 				"rules": func(n ast.Node) {
 					note("client_auth.rules", n)
-					r.rules(n, &out.Rules)
+					r.rules(n, &out.Rules, func(i int, n ast.Node) { note(fmt.Sprintf("client_auth.rules[%d]", i), n) })
 				},
 			}, nil)
 		},

@@ -21,7 +21,7 @@ type Input struct {
 	Leaf       *x509.Certificate
 	Authority  string // that vouches for it; empty: a pin does
 	Identity   string // that it is known by; empty: none
-	ServerName string // as the client sent it
+	ServerName string // in lower case
 	Version    uint16 // of TLS
 	Peer       netip.Addr
 	Now        time.Time
@@ -105,7 +105,7 @@ func variables() []variable {
 		{clientRoot + ".validity.not_before", cel.TimestampType, "when it begins", needsClient, ofLeafTime(func(c *x509.Certificate) time.Time { return c.NotBefore })},
 		{clientRoot + ".validity.not_after", cel.TimestampType, "when it ends", needsClient, ofLeafTime(func(c *x509.Certificate) time.Time { return c.NotAfter })},
 		{clientRoot + ".extensions", cel.ListType(cel.MapType(cel.StringType, cel.DynType)), "its extensions: id, critical, value (bytes)", needsClient | claimed, extensions},
-		{"conn.tls.sni", cel.StringType, "the server name that the client asked for", 0, func(in *Input) ref.Val { return types.String(in.ServerName) }},
+		{"conn.tls.sni", cel.StringType, "the server name that the client asked for, in lower case", 0, func(in *Input) ref.Val { return types.String(in.ServerName) }},
 		{"conn.tls.version", cel.StringType, "1.2 or 1.3", needsVersion, func(in *Input) ref.Val { return types.String(versionText(in.Version)) }},
 		{"conn.client_ip", cel.StringType, "the client's address; see inCidrRange", needsPeer, func(in *Input) ref.Val { return types.String(in.Peer.Unmap().WithZone("").String()) }},
 		{"req.method", cel.StringType, "such as GET; https only", needsRequest, func(in *Input) ref.Val { return types.String(in.Request.Method) }},

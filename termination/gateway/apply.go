@@ -8,23 +8,32 @@ import (
 	"syscall"
 
 	"countersign/termination"
+	"countersign/termination/expression"
 	"countersign/termination/servercert"
 )
 
 // Prepare compiles a configuration without serving it, so that a change can be refused before it is stored.
 func (g *Gateway) Prepare(config *termination.Config) error {
-	if err := config.Validate(); err != nil {
+	if err := validate(config); err != nil {
 		return err
 	}
 	_, err := g.compile(config, g.table.Load())
 	return err
 }
 
+// validate refuses what could not be served exactly as it is written, expressions included.
+func validate(config *termination.Config) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	return expression.Validate(config)
+}
+
 // Apply serves config from now on, as a whole or not at all. New handshakes meet it at once; live connections are judged
 // again, and what it would no longer admit is ended as on_loss says. What did not change keeps its listener, its session
 // tickets and its connections. A port that cannot be opened is a status of its endpoints, not an error: see Status.
 func (g *Gateway) Apply(ctx context.Context, config *termination.Config) error {
-	if err := config.Validate(); err != nil {
+	if err := validate(config); err != nil {
 		return fmt.Errorf("apply revision %d: %w", config.Revision, err)
 	}
 	g.mu.Lock()

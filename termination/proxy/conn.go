@@ -175,7 +175,11 @@ const judgementsKept = 32
 
 // judge says what policy p makes of the presented chain. The answer is kept until the policy changes and with it the
 // hash, or what is known of blocked and revoked certificates, or until a certificate ends: expiry ends what it let in.
+// A policy that asks for the time is asked each time.
 func (c *Conn) judge(p *verify.Policy, now time.Time) verify.Judgement {
+	if p.Timed() {
+		return p.Judge(c.client(), now)
+	}
 	by := judgedBy{p.Hash(), p.IdentitiesKey(), p.Generation()}
 	c.mu.Lock()
 	j, ok := c.judged[by]

@@ -15,6 +15,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/credential"
+	"countersign/termination/expression"
 	"countersign/termination/rate"
 	"countersign/termination/upstream"
 	"countersign/termination/verify"
@@ -300,8 +301,8 @@ func (x *exchange) findRoute(r *http.Request) *refusal {
 }
 
 // authorize judges the client by the policy that holds for the path.
-func (x *exchange) authorize(*http.Request) *refusal {
-	x.client = x.conn.judge(x.route.Policy, x.proxy.options.Now())
+func (x *exchange) authorize(r *http.Request) *refusal {
+	x.judge(r)
 	if x.client.In || x.route.Also.StandsIn() && replaceable(x.client.Reason) {
 		return nil
 	}
@@ -335,10 +336,32 @@ func (x *exchange) pace(*http.Request) *refusal {
 	}
 }
 
+// judge says what the policy of the route makes of the client: that of the connection, completed by the request where the
+// policy's expression asks for it.
+func (x *exchange) judge(r *http.Request) {
+	now := x.proxy.options.Now()
+	x.client = x.conn.judge(x.route.Policy, now)
+	if !x.client.Undecided {
+		return
+	}
+	host, _ := NormalizePeerName(r.Host) // it was read before
+	x.client = x.route.Policy.JudgeRequest(x.client, x.conn.client(), expression.Request{Method: r.Method, Path: x.target.path, Host: host}, now)
+	if x.client.WouldRefuse {
+		x.conn.note(Note{
+			Reason: x.client.Reason,
+			Detail: fmt.Sprintf("A request came in although the policy says no, since it only reports: %s.", x.client.Reason),
+		})
+	}
+}
+
 // forbid is the refusal of a client that a policy does not let in. The client learns no more than the kind of reason.
 func (x *exchange) forbid(j verify.Judgement, where string) *refusal {
+	reason := termination.ReasonPolicyDenied
+	if j.Reason == termination.ReasonExpressionError {
+		reason = j.Reason // the operator's turn, not the client's
+	}
 	x.conn.note(Note{
-		Reason: termination.ReasonPolicyDenied,
+		Reason: reason,
 		Detail: fmt.Sprintf("A request was refused by %s: %s.", where, j.Reason),
 	})
 	return forbidden(j.Reason)

@@ -23,7 +23,7 @@ type Result struct {
 // to the caller, off the path of the client.
 func (t *Terminator) Handshake(conn *Conn, rec *termination.Handshake) Result {
 	began := t.now()
-	tlsConn := tls.Server(conn, t.config)
+	tlsConn := tls.Server(conn, t.configFor(rec.Peer))
 	err := tlsConn.Handshake()
 	ended := t.now()
 	conn.watching = false

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ const serverName = "api.localhost"
 type setup struct {
 	terminator *terminate.Terminator
 	serverCA   *tlstest.Cert
+	peer       netip.AddrPort // that the next clients come from, for the policy; zero: not known
 }
 
 func newSetup(t *testing.T, auth termination.ClientAuth, cas ...*tlstest.Cert) setup {
@@ -77,7 +79,7 @@ func (s setup) meet(t *testing.T, client func(net.Conn)) *termination.Handshake 
 		}
 		defer raw.Close()
 		_ = raw.SetDeadline(time.Now().Add(5 * time.Second))
-		rec := &termination.Handshake{Time: time.Now()}
+		rec := &termination.Handshake{Time: time.Now(), Peer: s.peer}
 		hello, seen, err := wire.ReadClientHello(raw, 0)
 		if err != nil {
 			t.Errorf("read the ClientHello: %v", err)

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -36,10 +37,13 @@ type Certificates struct {
 type Terminator struct {
 	policies atomic.Pointer[[]*verify.Policy] // the endpoint's own first
 	config   *tls.Config
-	exact    bool
-	own      Certificates
-	rate     *rate.Limiter
-	now      func() time.Time
+
+	newConfig func(peer netip.AddrPort) *tls.Config
+	tickets   *tickets // nil unless a policy asks for the client's address; then see configFor
+	exact     bool
+	own       Certificates
+	rate      *rate.Limiter
+	now       func() time.Time
 }
 
 // New builds a Terminator with a tls.Config of its own.
@@ -47,26 +51,48 @@ func New(o Options) (*Terminator, error) {
 	if o.Policy == nil || o.GetCertificate == nil {
 		return nil, fmt.Errorf("build TLS for endpoint %q: policy or certificate is missing", o.Endpoint.Name)
 	}
+	if o.Endpoint.Scheme != termination.SchemeHTTPS && o.Policy.NeedsRequest() {
+		return nil, fmt.Errorf("build TLS for endpoint %q: its expression asks for the request, and there is none", o.Endpoint.Name)
+	}
 	t := &Terminator{own: o.Certificates, rate: o.Rate, now: o.Now}
 	policies := distinct(o.Policy, o.Routes)
 	t.policies.Store(&policies)
 	if t.now == nil {
 		t.now = time.Now
 	}
+	if slices.ContainsFunc(policies, (*verify.Policy).NeedsPeer) {
+		t.tickets = &tickets{}
+	}
 	clientAuth, pool := t.demand(policies)
 	policy := o.Endpoint.TLSPolicy()
-	t.config = &tls.Config{
-		Time:             t.now,
-		GetCertificate:   t.getCertificate,
-		MinVersion:       policy.MinVersion,
-		MaxVersion:       policy.MaxVersion,
-		CipherSuites:     policy.Suites, // nil only where TLS 1.2 is not spoken
-		NextProtos:       policy.ALPN,
-		ClientAuth:       clientAuth,
-		ClientCAs:        pool,
-		VerifyConnection: t.verifyConnection,
+	t.newConfig = func(peer netip.AddrPort) *tls.Config {
+		return &tls.Config{
+			Time:             t.now,
+			GetCertificate:   t.getCertificate,
+			MinVersion:       policy.MinVersion,
+			MaxVersion:       policy.MaxVersion,
+			CipherSuites:     policy.Suites, // nil only where TLS 1.2 is not spoken
+			NextProtos:       policy.ALPN,
+			ClientAuth:       clientAuth,
+			ClientCAs:        pool,
+			VerifyConnection: func(cs tls.ConnectionState) error { return t.verifyConnection(cs, peer) },
+		}
 	}
+	t.config = t.newConfig(netip.AddrPort{})
 	return t, nil
+}
+
+// configFor returns the configuration for the connection of one client. crypto/tls does not tell VerifyConnection whose
+// connection it is, so where a policy asks for the client's address each connection has a configuration of its own. It
+// would have ticket keys of its own as well; it is given those of this terminator, which go with it, as they do where one
+// configuration serves all.
+func (t *Terminator) configFor(peer netip.AddrPort) *tls.Config {
+	if t.tickets == nil {
+		return t.config
+	}
+	config := t.newConfig(peer)
+	config.SetSessionTicketKeys(t.tickets.keys(t.now()))
+	return config
 }
 
 // certificates are those that a connection may be shown.
@@ -163,8 +189,8 @@ type Refusal struct {
 func (r *Refusal) Error() string { return "refused by policy: " + string(r.Judgement.Reason) }
 
 // verifyConnection is called for every handshake, resumed ones included (VerifyPeerCertificate is not).
-func (t *Terminator) verifyConnection(cs tls.ConnectionState) error {
-	j := t.Judge(verify.Client{Presented: cs.PeerCertificates, ServerName: cs.ServerName, Version: cs.Version, Staple: cs.OCSPResponse})
+func (t *Terminator) verifyConnection(cs tls.ConnectionState, peer netip.AddrPort) error {
+	j := t.Judge(verify.Client{Presented: cs.PeerCertificates, ServerName: cs.ServerName, Version: cs.Version, Peer: peer, Staple: cs.OCSPResponse})
 	if !j.In {
 		return &Refusal{Judgement: j, Presented: cs.PeerCertificates}
 	}

@@ -30,7 +30,7 @@ func (p *Policy) ask(j *Judgement, c Client, request *expression.Request, now ti
 // input is what the expression may know.
 func (p *Policy) input(j *Judgement, c Client, request *expression.Request, now time.Time) expression.Input {
 	in := expression.Input{
-		Leaf: c.Presented[0], Authority: j.Authority, ServerName: c.ServerName, Version: c.Version,
+		Leaf: c.Presented[0], Authority: j.Authority, ServerName: lower(c.ServerName), Version: c.Version,
 		Peer: c.Peer.Addr(), Now: now, Request: request,
 	}
 	if j.Identity != nil {
@@ -62,3 +62,6 @@ func (p *Policy) Timed() bool { return p != nil && p.when != nil && p.when.Needs
 
 // NeedsPeer reports whether the policy cannot judge without knowing the client's address.
 func (p *Policy) NeedsPeer() bool { return p != nil && p.when != nil && p.when.NeedsPeer() }
+
+// NeedsRequest reports whether clients stay undecided until there is an HTTP request.
+func (p *Policy) NeedsRequest() bool { return p != nil && p.when != nil && p.when.NeedsRequest() }

@@ -157,10 +157,8 @@ func (p *Policy) decide(j *Judgement, c Client, now time.Time) {
 	if !j.Verified {
 		return
 	}
-	leaf, identity, registered := c.Presented[0], "", false
-	if j.Identity != nil {
-		identity, registered = j.Identity.Name, j.Identity.Knows(p.endpoint)
-	}
+	leaf := c.Presented[0]
+	registered := j.Identity != nil && j.Identity.Knows(p.endpoint)
 	rule, in := p.rules.decide(p.claims(j, c), registered)
 	if rule != nil {
 		j.Rule = rule.text

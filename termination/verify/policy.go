@@ -26,7 +26,7 @@ type Policy struct {
 	anchors   []*x509.Certificate
 	helpers   []*x509.Certificate
 	authority map[termination.Fingerprint]string   // anchor to the first authority that holds it
-	holders   map[termination.Fingerprint][]string // anchor to all authorities that hold it
+	vouching  map[termination.Fingerprint][]string // anchor to all that hold it
 	issuers   issuers
 	roots     *x509.CertPool // anchors alone
 	between   *x509.CertPool // helpers alone
@@ -72,7 +72,7 @@ func Compile(cfg *termination.Config, auth termination.ClientAuth, scope Scope) 
 		announce:        eff.Announce,
 		pins:            make(map[termination.Pin]bool, len(eff.Pins)),
 		authority:       map[termination.Fingerprint]string{},
-		holders:         map[termination.Fingerprint][]string{},
+		vouching:        map[termination.Fingerprint][]string{},
 		roots:           x509.NewCertPool(),
 		between:         x509.NewCertPool(),
 		pool:            x509.NewCertPool(),
@@ -145,7 +145,7 @@ func (p *Policy) add(a *termination.Authority) error {
 		fp := termination.FingerprintOf(c.Certificate)
 		switch c.Role {
 		case termination.RoleAnchor:
-			p.holders[fp] = append(p.holders[fp], a.Name)
+			p.vouching[fp] = append(p.vouching[fp], a.Name)
 			if _, known := p.authority[fp]; known {
 				continue
 			}
@@ -216,11 +216,11 @@ func (p *Policy) digestWhen(h hash.Hash) {
 		writeText(h, p.when.String())
 		writeNumber(h, p.when.Limit())
 	}
-	if p.when == nil && len(p.rules.shared)+len(p.rules.own)+len(p.identities.matches) == 0 {
+	if p.when == nil && len(p.rules.shared)+len(p.rules.own)+len(p.identities.byText)+len(p.identities.loose) == 0 {
 		return
 	}
 	var held []string
-	for anchor, names := range p.holders {
+	for anchor, names := range p.vouching {
 		for _, name := range names {
 			held = append(held, anchor.String()+" "+name)
 		}
