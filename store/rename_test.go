@@ -17,7 +17,7 @@ func TestRulesFollowARenamedAuthority(t *testing.T) {
 	e := endpoint("api", "site", "devices")
 	e.ClientAuth.Rules = refuse("devices")
 	own := e.ClientAuth
-	own.Rules = refuse("other")
+	own.Authorities, own.Rules = []string{"other"}, refuse("other")
 	e.Routes = append(e.Routes, termination.Route{Path: "/r", ClientAuth: &own})
 	var devices termination.Authority
 	change(t, s, func(tx *Tx) (err error) {
