@@ -66,6 +66,9 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 	if v.Sealed {
 		v.Seen = views.SealedPart{Names: e.ServerNames(), Keys: config.CertificatesFor(e)}
 	}
+	if v.Told, err = s.toldBy(ctx, e); err != nil {
+		return err
+	}
 	v.Targets = targetLines(p.Clock, gate)
 	if v.Agents, err = s.endpointAgents(c, p, e); err != nil {
 		return err
@@ -161,8 +164,8 @@ func seal(e, moved *termination.Endpoint, say func(string)) {
 	if len(e.Routes) > 0 {
 		say(format.Count(len(e.Routes), "route is", "routes are") + " dropped: paths cannot be seen.")
 	}
-	if len(e.ForwardIdentity) > 0 {
-		say("The headers X-Client-* are dropped: nothing can be added to sealed traffic.")
+	if len(e.ForwardIdentity)+len(e.ForwardHeaders) > 0 {
+		say("The headers that tell the service who the client is are dropped: nothing can be added to sealed traffic.")
 	}
 	if len(e.Certificates) > 0 || e.MinVersion != 0 || e.MaxVersion != 0 || e.Preset != "" || len(e.Suites) > 0 || len(e.ALPN) > 0 {
 		say("Our certificates and TLS settings have no say any more.")
@@ -172,6 +175,7 @@ func seal(e, moved *termination.Endpoint, say func(string)) {
 	}
 	say("Live shows the server name and what the hello offers, not who the client is.")
 	moved.Routes, moved.ForwardIdentity, moved.Certificates, moved.MinVersion, moved.MaxVersion = nil, nil, nil, 0, 0
+	moved.ForwardHeaders = nil
 	moved.Preset, moved.Suites, moved.ALPN, moved.StartTLS = "", nil, nil, termination.StartTLSNone
 }
 
@@ -225,7 +229,7 @@ func readers(e *termination.Endpoint, at termination.TerminateAt) []views.Reader
 		checks = "yes, unchecked"
 	}
 	told := "no"
-	if len(e.ForwardIdentity) > 0 {
+	if len(e.ForwardIdentity)+len(e.ForwardHeaders) > 0 {
 		told = "as headers"
 	}
 	row := func(what string, who ...string) views.Reader { return views.Reader{What: what, Who: who} }

@@ -27,6 +27,16 @@ type EndpointDetail struct {
 	CanTrust       bool
 	Targets        []TargetLine    // the services behind, where we connect to them
 	Agents         *EndpointAgents // nil: its TLS ends elsewhere
+	Told           *ToldPart       // nil: nothing is told
+}
+
+// ToldPart is what the service behind an endpoint is told about its clients.
+type ToldPart struct {
+	Names      []string // of the headers
+	ReportOnly bool
+	Client     string // of the example, hostile text; empty: nobody came in yet
+	Href       string // of its handshake
+	Text       string // the headers, a line each
 }
 
 // ModeRow is a place where TLS can end.

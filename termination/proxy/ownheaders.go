@@ -20,11 +20,11 @@ type ownHeader struct {
 
 // compileHeaders compiles the expressions of an endpoint's own headers. The error is a termination.ValidationError where
 // one of them is to blame.
-func compileHeaders(e *termination.Endpoint, limit int) ([]ownHeader, error) {
+func compileHeaders(e *termination.Endpoint, _ termination.Limits) ([]ownHeader, error) {
 	var out []ownHeader
 	var wrong termination.ValidationError
 	for _, h := range e.ForwardHeaders {
-		program, err := expression.Compile(h.Value, expression.Text, limit)
+		program, err := expression.Compile(h.Value, expression.Text, 0)
 		var bad *expression.Error
 		switch {
 		case errors.As(err, &bad):

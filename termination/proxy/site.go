@@ -43,7 +43,7 @@ type Route struct {
 func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify.Policy, scope verify.Scope) (*Site, error) {
 	s := &Site{Endpoint: e, Policy: policy, upstream: upstream.KeyOf(e.Upstream), tls: e.TLSPolicy(), limits: config.Limits}
 	if !s.http() {
-		_, err := compileHeaders(e, 0) // for an agent's: whoever changes them learns here what is wrong
+		_, err := compileHeaders(e, config.Limits) // for an agent's: whoever changes them learns here what is wrong
 		return s, err
 	}
 	if policy == nil {
@@ -51,7 +51,7 @@ func NewSite(config *termination.Config, e *termination.Endpoint, policy *verify
 	}
 	s.policies = []*verify.Policy{policy}
 	var err error
-	if s.headers, err = compileHeaders(e, 0); err != nil {
+	if s.headers, err = compileHeaders(e, config.Limits); err != nil {
 		return nil, err
 	}
 	for _, h := range e.ForwardHeaders {

@@ -59,7 +59,7 @@ func (x *exchange) setIdentity(h http.Header) {
 		h[t.headers[i].name] = t.headers[i].value
 	}
 	if len(t.leftOut) > 0 {
-		h[leftOutHeader] = []string{strings.Join(t.leftOut, ", ")}
+		h[leftOutHeader] = []string{t.leftOutText()}
 		x.noteLeftOut(t)
 	}
 }
@@ -158,6 +158,8 @@ func (t *told) add(c candidate) {
 	}
 	t.leave(c.name)
 }
+
+func (t *told) leftOutText() string { return strings.Join(t.leftOut, ", ") }
 
 func (t *told) leave(what string) {
 	if !slices.Contains(t.leftOut, what) {
