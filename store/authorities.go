@@ -134,7 +134,8 @@ func (tx *Tx) authorityUsers(id string) ([]string, error) {
 		FROM endpoint_authorities JOIN endpoints e ON e.id = endpoint_id WHERE authority_id = ?1
 		UNION ALL SELECT DISTINCT 'the defaults' FROM default_authorities WHERE authority_id = ?1
 		UNION ALL SELECT 'the local CA' FROM local_cas WHERE authority_id = ?1
-		UNION ALL SELECT DISTINCT 'identity "' || i.name || '"' FROM identity_matches JOIN identities i ON i.id = identity_id WHERE authority_id = ?1`, id)
+		UNION ALL SELECT DISTINCT 'identity "' || i.name || '"' FROM identity_matches JOIN identities i ON i.id = identity_id WHERE authority_id = ?1
+		UNION ALL SELECT CASE count(*) WHEN 1 THEN 'a block' ELSE count(*) || ' blocks' END || ' by serial number' FROM blocks WHERE authority_id = ?1 HAVING count(*) > 0`, id)
 	if err != nil {
 		return nil, fmt.Errorf("look for users of authority: %w", err)
 	}

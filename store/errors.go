@@ -27,6 +27,7 @@ const (
 	KindInvitation  = "invitation"
 	KindAgentCA     = "agents' CA"
 	KindIdentity    = "identity"
+	KindBlock       = "block"
 )
 
 // NotFoundError says that there is no such object.

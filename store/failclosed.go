@@ -92,6 +92,15 @@ func (l *loader) tolerate(f termination.FieldError) bool {
 		l.config.Identities = slices.Delete(l.config.Identities, i, i+1)
 		l.breaksIdentity(id, f.Name, f)
 		return true
+	case KindBlock:
+		i := slices.IndexFunc(l.config.Blocked, func(b termination.Block) bool { return b.String() == f.Name })
+		if i < 0 || !l.may(l.config.Blocked[i].ID) {
+			return false
+		}
+		id := l.config.Blocked[i].ID
+		l.config.Blocked = slices.Delete(l.config.Blocked, i, i+1)
+		l.breaksBlock(id, f)
+		return true
 	case KindAuthority:
 		i := slices.IndexFunc(l.config.Authorities, func(a termination.Authority) bool { return a.Name == f.Name })
 		if i < 0 || !l.may(l.config.Authorities[i].ID) {

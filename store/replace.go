@@ -12,6 +12,7 @@ type Declared struct {
 	Certificates []termination.Certificate
 	Endpoints    []termination.Endpoint
 	Identities   []termination.Identity
+	Blocked      []termination.Block
 	Defaults     *termination.Defaults // nil: the file says nothing, and the dashboard's hold
 	Limits       *termination.Limits   // likewise
 	Agents       *termination.Agents   // likewise
@@ -43,6 +44,9 @@ func (tx *Tx) ReplaceDeclared(d Declared) error {
 	}
 	goneIdentities, err := replace(tx, KindIdentity, "SELECT id, name, origin FROM identities ORDER BY id", d.Identities, tx.putDeclaredIdentity, func(i termination.Identity) string { return i.Name })
 	if err != nil {
+		return err
+	}
+	if err := tx.replaceDeclaredBlocks(d.Blocked); err != nil {
 		return err
 	}
 	for _, gone := range []struct {

@@ -114,6 +114,7 @@ type Block struct {
 	Authority string // with Serial: whose certificates are meant
 	Why       string // for the operator
 	Since     time.Time
+	By        string // who blocked it
 }
 
 // String says what is blocked, as it stands in a file.

@@ -53,6 +53,7 @@ func (c *Config) Validate() error {
 	v.references("defaults", "", "client_auth", c.Defaults.Authorities)
 	v.identities()
 	v.sharedRules()
+	v.blocks()
 	v.endpoints()
 	v.credentials()
 	v.acme()
@@ -107,6 +108,7 @@ func (v *validation) authorities() {
 		if len(a.Anchors()) == 0 {
 			v.add("authority", a.Name, "anchors", "no certificate in it is an anchor, so no chain could end here", "add a root, or set anchors: all")
 		}
+		v.takenBack(a)
 		for _, cert := range a.Certificates {
 			if !cert.Certificate.BasicConstraintsValid || !cert.Certificate.IsCA {
 				v.add("authority", a.Name, "pem", fmt.Sprintf("%q is no CA certificate (basic constraints do not say CA:TRUE, RFC 5280, section 4.2.1.9)", cert.Certificate.Subject), "upload the certificate of the CA that signed it, or use it as a pin")

@@ -95,7 +95,8 @@ func (r *reader) document(n ast.Node, d *Declaration) {
 		"defaults":     func(n ast.Node) { r.defaults(n, &d.Declared) },
 		"endpoints":    func(n ast.Node) { r.endpoints(n, &d.Declared) },
 		"identities":   func(n ast.Node) { r.identities(n, &d.Declared) },
-	}, later{"blocked", "credentials"})
+		"blocked":      func(n ast.Node) { r.blocked(n, &d.Declared) },
+	}, later{"credentials"})
 }
 
 var errNotRegular = errors.New("it is no regular file")
