@@ -46,6 +46,7 @@ func rules() []rule {
 		{path: "termination/rate", ours: words},
 		{path: "termination/credential", ours: words, other: []string{"golang.org/x/crypto/bcrypt"}},
 		{path: "termination/verify", ours: []string{"termination", "termination/expression", "termination/revocation"}},
+		{path: "termination/simulation", ours: []string{"termination", "termination/revocation", "termination/verify"}},
 		{path: "termination/terminate", ours: []string{"termination", "termination/wire", "termination/rate", "termination/verify"}},
 		{path: "termination/servercert"},
 		{path: "termination/unlock", ours: words, other: []string{"software.sslmate.com/src/go-pkcs12", "golang.org/x/crypto/scrypt"}},

@@ -272,6 +272,10 @@ func (p *Policy) Mode() termination.Mode { return p.mode }
 // Soft reports whether refusals are for HTTP to tell: TLS lets everybody in.
 func (p *Policy) Soft() bool { return p.soft }
 
+// Announces reports whether clients are told which authorities are trusted; one whose issuer is not among them may stay
+// silent.
+func (p *Policy) Announces() bool { return p.Announced() != p.nobody }
+
 // ReportOnly reports whether the policy decides and records, but lets everyone in whom nobody has blocked.
 func (p *Policy) ReportOnly() bool { return p.reportOnly }
 
