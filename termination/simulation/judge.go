@@ -3,6 +3,7 @@ package simulation
 import (
 	"crypto/sha256"
 	"net/netip"
+	"slices"
 	"time"
 
 	"countersign/termination"
@@ -89,7 +90,6 @@ func had(v *termination.Visits) Entry {
 // beyond says why nothing can be said of visits; empty: it can.
 func (r *run) beyond(v *termination.Visits) Why {
 	e := r.proposed.endpoint(v.EndpointID)
-	now := r.current.endpoint(v.EndpointID)
 	switch {
 	case v.Outcome == termination.OutcomePassed, e != nil && e.TerminateAt == termination.AtUpstream:
 		return WhySealed
@@ -97,9 +97,7 @@ func (r *run) beyond(v *termination.Visits) Why {
 		return WhyBroken
 	case v.Cut:
 		return WhyNoChain
-	case e != nil && e.broken, now != nil && now.broken:
-		return WhyPolicy
-	case v.Mode == termination.ModeOff && len(v.Presented) == 0 && e != nil && e.own.Mode().Asks():
+	case v.Mode == termination.ModeOff && len(v.Presented) == 0 && e.asks():
 		return WhyNotAsked
 	case r.partial:
 		return WhyTime
@@ -143,13 +141,13 @@ func (r *run) judge(v *termination.Visits) judged {
 		h.Write(f[:])
 	}
 	h.Sum(key.chain[:0])
-	if len(v.Presented) == 0 {
+	if len(v.Presented) == 0 || r.current.needsPeer(v.EndpointID) || r.proposed.needsPeer(v.EndpointID) {
 		key.peer = v.Address
 	}
 	if j, known := r.judged[key]; known {
 		return j
 	}
-	client := verify.Client{Presented: v.Presented, ServerName: v.ServerName, Peer: netip.AddrPortFrom(v.Address, 0)}
+	client := verify.Client{Presented: v.Presented, ServerName: v.ServerName, Version: v.Version, Peer: netip.AddrPortFrom(v.Address, 0)}
 	j := judged{is: r.current.ask(v, client), would: r.proposed.ask(v, client)}
 	r.judged[key] = j
 	r.judgements += 2
@@ -163,6 +161,9 @@ func (s *side) ask(v *termination.Visits, client verify.Client) answer {
 	if e == nil || !e.Enabled {
 		return answer{entry: Out, reason: termination.ReasonNameUnknown}
 	}
+	if e.broken { // fail closed: nobody enters by a policy that cannot be read
+		return answer{entry: Out, reason: termination.ReasonPolicyUnreadable}
+	}
 	if e.own == nil { // its TLS ends in the service
 		return answer{why: WhySealed}
 	}
@@ -172,6 +173,9 @@ func (s *side) ask(v *termination.Visits, client verify.Client) answer {
 func (e *endpoint) ask(client verify.Client, at time.Time) answer {
 	j := e.own.Judge(client, at)
 	out := answer{rule: j.Rule}
+	if j.Undecided {
+		out.why = WhyRequest
+	}
 	if j.In {
 		out.entry = Inside
 		return out
@@ -192,6 +196,15 @@ func (e *endpoint) ask(client verify.Client, at time.Time) answer {
 		}
 	}
 	return out
+}
+
+// asks reports whether clients of the endpoint are asked for a certificate.
+func (e *endpoint) asks() bool { return e != nil && e.own != nil && e.own.Mode().Asks() }
+
+// needsPeer reports whether one certificate may be judged otherwise from another address.
+func (s *side) needsPeer(id string) bool {
+	e := s.endpoint(id)
+	return e != nil && e.own != nil && (e.own.NeedsPeer() || slices.ContainsFunc(e.routes, (*verify.Policy).NeedsPeer))
 }
 
 // silent reports whether a client without a certificate may have one that it did not show: many send none when their issuer

@@ -54,7 +54,6 @@ const (
 	WhyNoChain  Why = "no_chain"  // what it presented is not kept any more
 	WhyNotAsked Why = "not_asked" // nobody asked it for a certificate, and the proposal would
 	WhyRequest  Why = "request"   // the expression asks for the request, which is not recorded
-	WhyPolicy   Why = "policy"    // the policy cannot be compiled
 	WhyTime     Why = "time"      // the budget was used up before its turn
 )
 
@@ -71,8 +70,6 @@ func (w Why) Words() string {
 		return "it was never asked for a certificate; report only asks, and lets in all the same"
 	case WhyRequest:
 		return "the expression asks for the request, which is not recorded"
-	case WhyPolicy:
-		return "the policy cannot be read"
 	case WhyTime:
 		return "there was no time left to look"
 	}

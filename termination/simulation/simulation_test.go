@@ -155,7 +155,15 @@ func TestWhatBecomesOfAClient(t *testing.T) {
 		"it was never asked and is not now": {visit: asked(w.visit("a", open, ""), termination.ModeOff), now: off, change: off, want: simulation.StaysIn},
 		"a policy that nobody can read": {
 			visit: w.visit("a", verified, "", alice...), change: func(_ *termination.Config, a *termination.ClientAuth) { a.Authorities = []string{"gone"} },
-			want: simulation.Unknown, why: simulation.WhyPolicy,
+			want: simulation.Loses, reason: termination.ReasonPolicyUnreadable,
+		},
+		"an expression that needs the request": {
+			visit: w.visit("a", verified, "", alice...), change: func(_ *termination.Config, a *termination.ClientAuth) { a.When = `req.path == "/"` },
+			want: simulation.Unknown, why: simulation.WhyRequest,
+		},
+		"an expression that needs no request": {
+			visit: w.visit("a", verified, "", alice...), change: func(_ *termination.Config, a *termination.ClientAuth) { a.When = `client.subject.common_name == "bob"` },
+			want: simulation.Loses, reason: termination.ReasonPolicyDenied,
 		},
 		"an endpoint that goes":      {visit: w.visit("a", verified, "", alice...), change: func(c *termination.Config, _ *termination.ClientAuth) { c.Endpoints = nil }, want: simulation.Loses, reason: termination.ReasonNameUnknown},
 		"an endpoint that is closed": {visit: w.visit("a", verified, "", alice...), change: func(c *termination.Config, _ *termination.ClientAuth) { c.Endpoints[0].Enabled = false }, want: simulation.Loses, reason: termination.ReasonNameUnknown},
