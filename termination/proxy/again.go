@@ -78,7 +78,7 @@ func (p *Proxy) judgeAgain(x *exchange) {
 // flight.
 func (x *exchange) allowedBy(site *Site, set *credential.Set) bool {
 	route := site.route(x.target.path)
-	j := x.conn.judge(route.Policy, x.proxy.options.Now())
+	j, _ := x.judgedBy(route.Policy)
 	if !j.In && !(route.Also.StandsIn() && replaceable(j.Reason)) {
 		return false
 	}

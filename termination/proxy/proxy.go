@@ -117,6 +117,7 @@ type exchange struct {
 	site   *Site  // of the request's host, and unless the connection came by a fallback, of the connection
 	target target // what the client asked for
 	route  Route
+	asked  expression.Request
 	client verify.Judgement // what the policy in force for this request makes of the client
 
 	proof *termination.Credential // that let the request in besides the certificate, or instead of it; nil: none
@@ -339,19 +340,26 @@ func (x *exchange) pace(*http.Request) *refusal {
 // judge says what the policy of the route makes of the client: that of the connection, completed by the request where the
 // policy's expression asks for it.
 func (x *exchange) judge(r *http.Request) {
-	now := x.proxy.options.Now()
-	x.client = x.conn.judge(x.route.Policy, now)
-	if !x.client.Undecided {
-		return
-	}
 	host, _ := NormalizePeerName(r.Host) // it was read before
-	x.client = x.route.Policy.JudgeRequest(x.client, x.conn.client(), expression.Request{Method: r.Method, Path: x.target.path, Host: host}, now)
-	if x.client.WouldRefuse {
+	x.asked = expression.Request{Method: r.Method, Path: x.target.path, Host: host}
+	undecided := false
+	x.client, undecided = x.judgedBy(x.route.Policy)
+	if undecided && x.client.WouldRefuse {
 		x.conn.note(Note{
 			Reason: x.client.Reason,
 			Detail: fmt.Sprintf("A request came in although the policy says no, since it only reports: %s.", x.client.Reason),
 		})
 	}
+}
+
+// judgedBy is what a policy makes of the client and its request, and whether the request was looked at for that.
+func (x *exchange) judgedBy(p *verify.Policy) (j verify.Judgement, undecided bool) {
+	now := x.proxy.options.Now()
+	j = x.conn.judge(p, now)
+	if !j.Undecided {
+		return j, false
+	}
+	return p.JudgeRequest(j, x.conn.client(), x.asked, now), true
 }
 
 // forbid is the refusal of a client that a policy does not let in. The client learns no more than the kind of reason.
