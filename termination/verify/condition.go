@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"countersign/termination"
@@ -21,11 +22,16 @@ func (p *Policy) ask(j *Judgement, c Client, request *expression.Request, now ti
 	holds, err := p.when.Test(context.Background(), p.input(j, c, request, now))
 	switch {
 	case err != nil:
+		j.Rule = whenRule(p.when.String())
 		j.refuse(c, termination.ReasonExpressionError, c.Presented[0], "The expression of the policy failed: %s.", visible(err.Error(), maxDetailText))
 	case !holds:
+		j.Rule = whenRule(p.when.String())
 		j.refuse(c, termination.ReasonPolicyDenied, c.Presented[0], "The expression of the policy is false for it.")
 	}
 }
+
+// whenRule names the expression where a rule would stand.
+func whenRule(text string) string { return fmt.Sprintf("{when: %q}", text) }
 
 // input is what the expression may know.
 func (p *Policy) input(j *Judgement, c Client, request *expression.Request, now time.Time) expression.Input {

@@ -29,7 +29,9 @@ func (a *account) otherWords(r termination.Reason) termination.Explanation {
 	case termination.ReasonPolicyUnreadable:
 		return a.unreadableWords()
 	case termination.ReasonPolicyDenied:
-		return a.deniedWords()
+		return a.ruleWords()
+	case termination.ReasonExpressionError:
+		return a.expressionErrorWords()
 	case termination.ReasonIdentityElsewhere:
 		return a.elsewhereWords()
 	case termination.ReasonRateLimited:

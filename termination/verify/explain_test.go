@@ -241,8 +241,14 @@ func text(v termination.Verdict) string {
 }
 
 func TestExplanations(t *testing.T) {
-	w := newWorld(t)
-	for _, tt := range w.cases(t) {
+	w, ruled := newWorld(t), newWorld(t)
+	explain(t, w, w.cases(t))
+	explain(t, ruled, ruled.ruleCases(t))
+}
+
+func explain(t *testing.T, w *world, cases []explained) {
+	t.Helper()
+	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
 			w.search.Explain(tt.h, noon)
 			if tt.h.Verdict.Reason != tt.reason {
@@ -274,7 +280,7 @@ func TestExplanations(t *testing.T) {
 
 func TestEveryReasonOfThisVersionIsExplained(t *testing.T) {
 	covered := map[termination.Reason]bool{}
-	for _, tt := range newWorld(t).cases(t) {
+	for _, tt := range append(newWorld(t).cases(t), newWorld(t).ruleCases(t)...) {
 		covered[tt.reason] = true
 	}
 	for _, info := range termination.Reasons() {

@@ -25,7 +25,7 @@ type Judgement struct {
 	Identity *termination.Identity
 	// Known is the same, for people, whether or not the client was verified: nothing may be granted on it.
 	Known *termination.Identity
-	// Rule is the rule that decided; empty: none did.
+	// Rule is the rule that decided, or the expression where that refused; empty: none did.
 	Rule string
 	// Undecided: the policy's expression asks for the request, so that HTTP decides for each; see [Policy.JudgeRequest].
 	Undecided bool
