@@ -26,6 +26,7 @@ type serialBlock struct {
 func newBlocks(config *termination.Config) *blocks {
 	b := &blocks{pins: map[termination.Pin]*termination.Block{}, serials: map[string][]serialBlock{}, identities: map[string]bool{}}
 	var keys []string
+	authorities := authorityIssuers{}
 	for i := range config.Identities {
 		if identity := &config.Identities[i]; identity.Blocked {
 			b.identities[identityKey(identity)] = true
@@ -37,19 +38,44 @@ func newBlocks(config *termination.Config) *blocks {
 		key := block.String() + "\x00" + block.Why
 		if block.Pin != nil {
 			b.pins[*block.Pin] = block
-		} else if a := config.Authority(block.Authority); a != nil {
-			s := serialBlock{block: block, issuers: map[string]bool{}}
-			for _, c := range a.Certificates {
-				s.issuers[string(c.Certificate.RawSubject)] = true
-				key += "\x00" + termination.FingerprintOf(c.Certificate).String()
-			}
-			b.serials[block.Serial] = append(b.serials[block.Serial], s)
+		} else if known := authorities.of(config, block.Authority); known != nil {
+			key += known.key
+			b.serials[block.Serial] = append(b.serials[block.Serial], serialBlock{block: block, issuers: known.subjects})
 		}
 		keys = append(keys, key)
 	}
 	slices.Sort(keys)
 	b.key = strings.Join(keys, "\x01")
 	return b
+}
+
+// authorityIssuers are the CAs of authorities, each looked up once.
+type authorityIssuers map[string]*issuersOf
+
+type issuersOf struct {
+	subjects map[string]bool // RawSubject
+	key      string          // the same for the same certificates
+}
+
+func (x authorityIssuers) of(config *termination.Config, name string) *issuersOf {
+	known, ok := x[name]
+	if ok {
+		return known
+	}
+	if a := config.Authority(name); a != nil {
+		known = &issuersOf{subjects: map[string]bool{}}
+		for _, c := range a.Certificates {
+			known.subjects[string(c.Certificate.RawSubject)] = true
+			known.key += "\x00" + termination.FingerprintOf(c.Certificate).String()
+		}
+	}
+	x[name] = known
+	return known
+}
+
+// BlockOf is [Snapshot.Blocked] by a configuration that may not be in force. It is not for the path of a client.
+func BlockOf(config *termination.Config, certificates []*x509.Certificate) (*termination.Block, *x509.Certificate) {
+	return (&Snapshot{blocks: newBlocks(config)}).Blocked(certificates)
 }
 
 // identityKey is the same for an identity across configurations, whatever it is called.

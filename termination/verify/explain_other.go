@@ -36,6 +36,8 @@ func (a *account) otherWords(r termination.Reason) termination.Explanation {
 		return a.elsewhereWords()
 	case termination.ReasonRateLimited:
 		return a.rateWords()
+	case termination.ReasonBlocked:
+		return a.blockedWords()
 	case termination.ReasonHostMismatch:
 		return a.hostWords()
 	case termination.ReasonHTTPBroken:

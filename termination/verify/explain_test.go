@@ -48,6 +48,12 @@ func (w *world) cases(t testing.TB) []explained {
 		{"open", judged("shop"), ""},
 		{"identity_elsewhere", judged("payments", w.meter.X509), termination.ReasonIdentityElsewhere},
 		{"identity_elsewhere_open", judged("shop", w.meter.X509), termination.ReasonIdentityElsewhere},
+		{"blocked_key", judged("payments", chain(w.lost)...), termination.ReasonBlocked},
+		{"blocked_serial", judged("erp", client(w.partner, tlstest.Serial(0x7b)).X509), termination.ReasonBlocked},
+		{"blocked_ca", judged("bench", chain(client(w.labIssuing))...), termination.ReasonBlocked},
+		{"blocked_no_more", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Outcome, h.Verdict.Reason, h.Verdict.Checks = r, termination.ReasonBlocked, nil
+		}), termination.ReasonBlocked},
 		{"rate_limited", with(judged("badges", w.meter.X509), func(h *termination.Handshake) {
 			h.Verdict.Outcome, h.Verdict.Reason = r, termination.ReasonRateLimited
 		}), termination.ReasonRateLimited},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"countersign/termination"
+	"countersign/termination/revocation"
 	"countersign/termination/tlstest"
 	"countersign/termination/verify"
 )
@@ -55,6 +56,7 @@ type world struct {
 	pinned, badge                                  *tlstest.Cert
 	oldRoot, spare                                 *tlstest.Cert
 	meter                                          *tlstest.Cert // of an identity
+	lost                                           *tlstest.Cert // its key is blocked
 }
 
 func newWorld(t testing.TB) *world {
@@ -111,6 +113,13 @@ func newWorld(t testing.TB) *world {
 		ID: "id_meter", Name: "metering", Endpoints: []string{"badges"}, Rate: termination.Rate{Count: 2, Per: time.Minute, Burst: 5},
 		Pins: []termination.Pin{{Fingerprint: termination.FingerprintOf(w.meter.X509)}},
 	}}
+	w.lost = client(w.issuing, tlstest.Serial(0x77), tlstest.CN("laptop"))
+	lost, dubious := termination.Pin{Fingerprint: termination.KeyFingerprintOf(w.lost.X509), Key: true}, termination.Pin{Fingerprint: termination.FingerprintOf(w.labIssuing.X509)}
+	w.cfg.Blocked = []termination.Block{
+		{ID: "blk_key", Pin: &lost, Why: "laptop lost \u202eon the train", Since: noon.Add(-time.Hour), By: "rhea"},
+		{ID: "blk_serial", Serial: "7b", Authority: "partners", Since: noon.Add(-time.Hour), By: "rhea"},
+		{ID: "blk_ca", Pin: &dubious, Why: "nobody knows who has its key", Origin: termination.OriginFile},
+	}
 	add := func(name, host string, change func(*termination.Endpoint)) {
 		e := termination.Endpoint{
 			ID: "ep_" + name, Name: name, Enabled: true, Scheme: termination.SchemeHTTPS, Host: host,
@@ -207,7 +216,9 @@ var alertNames = map[uint8]string{
 // judged is the record of a client that presented these certificates to an endpoint.
 func (w *world) judged(t testing.TB, endpoint string, presented ...*x509.Certificate) *termination.Handshake {
 	t.Helper()
-	p, err := verify.Compile(w.cfg, w.cfg.Endpoint(endpoint).ClientAuth, verify.Scope{Endpoint: endpoint})
+	known := revocation.New(revocation.Options{Now: func() time.Time { return noon }})
+	known.Apply(w.cfg)
+	p, err := verify.Compile(w.cfg, w.cfg.Endpoint(endpoint).ClientAuth, verify.Scope{Endpoint: endpoint, Revocation: known})
 	if err != nil {
 		t.Fatal(err)
 	}
