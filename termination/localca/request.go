@@ -69,3 +69,25 @@ func ReadRequest(der []byte) (*x509.CertificateRequest, error) {
 	}
 	return csr, nil
 }
+
+// SignClient issues a client certificate for the key of a certificate request. Only the key is taken from it; the name is
+// the one given here. A constrained CA may sign no name that looks like a DNS name outside of its limits; the error is
+// then a [ConstraintError].
+func SignClient(ca *termination.LocalCA, request []byte, name string, now time.Time, days int) (*x509.Certificate, error) {
+	if days < 1 || days > MaxClientDays {
+		return nil, fmt.Errorf("sign a client certificate: %d days is out of range: use 1 to %d", days, MaxClientDays)
+	}
+	csr, err := ReadRequest(request)
+	if err != nil {
+		return nil, fmt.Errorf("sign a client certificate: %w", err)
+	}
+	template, err := ClientRequest{Name: name}.template(ca)
+	if err != nil {
+		return nil, fmt.Errorf("sign a client certificate: %w", err)
+	}
+	cert, err := signLeaf(ca, template, csr.PublicKey, now, time.Duration(days)*day)
+	if err != nil {
+		return nil, fmt.Errorf("sign a client certificate: %w", err)
+	}
+	return cert, nil
+}
