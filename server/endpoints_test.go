@@ -263,7 +263,7 @@ func TestEndpointFormRefuses(t *testing.T) {
 		"bad port":              {[]string{"name", "two", "port", "70000"}, "from 1 to 65535"},
 		"bad interface":         {[]string{"name", "two", "listen", "eth0"}, "no address of an interface"},
 		"bad upstream":          {[]string{"name", "two", "host", "b.localhost", "upstream", "gopher://x"}, "the scheme must be"},
-		"later upstream":        {[]string{"name", "two", "host", "b.localhost", "upstream", "portal"}, "not in this version"},
+		"later upstream":        {[]string{"name", "two", "host", "b.localhost", "upstream", "pki"}, "not in this version"},
 		"nobody trusted":        {[]string{"name", "two", "host", "b.localhost", "authorities", ""}, "nobody could come in"},
 		"unknown authority":     {[]string{"name", "two", "host", "b.localhost", "authorities", "nobody"}, "there is no authority"},
 		"unknown certificate":   {[]string{"name", "two", "host", "b.localhost", "certificates", "nothing"}, "there is no certificate"},

@@ -72,6 +72,7 @@ func (s *Server) nav(path string) (items []views.NavItem, settings views.NavItem
 		{Label: "Endpoints", Href: "/endpoints", Key: "e", Count: format.Int(len(config.Endpoints))},
 		{Label: "Trust", Href: "/authorities", Key: "t", Count: format.Int(len(config.Authorities))},
 		{Label: "Certificates", Href: "/certificates", Key: "c"},
+		{Label: "Clients", Href: "/identities", Key: "i", Count: format.Int(len(config.Identities))},
 		{Label: "Agents", Href: "/agents", Key: "a"},
 	}
 	for _, n := range all {

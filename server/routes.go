@@ -74,6 +74,7 @@ func (s *Server) routes() []route {
 		s.authorityRoutes(),
 		s.certificateRoutes(),
 		s.agentRoutes(),
+		s.identityRoutes(),
 		s.apiRoutes(),
 	)
 }

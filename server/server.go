@@ -42,9 +42,10 @@ type Options struct {
 	Upgrade Upgrade                                          // replaces the running program; nil: it cannot
 	Hosts   []string                                         // more names that the dashboard answers to
 	Version string
-	User    string // suggested name at sign-in
-	Demo    *Demo  // what the first start made; nil: nothing
-	Parts   bool   // serve /settings/parts, for development
+	Portal  *Portal // answers invited clients, behind the gateway; nil: nobody is invited
+	User    string  // suggested name at sign-in
+	Demo    *Demo   // what the first start made; nil: nothing
+	Parts   bool    // serve /settings/parts, for development
 	// ProveChanges has each endpoint proven in the background after it was changed.
 	ProveChanges bool
 }
@@ -97,6 +98,9 @@ func New(o Options) (*Server, error) {
 		assets: assets, started: o.Clock(), sockets: newLiveSocket(o.Hub),
 	}
 	s.proofs = newProofs()
+	if o.Portal != nil {
+		o.Portal.server.Store(s)
+	}
 	s.said.bySession = map[string][]views.Said{}
 	s.problems.Store(&[]store.Problem{})
 	s.allowed.Store(&[]string{})

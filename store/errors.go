@@ -28,6 +28,8 @@ const (
 	KindAgentCA     = "agents' CA"
 	KindIdentity    = "identity"
 	KindBlock       = "block"
+
+	KindRegistration = "invitation of a client"
 )
 
 // NotFoundError says that there is no such object.

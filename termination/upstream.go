@@ -27,8 +27,11 @@ const (
 	UpstreamBuiltin UpstreamScheme = "builtin" // Address names it
 )
 
-// BuiltinWhoami answers with what the gateway knows about the caller.
-const BuiltinWhoami = "whoami"
+// The built-in services.
+const (
+	BuiltinWhoami = "whoami" // answers with what the gateway knows about the caller
+	BuiltinPortal = "portal" // serves invitations to register a certificate
+)
 
 // Upstream is the service behind an endpoint: one target, or several that are alike.
 type Upstream struct {
@@ -151,9 +154,9 @@ func ParseUpstreams(texts []string) (Upstream, error) {
 func ParseUpstream(s string) (Upstream, error) {
 	s = strings.TrimSpace(s)
 	switch s {
-	case BuiltinWhoami:
+	case BuiltinWhoami, BuiltinPortal:
 		return Upstream{Scheme: UpstreamBuiltin, Address: s}, nil
-	case "portal", "pki":
+	case "pki":
 		return Upstream{}, fmt.Errorf("the built-in upstream %q is not in this version", s)
 	case "":
 		return Upstream{}, fmt.Errorf("an upstream is needed, as in http://127.0.0.1:8080")
@@ -193,6 +196,9 @@ func ParseUpstream(s string) (Upstream, error) {
 	}
 	return Upstream{Scheme: scheme, Address: net.JoinHostPort(u.Hostname(), port)}, nil
 }
+
+// Portal reports whether the upstream is the built-in portal.
+func (u Upstream) Portal() bool { return u.Scheme == UpstreamBuiltin && u.Address == BuiltinPortal }
 
 // HTTP reports whether HTTP can be spoken to the upstream.
 func (u Upstream) HTTP() bool {

@@ -82,6 +82,7 @@ type app struct {
 
 	current  atomic.Pointer[store.Store] // store, for whoever outlives it
 	acme     atomic.Pointer[acme.Manager]
+	portal   *server.Portal
 	obtained *servercert.Obtained
 
 	listen    string       // address of the dashboard, as it was asked for
@@ -111,6 +112,7 @@ func newApp(o appOptions) *app {
 	}
 	life, end := context.WithCancel(context.Background())
 	return &app{
+		portal:  &server.Portal{},
 		options: o, log: o.Log, failed: make(chan error, 1), stop: func() {}, sockets: sockets.New(), pen: &pen{log: o.Log},
 		obtained: servercert.NewObtained(), hold: make(chan struct{}), replaced: make(chan struct{}), life: life, endLife: end,
 	}
@@ -176,6 +178,7 @@ func (a *app) prepare(ctx context.Context) error {
 	a.gateway = gateway.New(gateway.Options{
 		Hub: a.hub, Log: a.log, Sockets: a.sockets, Hold: a.hold,
 		Registry: server.AgentRegistry(a.current.Load), Obtained: a.obtained, Applied: func(c *termination.Config) { a.acme.Load().Apply(c) },
+		Portal: a.portal,
 	})
 	if err := a.loadObtained(ctx); err != nil {
 		return err

@@ -135,7 +135,7 @@ func TestDocumentationOfLaterKeys(t *testing.T) {
 	for _, m := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(list, -1) {
 		key := m[1]
 		switch key {
-		case "dashboard", "tls", "upstream_tls", "client_auth", "forward_identity", "nginx", "client_certificate", "portal", "pki":
+		case "dashboard", "tls", "upstream_tls", "client_auth", "forward_identity", "nginx", "client_certificate", "pki":
 			continue
 		}
 		if !strings.Contains(refused, `"`+key+`" is not in this version`) && key != "also" {

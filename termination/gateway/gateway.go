@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,8 @@ type Options struct {
 	Registry tunnel.Registry
 	// Obtained holds certificates that are obtained from a CA while the gateway serves. Nil: there are none.
 	Obtained *servercert.Obtained
+	// Portal answers requests of endpoints whose upstream is the built-in portal. Nil: they get 502.
+	Portal http.Handler
 	// Applied is told each configuration once it is in force, in their order. It must not wait. Nil: nobody is.
 	Applied func(*termination.Config)
 }
@@ -117,7 +120,7 @@ func New(o Options) *Gateway {
 	g.table.Store(emptyTable())
 	g.live.open = map[*session]struct{}{}
 	g.rate = rate.New(g.now)
-	g.proxy = proxy.New(proxy.Options{Log: g.log, Now: g.now, Dial: proxy.DialFunc(g.dial), Rate: g.rate})
+	g.proxy = proxy.New(proxy.Options{Log: g.log, Now: g.now, Dial: proxy.DialFunc(g.dial), Rate: g.rate, Portal: o.Portal})
 	g.services = upstream.NewSet(upstream.Options{Dial: upstream.DialFunc(g.dial), Now: g.now, Log: g.log})
 	g.useFront(limits)
 	g.stapler = staple.New(staple.Options{Log: g.log, Now: g.now})

@@ -33,6 +33,8 @@ type Options struct {
 	// Patience bounds how long an upstream without a timeout of its own may take to begin its answer, and how long an
 	// HTTP/1.1 client may be silent in the middle of a request body; 0: DefaultPatience.
 	Patience time.Duration
+	// Portal answers where the upstream is the built-in portal; nil: nobody does.
+	Portal http.Handler
 	// Rate bounds the requests of identities; nil: nothing does.
 	Rate *rate.Limiter
 }
@@ -376,8 +378,12 @@ func (x *exchange) forbid(j verify.Judgement, where string) *refusal {
 }
 
 func (x *exchange) serveBuiltin(w http.ResponseWriter, r *http.Request) {
-	if x.route.to.Address == termination.BuiltinWhoami {
+	switch {
+	case x.route.to.Address == termination.BuiltinWhoami:
 		x.whoami(w, r)
+		return
+	case x.route.to.Address == termination.BuiltinPortal && x.proxy.options.Portal != nil:
+		x.proxy.options.Portal.ServeHTTP(w, r)
 		return
 	}
 	x.refuse(w, r, refusal{status: http.StatusBadGateway, detail: "The service behind is not known."})
