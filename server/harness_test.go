@@ -70,7 +70,8 @@ func start(t *testing.T, change func(*Options)) *fixture {
 		o.Hub = hub
 	}
 	if o.Gateway == nil {
-		gate := gateway.New(gateway.Options{Hub: o.Hub, Log: o.Log, Now: o.Clock, Registry: AgentRegistry(func() *store.Store { return o.Store })})
+		o.Portal = &Portal{}
+		gate := gateway.New(gateway.Options{Portal: o.Portal, Hub: o.Hub, Log: o.Log, Now: o.Clock, Registry: AgentRegistry(func() *store.Store { return o.Store })})
 		t.Cleanup(func() { closeAll(t, gate.Close) })
 		o.Gateway = gate
 	}

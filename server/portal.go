@@ -67,7 +67,7 @@ func (p *portalPace) allow(from netip.Addr, now time.Time) bool {
 	if minute := now.Unix() / 60; minute != p.minute || p.by == nil {
 		p.minute, p.all, p.by = minute, 0, map[netip.Prefix]int{}
 	}
-	if err != nil || p.all >= portalAllPerMn || p.by[network] >= portalPerMin {
+	if err != nil || !from.IsValid() || p.all >= portalAllPerMn || p.by[network] >= portalPerMin {
 		return false
 	}
 	p.all++
@@ -317,7 +317,7 @@ func (v *portalVisit) sign(reg store.Registration, request []byte) (*x509.Certif
 	cas := v.server.current().LocalCAs
 	for n := range cas {
 		if cas[n].Name == reg.CA {
-			cert, err := localca.SignClient(&cas[n], request, localca.ClientName(reg.Name), v.server.now(), portalDays)
+			cert, err := localca.SignClient(&cas[n], request, reg.Name, v.server.now(), portalDays)
 			var limit *localca.ConstraintError
 			if errors.As(err, &limit) {
 				return nil, fmt.Errorf("the local CA %s may not sign this: %w; send a certificate that you signed yourself, or ask for an invitation with another CA", reg.CA, limit)

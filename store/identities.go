@@ -137,6 +137,9 @@ func (tx *Tx) insertIdentityMatches(i termination.Identity) error {
 		return err
 	}
 	for n, m := range i.Matches {
+		if m.Authority == "" {
+			return fieldError(KindIdentity, i.Name, "match", "it names no authority, and another CA could write the same names", "add authority= to it, the one that issues this client's certificates")
+		}
 		id, ok := ids[m.Authority]
 		if !ok {
 			return fieldError(KindIdentity, i.Name, "match", fmt.Sprintf("there is no authority %q", m.Authority), "upload it under Trust, or choose another")

@@ -5,10 +5,8 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import (
 	"fmt"
@@ -773,13 +771,8 @@ func whereTLSEnds(p Page, v EndpointDetail) templ.Component {
 		if !v.Head.ReadOnly {
 			for _, m := range v.Ends {
 				if !m.Current {
-<<<<<<< HEAD
 					var templ_7745c5c3_Var32 = []any{"apply notice warn at-" + m.Value}
 					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var32...)
-=======
-					templ_7745c5c3_Var26 := []any{"apply notice warn at-" + m.Value}
-					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var26...)
->>>>>>> d935cbb (Give clients pages of their own, and let them register themselves at a portal)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -841,13 +834,8 @@ func whereTLSEnds(p Page, v EndpointDetail) templ.Component {
 			}
 		}
 		for _, m := range v.Ends {
-<<<<<<< HEAD
 			var templ_7745c5c3_Var35 = []any{"reads", "at-" + m.Value}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var35...)
-=======
-			templ_7745c5c3_Var29 := []any{"reads", "at-" + m.Value}
-			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var29...)
->>>>>>> d935cbb (Give clients pages of their own, and let them register themselves at a portal)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -923,13 +911,8 @@ func whereTLSEnds(p Page, v EndpointDetail) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				for _, cell := range r.Who {
-<<<<<<< HEAD
 					var templ_7745c5c3_Var40 = []any{readable(cell)}
 					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var40...)
-=======
-					templ_7745c5c3_Var34 := []any{readable(cell)}
-					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var34...)
->>>>>>> d935cbb (Give clients pages of their own, and let them register themselves at a portal)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -1456,13 +1439,8 @@ func judged(j Judged) templ.Component {
 			templ_7745c5c3_Var59 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-<<<<<<< HEAD
 		var templ_7745c5c3_Var60 = []any{"notice", templ.KV("ok", j.In), templ.KV("bad", !j.In)}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var60...)
-=======
-		templ_7745c5c3_Var54 := []any{"notice", templ.KV("ok", j.In), templ.KV("bad", !j.In)}
-		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var54...)
->>>>>>> d935cbb (Give clients pages of their own, and let them register themselves at a portal)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1757,13 +1735,8 @@ func whatWePresent(p Page, v EndpointDetail) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if c.Staple != "" {
-<<<<<<< HEAD
 				var templ_7745c5c3_Var70 = []any{templ.KV("mid", !c.StapleBad), templ.KV("bad", c.StapleBad)}
 				templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var70...)
-=======
-				templ_7745c5c3_Var64 := []any{templ.KV("mid", !c.StapleBad), templ.KV("bad", c.StapleBad)}
-				templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var64...)
->>>>>>> d935cbb (Give clients pages of their own, and let them register themselves at a portal)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
