@@ -33,7 +33,7 @@ type endpointShown struct {
 	policy    *policyInput  // as typed; nil: as it is
 	wrong     fieldProblems // with it
 	moveError string        // why TLS cannot end elsewhere
-	pasted    string        // certificates only, to be judged
+	try       tryInput      // whom to try, as typed
 	judged    *views.Judged
 }
 
@@ -60,7 +60,7 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 		Head: head, Upstream: e.Upstream.String(), Sealed: e.TerminateAt == termination.AtUpstream,
 		Ends: s.modeRows(e), MoveError: shown.moveError,
 		Policy: s.policyForm(p, shown.policy, config, clients, shown.wrong), Exact: exactWords(config, e, gate),
-		Judged: shown.judged, Proof: s.proofShown(p, e), Pasted: shown.pasted, Presents: s.presents(p.Clock, e, gate), ACME: s.endpointACME(p.Clock, e), Try: s.tryIt(e, gate),
+		Judged: shown.judged, Proof: s.proofShown(p, e), TryForm: s.tryForm(s.recentHandshakes(c, p, e, shown.try.handshake), &shown.try), Presents: s.presents(p.Clock, e, gate), ACME: s.endpointACME(p.Clock, e), Try: s.tryIt(e, gate),
 		CanIssue: s.has("/certificates/issue"), CanTrust: s.has("/authorities"),
 	}
 	if v.Sealed {
@@ -396,20 +396,4 @@ func (s *Server) endpointConfigPage(c echo.Context) error {
 		return fmt.Errorf("write endpoint as text: %w", err)
 	}
 	return s.render(c, http.StatusOK, views.EndpointConfigPage(p, head, text, files))
-}
-
-// judgeCertificate says whether a certificate would pass, without a handshake.
-func (s *Server) judgeCertificate(c echo.Context) error {
-	e, err := s.findEndpoint(c)
-	if err != nil {
-		return err
-	}
-	data, err := uploadedOrPasted(c)
-	if err != nil {
-		return err
-	}
-	shown := endpointShown{}
-	var status int
-	shown.judged, shown.pasted, status = s.judgement(e, data)
-	return s.showEndpoint(c, status, e, shown)
 }

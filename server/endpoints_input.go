@@ -139,6 +139,16 @@ var formFields = map[string]string{ //nolint:gochecknoglobals // a constant tabl
 	"client_auth.rules": "rules", "client_auth.when": "when", "client_auth.hygiene": "hygiene", "client_auth.soft": "soft", "client_auth.report_only": "report_only",
 }
 
+// ruleNumber takes the number of a rule out of a field such as client_auth.rules[2], as people count.
+func ruleNumber(field string) (bare, number string) {
+	bare, rest, found := strings.Cut(field, ".rules[")
+	i, err := strconv.Atoi(strings.TrimSuffix(rest, "]"))
+	if !found || err != nil {
+		return field, ""
+	}
+	return bare + ".rules", "rule " + strconv.Itoa(i+1)
+}
+
 // understood takes from an error what is wrong with single fields. It is false for errors of another kind, which the
 // caller returns.
 func (p fieldProblems) understood(err error, name string) bool {
@@ -153,7 +163,11 @@ func (p fieldProblems) understood(err error, name string) bool {
 			if f.Advice != "" {
 				text += "; " + f.Advice
 			}
-			field, known := formFields[f.Field]
+			rule, number := ruleNumber(f.Field)
+			if number != "" {
+				text = number + ": " + text
+			}
+			field, known := formFields[rule]
 			switch {
 			case f.Kind != store.KindEndpoint || f.Name != name:
 				p.add("", f.Error())

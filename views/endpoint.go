@@ -17,7 +17,7 @@ type EndpointDetail struct {
 	PolicyProblems []string
 	Exact          string // how exact the alerts are, and why
 	Routes         []RouteLine
-	Pasted         string // certificates only
+	TryForm        TryForm
 	Judged         *Judged
 	Proof          Proof
 	Try            TryIt
@@ -59,23 +59,6 @@ type Reader struct {
 
 // RouteLine is a path with a policy or an upstream of its own.
 type RouteLine struct{ Path, Policy, Upstream string }
-
-// Judged is what the policy says of a certificate.
-type Judged struct {
-	Error  string // it could not be judged
-	Who    string // hostile text
-	In     bool
-	By     string
-	Reason string
-	Checks []string
-	Routes []JudgedRoute
-}
-
-// JudgedRoute is the same under a route's own policy.
-type JudgedRoute struct {
-	Path string
-	In   bool
-}
 
 // TryIt are commands that reach an endpoint.
 type TryIt struct {

@@ -41,11 +41,17 @@ func TestEndpointPagesShowHostileText(t *testing.T) {
 		Routes: []RouteForm{{Number: 1, Path: input("route0_path"), Mode: input("route0_mode"), Authorities: input("route0_authorities"), Upstream: input("route0_upstream"), UpstreamName: input("route0_upstream_name"), UpstreamCA: input("route0_upstream_ca"), Inherit: "route0_inherit", Strip: "route0_strip"}},
 	}
 	head := EndpointHead{Name: "shop", Href: "/endpoints/shop", URL: "https://shop.localhost", State: "not listening", StateTone: parts.Bad, Problem: hostile, Stopped: true, StoppedBy: hostile, LiveHref: "/live", Spark: SparkOf([]uint64{1, 3, 2}, 30)}
+	typed := `<img src=x onerror=alert(1)>"`
 	path := parts.PathOf(&termination.Endpoint{TerminateAt: termination.AtEdge, Upstream: termination.Upstream{Scheme: "http"}})
 	detail := EndpointDetail{
-		Head: head, Warnings: []EndpointWarning{{Tone: parts.Warn, Text: hostile}}, MoveError: hostile, PolicyProblems: []string{hostile}, Policy: policy, Pasted: "<b>",
+		Head: head, Warnings: []EndpointWarning{{Tone: parts.Warn, Text: hostile}}, MoveError: hostile, PolicyProblems: []string{hostile}, Policy: policy,
+		TryForm: TryForm{
+			PEM: parts.Input{Name: "pem", Value: typed}, Address: parts.Input{Name: "try_address", Value: typed}, Method: parts.Input{Name: "try_method", Value: typed}, Path: parts.Input{Name: "try_path", Value: typed},
+			Recent: []parts.Option{{Value: "hs_1", Label: typed}}, Identity: &parts.Input{Name: "try_identity", Value: typed}, Identities: []string{typed},
+			Draft: []Hidden{{Name: "rules", Value: typed}}, Again: []Hidden{{Name: "pem", Value: typed}},
+		},
 		Ends:   []ModeRow{{Value: "edge", Label: "Edge", Path: path, Current: true, Parties: []string{"Edge"}, Readers: []Reader{{What: "Bodies", Who: []string{"yes"}}}}, {Value: "upstream", Label: "Upstream", Path: path, Changes: []string{hostile}}},
-		Judged: &Judged{Who: hostile, Reason: "not trusted", Checks: []string{hostile}}, Presents: []Presented{{Names: hostile, From: hostile, CA: "/endpoints/shop/ca.pem"}},
+		Judged: &Judged{Who: hostile, Reason: "not trusted", Steps: []JudgedStep{{What: "Rule 1", Code: hostile, Text: hostile, State: "bad", More: []string{hostile}}}, Notes: []string{hostile}}, Presents: []Presented{{Names: hostile, From: hostile, CA: "/endpoints/shop/ca.pem"}},
 		Try: TryIt{Panels: []TryPanel{{ID: "try-curl", Name: "curl", Command: "curl"}}},
 	}
 	p := examplePage("Endpoints")
