@@ -69,7 +69,7 @@ func (s *Store) load(ctx context.Context, q *sql.Tx, known map[string]bool) (*te
 		ctx: ctx, store: s, sql: q, known: known, config: &termination.Config{Node: s.node},
 		broken: map[string]string{}, closed: map[string]bool{}, keys: map[[sha256.Size]byte]crypto.Signer{},
 	}
-	for _, step := range []func() error{l.state, l.agentCA, l.authorities, l.revoked, l.certificates, l.localCAs, l.endpoints, l.identities, l.blocks, l.settle} {
+	for _, step := range []func() error{l.state, l.agentCA, l.authorities, l.revoked, l.certificates, l.localCAs, l.endpoints, l.identities, l.blocks, l.credentials, l.settle} {
 		if err := step(); err != nil {
 			return nil, nil, err
 		}

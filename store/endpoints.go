@@ -116,6 +116,11 @@ func (tx *Tx) DeleteEndpoint(ref string) error {
 	if err != nil {
 		return err
 	}
+	credentials, err := tx.credentialsOf(row.id)
+	if err != nil {
+		return err
+	}
+	users = append(users, credentials...)
 	if len(users) > 0 {
 		return InUseError{Kind: KindEndpoint, Name: row.name, By: users}
 	}

@@ -30,6 +30,7 @@ const (
 	KindBlock       = "block"
 
 	KindRegistration = "invitation of a client"
+	KindCredential   = "credential"
 )
 
 // NotFoundError says that there is no such object.

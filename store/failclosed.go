@@ -83,6 +83,8 @@ func (l *loader) tolerate(f termination.FieldError) bool {
 		return true
 	case KindEndpoint:
 		return l.tolerateEndpoint(f)
+	case KindCredential:
+		return l.tolerateCredential(f)
 	case KindIdentity:
 		i := slices.IndexFunc(l.config.Identities, func(i termination.Identity) bool { return i.Name == f.Name })
 		if i < 0 || !l.may(l.config.Identities[i].ID) {

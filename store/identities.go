@@ -74,6 +74,13 @@ func (tx *Tx) DeleteIdentity(ref string) error {
 	if err := tx.writable(KindIdentity, row.Name, row.Origin); err != nil {
 		return err
 	}
+	users, err := tx.credentialsOf(row.ID)
+	if err != nil {
+		return err
+	}
+	if len(users) > 0 {
+		return InUseError{Kind: KindIdentity, Name: row.Name, By: users}
+	}
 	if err := tx.exec("DELETE FROM identities WHERE id = ?", row.ID); err != nil {
 		return saving(KindIdentity, row.Name, err)
 	}

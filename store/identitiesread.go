@@ -244,24 +244,28 @@ func asksAnywhere(e *termination.Endpoint) bool {
 	})
 }
 
-// shutOut keeps identities out of endpoints that let nobody in, or are not there.
+// shutOut keeps identities and credentials out of endpoints that let nobody in, or are not there.
 func (l *loader) shutOut() {
 	open := map[string]bool{}
 	for _, e := range l.config.Endpoints {
 		open[e.Name] = !l.closed[e.ID]
 	}
-	for i := range l.config.Identities {
-		identity := &l.config.Identities[i]
-		var endpoints []string
-		for _, name := range identity.Endpoints {
+	still := func(names []string) (out []string) {
+		for _, name := range names {
 			if !open[name] {
 				name = termination.EndpointElsewhere
 			}
-			if !slices.Contains(endpoints, name) {
-				endpoints = append(endpoints, name)
+			if !slices.Contains(out, name) {
+				out = append(out, name)
 			}
 		}
-		identity.Endpoints = endpoints
+		return out
+	}
+	for i := range l.config.Identities {
+		l.config.Identities[i].Endpoints = still(l.config.Identities[i].Endpoints)
+	}
+	for i := range l.config.Credentials {
+		l.config.Credentials[i].Endpoints = still(l.config.Credentials[i].Endpoints)
 	}
 }
 

@@ -26,6 +26,7 @@ func (s *Store) Meta(ctx context.Context, kind string) (map[string]Meta, error) 
 		KindCertificate: "SELECT id, name, origin, source, created, changed FROM certificates",
 		KindEndpoint:    "SELECT id, name, origin, '', created, changed FROM endpoints",
 		KindIdentity:    "SELECT id, name, origin, '', created, changed FROM identities",
+		KindCredential:  "SELECT id, name, origin, '', created, changed FROM credentials",
 	}[kind]
 	if !ok {
 		return nil, fmt.Errorf("no such kind of object: %q", kind)

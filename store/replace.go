@@ -13,6 +13,7 @@ type Declared struct {
 	Endpoints    []termination.Endpoint
 	Identities   []termination.Identity
 	Blocked      []termination.Block
+	Credentials  []termination.Credential
 	Defaults     *termination.Defaults // nil: the file says nothing, and the dashboard's hold
 	Limits       *termination.Limits   // likewise
 	Agents       *termination.Agents   // likewise
@@ -49,10 +50,14 @@ func (tx *Tx) ReplaceDeclared(d Declared) error {
 	if err := tx.replaceDeclaredBlocks(d.Blocked); err != nil {
 		return err
 	}
+	goneCredentials, err := replace(tx, KindCredential, "SELECT id, name, origin FROM credentials ORDER BY id", d.Credentials, tx.putDeclaredCredential, func(c termination.Credential) string { return c.Name })
+	if err != nil {
+		return err
+	}
 	for _, gone := range []struct {
 		ids    []string
 		remove func(string) error
-	}{{goneIdentities, tx.DeleteIdentity}, {goneEndpoints, tx.DeleteEndpoint}, {goneCertificates, tx.DeleteCertificate}, {goneAuthorities, tx.DeleteAuthority}} {
+	}{{goneCredentials, tx.DeleteCredential}, {goneIdentities, tx.DeleteIdentity}, {goneEndpoints, tx.DeleteEndpoint}, {goneCertificates, tx.DeleteCertificate}, {goneAuthorities, tx.DeleteAuthority}} {
 		for _, id := range gone.ids {
 			if err := gone.remove(id); err != nil {
 				return err
@@ -135,6 +140,15 @@ func (tx *Tx) putDeclaredEndpoint(e termination.Endpoint, id string) error {
 		return tx.UpdateEndpoint(e)
 	}
 	_, err := tx.CreateEndpoint(e)
+	return err
+}
+
+func (tx *Tx) putDeclaredCredential(c termination.Credential, id string) error {
+	c.ID, c.Origin = id, termination.OriginFile
+	if id != "" {
+		return tx.UpdateCredential(c)
+	}
+	_, err := tx.CreateCredential(c)
 	return err
 }
 

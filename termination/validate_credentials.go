@@ -120,7 +120,7 @@ func (v *validation) credentials() {
 		v.name("credential", c.Name, names)
 		v.secret(c, users, tokens)
 		for _, e := range c.Endpoints {
-			if !endpoints[e] {
+			if e != EndpointElsewhere && !endpoints[e] {
 				v.add("credential", c.Name, "endpoints", fmt.Sprintf("there is no endpoint %q", e), "name one that exists, or leave endpoints out: it then counts everywhere")
 			}
 		}

@@ -123,8 +123,9 @@ func (r *reader) hygiene(n ast.Node, into *termination.Hygiene) {
 	r.mapping(n, "hygiene", fields, nil)
 }
 
-// also reads what is demanded besides the client policy.
-func (r *reader) also(n ast.Node) termination.Also {
+// also reads what is demanded besides the client policy. On a route it may be empty: then nothing is, whatever the endpoint
+// says.
+func (r *reader) also(n ast.Node, route bool) termination.Also {
 	var a termination.Also
 	kinds := func(what string, into *[]termination.ProofKind) field {
 		return func(n ast.Node) {
@@ -142,7 +143,7 @@ func (r *reader) also(n ast.Node) termination.Also {
 		"any_of": kinds("any_of", &a.AnyOf),
 		"strip":  func(n ast.Node) { r.boolean(n, &a.Strip) },
 	}, nil)
-	if r.failed == before && a.Empty() {
+	if r.failed == before && a.Empty() && !(route && !a.Strip) {
 		r.fail(n, "also names no proof", "write it as in also: {any_of: [bearer, basic]}, or remove it")
 	}
 	return a

@@ -64,6 +64,7 @@ func sections() []struct{ text, heading, prefix string } {
 		{"certificates: [{name: a, cert_file: x, XX: 1}]", "## certificates", ""},
 		{"identities: [{name: a, pins: [x], XX: 1}]", "## identities", ""},
 		{"blocked: [{pin: x, XX: 1}]", "## blocked", ""},
+		{"credentials: [{name: a, XX: 1}]", "## credentials", ""},
 		{"defaults: {client_auth: {XX: 1}}", "## defaults", "client_auth."},
 		{fmt.Sprintf(endpoint, "XX: 1"), "## endpoints", ""},
 		{fmt.Sprintf(endpoint, "tls: {XX: 1}"), "## endpoints", "tls."},

@@ -56,7 +56,7 @@ func (r *reader) endpoint(n ast.Node) (termination.Endpoint, bool) {
 		"upstream_policy":  at.noting("upstream_policy", func(ast.Node) {}),
 		"client_auth":      at.noting("client_auth", func(n ast.Node) { e.ClientAuth = r.clientAuth(n, at, "client_auth") }),
 		"forward_identity": at.noting("forward_identity", func(n ast.Node) { r.forwardIdentity(n, &e) }),
-		"also":             at.noting("also", func(n ast.Node) { e.Also = r.also(n) }),
+		"also":             at.noting("also", func(n ast.Node) { e.Also = r.also(n, false) }),
 		"verbose_refusals": at.noting("verbose_refusals", func(n ast.Node) { r.boolean(n, &e.VerboseRefusals) }),
 		"routes":           at.noting("routes", func(n ast.Node) { routes = n }),
 	}, later{"traffic_policy"})
@@ -345,7 +345,7 @@ func (r *reader) routes(n ast.Node, at nodes, endpoint string) []termination.Rou
 				route.ClientAuth = &a
 			}),
 			"also": noting("also", func(n ast.Node) {
-				a := r.also(n)
+				a := r.also(n, true)
 				route.Also = &a
 			}),
 		}, nil)

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // config is what a gateway would serve of a declaration alone.
 func config(d *Declaration) *termination.Config {
-	c := &termination.Config{Authorities: d.Authorities, Certificates: d.Certificates, Endpoints: d.Endpoints, Identities: d.Identities, Blocked: d.Blocked, Limits: termination.DefaultLimits()}
+	c := &termination.Config{Authorities: d.Authorities, Certificates: d.Certificates, Endpoints: d.Endpoints, Identities: d.Identities, Blocked: d.Blocked, Credentials: d.Credentials, Limits: termination.DefaultLimits()}
 	if d.ACME != nil {
 		c.ACME = *d.ACME
 	}

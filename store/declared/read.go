@@ -96,7 +96,8 @@ func (r *reader) document(n ast.Node, d *Declaration) {
 		"endpoints":    func(n ast.Node) { r.endpoints(n, &d.Declared) },
 		"identities":   func(n ast.Node) { r.identities(n, &d.Declared) },
 		"blocked":      func(n ast.Node) { r.blocked(n, &d.Declared) },
-	}, later{"credentials"})
+		"credentials":  func(n ast.Node) { r.credentials(n, &d.Declared) },
+	}, nil)
 }
 
 var errNotRegular = errors.New("it is no regular file")

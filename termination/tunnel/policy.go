@@ -47,7 +47,7 @@ func PolicyOf(config *termination.Config, e *termination.Endpoint) *Policy {
 	own.ProxyProtocol, own.StartTLS = nil, termination.StartTLSNone
 	needed := policyAuthorities(config, e)
 	p.Identities = policyIdentities(config, e, needed)
-	p.Blocked, p.Credentials = config.Blocked, config.Credentials
+	p.Blocked, p.Credentials = config.Blocked, policyCredentials(config, e)
 	for i := range config.Authorities {
 		if slices.Contains(needed, config.Authorities[i].Name) {
 			p.Authorities = append(p.Authorities, config.Authorities[i])
@@ -76,6 +76,23 @@ func policyIdentities(config *termination.Config, e *termination.Endpoint, autho
 			identity.Endpoints = []string{termination.EndpointElsewhere}
 		}
 		out = append(out, identity)
+	}
+	return out
+}
+
+// policyCredentials are the credentials that can count at an endpoint: their hashes are nobody else's business.
+func policyCredentials(config *termination.Config, e *termination.Endpoint) (out []termination.Credential) {
+	demanded := func(k termination.ProofKind) bool {
+		return e.Also.Names(k) || slices.ContainsFunc(e.Routes, func(r termination.Route) bool { return r.Also != nil && r.Also.Names(k) })
+	}
+	for _, c := range config.Credentials {
+		if !demanded(c.Kind) || !c.CountsAt(e.Name) {
+			continue
+		}
+		if len(c.Endpoints) > 0 {
+			c.Endpoints = []string{e.Name}
+		}
+		out = append(out, c)
 	}
 	return out
 }
