@@ -221,8 +221,9 @@ func findIdentities(config *termination.Config, text string) []*termination.Iden
 }
 
 func identityItem(p views.Page, config *termination.Config, i *termination.Identity, last store.IdentitySighting) views.IdentityItem {
-	item := views.IdentityItem{Name: i.Name, Href: identityPath(i), Known: knownBy(i), Anywhere: len(i.Endpoints) == 0, Seen: "never seen"}
-	item.Tone, item.Mark, item.State = identityTag(identityStateOf(i, last, p.Now))
+	item := views.IdentityItem{Name: i.Name, Href: identityPath(i), Known: knownBy(i), Anywhere: len(i.Endpoints) == 0}
+	state := identityStateOf(i, last, p.Now)
+	item.Tone, item.Mark, item.State = identityTag(state)
 	item.Tags = identityTags(i)
 	for n, name := range i.Endpoints {
 		if n == identityPlaces {
@@ -237,7 +238,9 @@ func identityItem(p views.Page, config *termination.Config, i *termination.Ident
 		}
 		item.Endpoints = append(item.Endpoints, link)
 	}
-	if !last.Last.IsZero() {
+	if last.Last.IsZero() && state != identityUnseen {
+		item.Seen = "never seen"
+	} else if !last.Last.IsZero() {
 		item.Seen, item.SeenExact = "seen "+p.Relative(last.Last), p.Exact(last.Last)
 		item.Where = last.Endpoint + ", " + last.Address
 	}

@@ -78,6 +78,16 @@ func (f *fixture) outside(port uint16, cert *tlstest.Cert) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
 }
 
+// eventually polls for what is written a moment later.
+func (f *fixture) eventually(done func() bool) {
+	f.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(10 * time.Millisecond) { //nolint:forbidigo // the history announces nothing
+		if time.Now().After(deadline) {
+			f.t.Fatal("waited in vain")
+		}
+	}
+}
+
 func (f *fixture) identity(name string) *termination.Identity { return f.current().Identity(name) }
 
 // sendClient posts a form with a file in it.
@@ -205,15 +215,13 @@ func TestRegisterFromHandshake(t *testing.T) {
 	}
 	_ = res.Body.Close()
 	var id string
-	for deadline := time.Now().Add(30 * time.Second); id == "" && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) { //nolint:forbidigo // the history is written a moment later
+	f.eventually(func() bool {
 		page, err := f.store.Handshakes(t.Context(), store.HistoryQuery{Limit: 10})
-		if err != nil {
-			t.Fatal(err)
-		}
 		for _, r := range page.Records {
 			id = r.Handshake.ID
 		}
-	}
+		return err == nil && id != ""
+	})
 	form := f.get("/identities/new?handshake=" + id)
 	if form.status != 200 || !strings.Contains(form.body, "CN=client") || strings.Contains(strings.ToLower(form.body), client.Fingerprint()) {
 		t.Fatalf("%d; the fingerprint must come from elsewhere: %s", form.status, form.body)
@@ -238,7 +246,7 @@ func TestPortal(t *testing.T) {
 	ca := f.current().LocalCAs[0].Name
 	invite := func(form url.Values) string {
 		t.Helper()
-		page := f.post("/identities/invite", mergedForm(url.Values{"portal": {"portal"}, "endpoint": {"api"}, "life": {"a day"}}, form))
+		page := f.post("/identities/invite", mergedForm(url.Values{"portal": {f.current().Endpoint("portal").ID}, "endpoint": {"api"}, "life": {"a day"}}, form))
 		m := regexp.MustCompile(`https://portal\.localhost:\d+/i/csreg1_[A-Za-z0-9_-]+`).FindString(page.body)
 		if page.status != 200 || m == "" {
 			t.Fatalf("%d %s", page.status, page.body)

@@ -115,6 +115,7 @@ func (tx *Tx) checkRegistration(r *Registration) (portalID, endpoints, caID stri
 	if !portal.Upstream.Portal() {
 		return "", "", "", registrationError("portal", fmt.Sprintf("the endpoint %q does not serve invitations", portal.Name), "choose one whose upstream is portal")
 	}
+	r.Portal = portal.Name
 	if r.IdentityID != "" {
 		i, err := tx.Identity(r.IdentityID)
 		if err != nil {

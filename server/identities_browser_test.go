@@ -1,0 +1,106 @@
+package server
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"countersign/store"
+	"countersign/termination"
+	"countersign/termination/tlstest"
+)
+
+// A person registers a client, sees what goes wrong at its field, finds one among ten thousand, and invites another.
+func TestClientsInTheBrowser(t *testing.T) {
+	f, port := withClients(t)
+	b := openBrowser(t)
+	b.size(1440, 900)
+	b.signIn(f)
+
+	b.open(f.URL() + "/identities")
+	b.axe("no clients")
+	b.picture("clients-empty-light")
+	b.open(f.URL() + "/identities/new")
+	meter := tlstest.NewCA(tlstest.CN("Elsewhere CA")).Client("meter", tlstest.CN(`<img src=x onerror=alert(1)>`), tlstest.Valid(time.Now().Add(-80*day), time.Now().Add(9*day)))
+	b.do(chromedp.SetValue(`input[name=name]`, "meter"), chromedp.SetValue(`textarea[name=text]`, string(meter.KeyPEM())), chromedp.Click(`.issue form button[type=submit]`))
+	b.waitFor(`document.querySelector('.issue .error') !== null && !document.body.innerHTML.includes('PRIVATE KEY')`)
+	b.check("a key instead of a certificate")
+	b.axe("a key instead of a certificate")
+	b.picture("client-key-light")
+	b.do(chromedp.SetValue(`textarea[name=text]`, string(meter.PEM())), chromedp.SetValue(`input[name=rate]`, "50/s"), chromedp.Click(`input[name=endpoint]`), chromedp.Click(`.issue form button[type=submit]`))
+	b.waitFor(`location.pathname === '/identities/meter' && document.querySelector('.said') !== null`)
+	if n := eval[int](b, `document.querySelectorAll('main img').length`); n != 0 {
+		t.Error("a certificate's name became markup")
+	}
+	b.check("registered")
+
+	// It comes in, some days are counted, and there are many more.
+	res, err := f.outside(port, meter).Get(fmt.Sprintf("https://api.localhost:%d/", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	id := f.identity("meter").ID
+	var ends []termination.ConnectionEnd
+	for n := range 20 {
+		ends = append(ends, termination.ConnectionEnd{ID: "hs_none", Time: time.Now().Add(-time.Duration(n) * day), Requests: int64(n*n%37 + 3), IdentityID: id})
+	}
+	if err := f.store.WriteHistory(termination.HistoryBatch{Ends: ends}); err != nil {
+		t.Fatal(err)
+	}
+	f.mutate(func(tx *store.Tx) error {
+		for n := range 1_000 {
+			i := termination.Identity{Name: fmt.Sprintf("device %04d", n), Endpoints: []string{"api"}, Pins: []termination.Pin{{Fingerprint: termination.Fingerprint{byte(n), byte(n >> 8), 1}}}, Blocked: n%7 == 0}
+			if _, err := tx.CreateIdentity(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if _, _, err := f.store.CreateRegistration(t.Context(), store.Actor{Name: "rhea", Via: "test"}, store.Registration{Portal: "portal", Name: "invited", Endpoints: []string{"api"}}, day); err != nil {
+		t.Fatal(err)
+	}
+	f.eventually(func() bool {
+		seen, err := f.store.LastSightings(t.Context())
+		return err == nil && len(seen) > 0
+	})
+	pages := map[string]string{
+		"clients": "/identities", "clients-found": "/identities?" + url.Values{"q": {"device 77"}, "state": {"blocked"}}.Encode(), "client": "/identities/meter",
+		"client-new": "/identities/new", "client-invite": "/identities/invite",
+	}
+	for _, theme := range []string{"light", "dark"} {
+		for name, path := range pages {
+			b.size(1440, 900)
+			b.open(f.URL() + path)
+			b.theme(theme)
+			for _, width := range []int64{1440, 390, 360} {
+				b.size(width, 900)
+				if over := b.sideways(); over > 0 {
+					t.Errorf("%s is %d pixels wider than a window of %d", path, over, width)
+				}
+				if width != 360 {
+					b.axe(fmt.Sprintf("%s, %s, %d px", path, theme, width))
+					b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
+				}
+			}
+		}
+	}
+	b.size(1440, 900)
+	b.open(f.URL() + "/identities")
+	if rows, text := eval[int](b, `document.querySelectorAll('.list > li').length`), eval[string](b, `document.querySelector('.pages').innerText`); rows != identityRows || !strings.Contains(text, "1 to 100 of 1") {
+		t.Errorf("%d rows, %q", rows, text)
+	}
+	b.open(f.URL() + "/identities/invite")
+	b.do(chromedp.SetValue(`input[name=name]`, "new one"), chromedp.Click(`.issue form button[type=submit]`))
+	b.waitFor(`document.body.innerText.includes('https://portal.localhost:') && document.body.innerText.includes('/i/csreg1_')`)
+	b.axe("an invitation")
+	b.picture("client-invited-light")
+	b.open(f.URL() + "/identities/meter")
+	b.do(chromedp.Click(`form[action$="/block"] button`))
+	b.waitFor(`document.querySelector('h1 .bad') !== null`)
+	b.check("blocked")
+}
