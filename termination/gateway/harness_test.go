@@ -70,6 +70,12 @@ type rig struct {
 // newRig starts a gateway without endpoints.
 func newRig(t *testing.T) *rig {
 	t.Helper()
+	return newRigAt(t, nil)
+}
+
+// newRigAt is newRig with a clock.
+func newRigAt(t *testing.T, now func() time.Time) *rig {
+	t.Helper()
 	r := &rig{
 		t: t, serverCA: tlstest.NewCA(tlstest.CN("Server CA")), ends: map[string]termination.ConnectionEnd{},
 		config: &termination.Config{Revision: 1, Node: "node_test", Limits: termination.DefaultLimits()},
@@ -77,7 +83,7 @@ func newRig(t *testing.T) *rig {
 	r.changed = sync.NewCond(&r.mu)
 	r.hub = live.New(live.Options{Sink: r.sink, Flush: 2 * time.Millisecond})
 	r.registry = &tunneltest.Registry{}
-	r.gateway = gateway.New(gateway.Options{Hub: r.hub, Registry: r.registry})
+	r.gateway = gateway.New(gateway.Options{Hub: r.hub, Registry: r.registry, Now: now})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
