@@ -224,7 +224,7 @@ func TestOpenAPIDocument(t *testing.T) {
 			continue
 		}
 		path := r.path
-		for _, name := range []string{"ref", "id"} {
+		for _, name := range []string{"ref", "id", "pin"} {
 			path = strings.ReplaceAll(path, ":"+name, "{"+name+"}")
 		}
 		if op, ok := doc.Paths[path][strings.ToLower(r.method)]; !ok || op.Summary == "" || op.OperationID == "" {

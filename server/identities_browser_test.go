@@ -78,6 +78,9 @@ func TestClientsInTheBrowser(t *testing.T) {
 			b.open(f.URL() + path)
 			b.theme(theme)
 			for _, width := range []int64{1440, 390, 360} {
+				if theme == "dark" && width != 1440 {
+					continue // colours do not depend on the width
+				}
 				b.size(width, 900)
 				if over := b.sideways(); over > 0 {
 					t.Errorf("%s is %d pixels wider than a window of %d", path, over, width)

@@ -89,6 +89,8 @@ func New(o Options) *API {
 	a.proofs()
 	a.handshakes()
 	a.agents()
+	a.identities()
+	a.registrations()
 	a.about()
 	return a
 }
