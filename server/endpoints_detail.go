@@ -54,6 +54,7 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 	config, gate := s.current(), s.endpointStatuses()[e.ID]
 	if shown.policy == nil {
 		in := policyInputOf(e.ClientAuth)
+		in.checks.offer(c.QueryParam("rule"))
 		shown.policy = &in
 	}
 	v := views.EndpointDetail{
@@ -281,6 +282,9 @@ func (s *Server) saveEndpointPolicy(c echo.Context) error {
 		return err
 	}
 	in, wrong := readPolicyInput(c.Request().PostForm), fieldProblems{}
+	if in.checks.arrange(c.FormValue("do")) {
+		return s.showEndpoint(c, http.StatusOK, e, endpointShown{policy: &in})
+	}
 	if e.TerminateAt == termination.AtUpstream {
 		wrong.add("", "Decided by the service behind. We cannot check what we do not open.")
 	}

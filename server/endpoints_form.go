@@ -61,6 +61,9 @@ func (s *Server) submitEndpoint(c echo.Context, e *termination.Endpoint, in *end
 	} else {
 		before.Enabled, before.Origin = true, termination.OriginDashboard
 	}
+	if in.policy.checks.arrange(c.FormValue("do")) {
+		return s.showEndpointForm(c, http.StatusOK, e, in, wrong, nil)
+	}
 	switch c.FormValue("do") {
 	case "row":
 		if len(in.routes) < maxRouteRows {
@@ -314,7 +317,7 @@ func (s *Server) policyForm(p views.Page, in *policyInput, config *termination.C
 		OnLoss:           parts.Input{Name: "on_loss", Label: "Who loses the right to be here", Error: wrong.of("on_loss")},
 		OnLossChoices:    options(in.onLoss, "close", "is cut off now", "drain", "may finish the request", "leave", "stays, further requests are refused"),
 		Inherit:          in.inherit, Announce: in.announce,
-		Checks: checksForm(&in.checks, wrong),
+		Checks: checksForm(&in.checks, authorityNames(config), wrong),
 	}
 	if n := len(config.Defaults.Authorities) + len(config.Defaults.Pins); n > 0 {
 		f.Defaults = format.Count(n, "one", "these")
@@ -336,6 +339,14 @@ func (s *Server) policyForm(p views.Page, in *policyInput, config *termination.C
 	}
 	f.MoreOpen = wrong.anyOf("pins", "max_depth", "on_loss") || in.mode == string(termination.ModeRequest) || in.mode == string(termination.ModeRequireAny)
 	return f
+}
+
+func authorityNames(config *termination.Config) []string {
+	names := make([]string, len(config.Authorities))
+	for i := range config.Authorities {
+		names[i] = config.Authorities[i].Name
+	}
+	return names
 }
 
 // authorityNote says how long an authority's anchors live, and whether its key is here.

@@ -15,6 +15,11 @@ type checksInput struct {
 	rules, when      string
 	hygiene          map[string]string // by check; absent: the default
 	reportOnly, soft bool
+
+	filled  []int // rows of the form that hold the rules
+	blank   int   // rows for rules that are still to be typed; 0: one
+	open    bool  // show the fields
+	offered bool  // the first rule came with a link, and is not saved
 }
 
 func checksInputOf(a termination.ClientAuth) checksInput {
@@ -25,9 +30,10 @@ const hygieneField = "hygiene_"
 
 func readChecksInput(form url.Values) checksInput {
 	in := checksInput{
-		rules: strings.TrimSpace(form.Get("rules")), when: strings.TrimSpace(form.Get("when")), hygiene: map[string]string{},
+		when: strings.TrimSpace(form.Get("when")), hygiene: map[string]string{},
 		reportOnly: form.Has("report_only"), soft: form.Has("soft"),
 	}
+	in.rules, in.filled = readRules(form)
 	for _, key := range termination.HygieneKeys() {
 		if level := form.Get(hygieneField + key); level != "" {
 			in.hygiene[key] = level
@@ -49,12 +55,12 @@ func (in *checksInput) into(a *termination.ClientAuth, wrong fieldProblems) {
 }
 
 // checksForm puts them into fields.
-func checksForm(in *checksInput, wrong fieldProblems) views.ChecksForm {
+func checksForm(in *checksInput, authorities []string, wrong fieldProblems) views.ChecksForm {
 	f := views.ChecksForm{
-		Rules:      parts.Input{Name: "rules", Label: "Rules", Hint: `One a line, the first that matches decides: allow dns="*.example.com", refuse serial=1f3a authority=devices, allow any. With rules, who matches none is refused.`, Value: in.rules, Error: wrong.of("rules"), Rows: 3},
+		Rules:      rulesForm(in, authorities, wrong),
 		When:       parts.Input{Name: "when", Label: "And only when", Hint: "An expression in CEL, such as client.subject.organization.exists(o, o == \"Example\"). Empty: always.", Value: in.when, Error: wrong.of("when"), Rows: 2},
 		ReportOnly: in.reportOnly, Soft: in.soft, SoftError: wrong.of("soft"), ReportOnlyError: wrong.of("report_only"), HygieneError: wrong.of("hygiene"),
-		Open: wrong.anyOf("rules", "when", "hygiene", "soft", "report_only"),
+		Open: in.open || in.rules != "" || in.when != "" || wrong.anyOf("rules", "when", "hygiene", "soft", "report_only"),
 	}
 	for _, c := range new(termination.Hygiene).Checks() {
 		f.Hygiene = append(f.Hygiene, views.HygieneField{

@@ -166,10 +166,29 @@ type PolicyForm struct {
 
 // ChecksForm is what a client policy checks besides whom it trusts.
 type ChecksForm struct {
-	Rules, When                              parts.Input
+	Rules                                    RulesForm
+	When                                     parts.Input
 	Hygiene                                  []HygieneField
 	ReportOnly, Soft, Open                   bool
 	SoftError, ReportOnlyError, HygieneError string
+}
+
+// RulesForm are the rules of a client policy, in rows, or as text where they are many.
+type RulesForm struct {
+	Rows    []RuleRow
+	Text    parts.Input
+	AsText  bool
+	Offered bool // the first came with a link, and is not saved
+	Error   string
+}
+
+// RuleRow is one rule.
+type RuleRow struct {
+	Number, Index                  string // from 1, and from 0
+	Filled, First, Last            bool
+	Weak                           bool // goes by the common name
+	Effect, Kind, Value, Authority parts.Input
+	Effects, Kinds, Authorities    []parts.Option
 }
 
 // HygieneField is one check of hygiene.

@@ -1704,7 +1704,7 @@ func checksFields(f ChecksForm) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = parts.Area(f.Rules).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = rulesFields(f.Rules).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

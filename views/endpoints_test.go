@@ -21,7 +21,7 @@ func TestEndpointPagesShowHostileText(t *testing.T) {
 		Authorities: []Tick{{Value: "Acme", Note: "6 years left", Clients: "no clients", Ticked: true}},
 		Pins:        input("pins"), MaxDepth: input("max_depth"), OnLoss: parts.Input{Name: "on_loss", Label: "loss"}, Defaults: "one", DefaultNames: []string{"Acme"},
 		Checks: ChecksForm{
-			Rules: input("rules"), When: input("when"), SoftError: hostile, ReportOnlyError: hostile, HygieneError: hostile,
+			Rules: RulesForm{Offered: true, Error: hostile, Rows: []RuleRow{{Number: "1", Index: "0", Filled: true, Weak: true, Effect: input("rule0_effect"), Kind: input("rule0_kind"), Value: input("rule0_value"), Authority: input("rule0_authority")}}}, When: input("when"), SoftError: hostile, ReportOnlyError: hostile, HygieneError: hostile,
 			Hygiene: []HygieneField{{Input: input("hygiene_usage"), Levels: []parts.Option{{Value: "off", Label: "let in"}}}},
 		},
 	}
