@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -69,7 +70,8 @@ func TestEndpointsInTheBrowser(t *testing.T) {
 	b.axe("no endpoints")
 
 	f.withLocalCA(true)
-	f.withAuthority("clients", tlstest.NewCA(tlstest.CN("Clients")))
+	clients := tlstest.NewCA(tlstest.CN("Clients"))
+	f.withAuthority("clients", clients)
 	// By keyboard and form: the sentence, a mistake, its mending, and on to the live list.
 	b.open(f.URL() + "/endpoints")
 	b.press("n")
@@ -116,11 +118,17 @@ func TestEndpointsInTheBrowser(t *testing.T) {
 			return err
 		}
 		shop.Name, shop.Host, shop.Routes, shop.ClientAuth.Mode = "payments", "payments.localhost", nil, termination.ModeRequire
+		shop.ClientAuth.When = `client.authority == "clients" && inCidrRange(conn.client_ip, "10.0.0.0/8") && req.method == "GET"`
+		if shop.ClientAuth.Rules, err = termination.ParseRules("refuse ou=\"test\" authority=\"clients\"\nallow cn=\"rhea\" authority=\"clients\"\nallow o=\"Acme\" ou=\"it\" authority=\"clients\""); err != nil {
+			return err
+		}
+		shop.ClientAuth.Authorities = []string{"clients", "Local CA"}
 		_, err = tx.CreateEndpoint(shop)
 		return err
 	})
 
 	f.busy("payments")
+	b.judgesInTheBrowser(f, clients)
 	for _, theme := range []string{"light", "dark"} {
 		for name, path := range map[string]string{
 			"endpoints": "/endpoints", "endpoint": "/endpoints/payments", "endpoint-routes": "/endpoints/shop", "endpoint-sealed": "/endpoints/erp", "endpoint-settings": "/endpoints/shop/settings",
@@ -141,4 +149,26 @@ func TestEndpointsInTheBrowser(t *testing.T) {
 			}
 		}
 	}
+}
+
+// judgesInTheBrowser tries a client by the policy as it is typed, row by row, and saves nothing.
+func (b *browser) judgesInTheBrowser(f *fixture, clients *tlstest.Cert) {
+	b.t.Helper()
+	b.open(f.URL() + "/endpoints/payments?rule=" + url.QueryEscape(`allow dns="a.example.com" authority="clients"`))
+	b.do(chromedp.SetValue(`#f-pem`, string(clients.Client("rhea", tlstest.DNS("a.example.com")).PEM())), chromedp.Click(`#judge details summary`), chromedp.SetValue(`#f-try_address`, "10.1.2.3"), chromedp.Click(`#judge button[type=submit]`))
+	b.waitFor(`document.querySelector('#judge table') !== null`)
+	b.picture("endpoint-judged-light")
+	b.axe("a client that was tried")
+	b.do(chromedp.Click(`button[value=rule_up_1]`))
+	b.waitFor(`document.querySelector('#f-rule0_value').value === 'rhea'`)
+	b.axe("rules in rows")
+	b.size(390, 844)
+	b.picture("endpoint-rules-390")
+	b.size(1440, 900)
+	b.do(chromedp.Click(`button[formaction*=judge]`))
+	b.waitFor(`document.querySelector('#judge .notice') !== null`)
+	if text := eval[string](b, `document.querySelector('#judge .notice').innerText`); !strings.Contains(text, "Nothing is saved") {
+		b.t.Errorf("the unsaved policy: %q", text)
+	}
+	b.check("trying")
 }

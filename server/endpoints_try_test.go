@@ -28,7 +28,7 @@ func TestEndpointWouldItPass(t *testing.T) {
 	f.withAuthority("clients", clients)
 	wantAll(t, f.post("/endpoints", endpointFields(freeTCPPort(t), "route0_path", "/open", "route0_mode", "off")), http.StatusSeeOther)
 	judge := func(pem []byte) reply { return f.post("/endpoints/shop/judge", url.Values{"pem": {string(pem)}}) }
-	wantAll(t, judge(clients.Client("rhea").PEM()), 200, "<b>Yes</b>", "rhea", "signed for by", "clients", "/open")
+	wantAll(t, judge(clients.Client("rhea").PEM()), 200, "<b>Yes</b>", "rhea", "signed for by clients", "/open")
 	wantAll(t, judge(clients.Client("rhea", tlstest.Expired()).PEM()), 200, "<b>No</b>")
 	wantAll(t, judge(tlstest.NewCA(tlstest.CN("Eve")).Client("<img src=x onerror=alert(1)>").PEM()), 200, "<b>No</b>", "&lt;img")
 	wantAll(t, judge(nil), 422, "could not be judged")
