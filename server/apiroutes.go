@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -21,6 +22,16 @@ func (s *Server) apiRoutes() []route {
 		Actor: actorIn, Now: s.now, Prove: s.Prove,
 		Invite: func(ctx context.Context, ask api.InviteRequest) (api.NewInvitation, error) {
 			return s.Invite(ctx, actorIn(ctx), ask)
+		},
+		Rehearse: func(ctx context.Context, mutate func(*store.Tx) error) (*termination.Config, error) {
+			return s.rehearse(ctx, actorIn(ctx), mutate)
+		},
+		Simulate: func(ctx context.Context, proposed *termination.Config, ids []string, since time.Time) (*api.Simulated, error) {
+			r, err := s.simulate(ctx, proposed, ids, since)
+			if err != nil {
+				return nil, err
+			}
+			return &api.Simulated{Result: r.Result, Looked: r.looked, Down: r.down, More: r.more}, nil
 		},
 		Problem: func(_ context.Context, err error) api.Problem { return s.apiProblem(err) },
 	}

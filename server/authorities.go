@@ -16,6 +16,7 @@ import (
 
 	"countersign/store"
 	"countersign/termination"
+	"countersign/termination/simulation"
 	"countersign/views"
 	"countersign/views/format"
 	"countersign/views/parts"
@@ -142,7 +143,18 @@ func (s *Server) findAuthority(c echo.Context) (*termination.Authority, error) {
 }
 
 func (s *Server) authorityPage(c echo.Context) error {
-	return s.showAuthority(c, http.StatusOK, func(*views.Authority) {})
+	if c.QueryParam("do") != "simulate" {
+		return s.showAuthority(c, http.StatusOK, func(*views.Authority) {})
+	}
+	a, err := s.findAuthority(c)
+	if err != nil {
+		return err
+	}
+	would, err := s.rehearsal(c.Request().Context(), s.view(c, ""), simulation.Without(s.current(), a.Name), c.QueryParam("period"))
+	if err != nil {
+		return err
+	}
+	return s.showAuthority(c, http.StatusOK, func(v *views.Authority) { v.Would = would })
 }
 
 // showAuthority renders one authority; add may put an error on it first.
@@ -166,6 +178,7 @@ func (s *Server) showAuthority(c echo.Context, status int, add func(*views.Autho
 		AskName: n > 0,
 		Delete:  parts.Input{Name: "confirm", Label: "Type " + a.Name + " to confirm", Hint: format.Count(int(n), "client", "clients") + " of the last 24 hours would be turned away.", Words: true},
 	}
+	v.Periods = periodOptions(c.QueryParam("period"))
 	anchors := len(a.Anchors())
 	for _, cert := range a.Certificates {
 		v.Certificates = append(v.Certificates, authorityCertificate(p, cert, !v.ReadOnly && (cert.Role == termination.RoleHelper || anchors > 1)))

@@ -89,6 +89,7 @@ func (s *Server) preview(c echo.Context, upload termination.Upload, into string,
 		}
 		v.Endpoints = append(v.Endpoints, views.PreviewEndpoint{Name: e.Name, Ticked: slices.Contains(chosen, e.Name), Hint: trustHint(e)})
 	}
+	v.Periods = periodOptions(c.FormValue("period"))
 	v.Button = "Trust it"
 	if into != "" {
 		v.Button = "Add to " + into
@@ -221,7 +222,18 @@ func (s *Server) saveAuthority(c echo.Context) error {
 			return again("name", err.Error())
 		}
 	}
-	if _, err := s.change(c, saved.write); err != nil {
+	err = nil
+	if c.FormValue("do") == "simulate" {
+		var would *views.Rehearsal
+		if would, err = s.wouldChange(c, saved.write); err == nil {
+			v := s.preview(c, upload, into, choices)
+			v.Source, v.Name.Value, v.Would = c.FormValue("source"), c.FormValue("name"), would
+			return s.showAuthorities(c, http.StatusOK, views.Authorities{Preview: v})
+		}
+	} else {
+		_, err = s.change(c, saved.write)
+	}
+	if err != nil {
 		var taken store.NameTakenError
 		var invalid termination.ValidationError
 		switch {

@@ -35,6 +35,7 @@ type endpointShown struct {
 	moveError string        // why TLS cannot end elsewhere
 	try       tryInput      // whom to try, as typed
 	judged    *views.Judged
+	would     *views.Rehearsal // what the policy would change; nil: not asked
 }
 
 // clientsPeriod is how far back the clients of an authority are counted.
@@ -74,7 +75,7 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 	if v.Agents, err = s.endpointAgents(c, p, e); err != nil {
 		return err
 	}
-	v.PolicyProblems = shown.wrong[""]
+	v.PolicyProblems, v.Would, v.Periods = shown.wrong[""], shown.would, periodOptions(c.FormValue("period"))
 	for _, w := range s.warnings(p.Clock, e, gate) {
 		if w.Tone != parts.Plain {
 			v.Warnings = append(v.Warnings, w)
@@ -290,15 +291,25 @@ func (s *Server) saveEndpointPolicy(c echo.Context) error {
 	}
 	policy := in.clientAuth(e.ClientAuth, wrong)
 	s.checkTrust(policy, wrong)
+	save := func(tx *store.Tx) error {
+		stored, err := tx.Endpoint(e.ID)
+		if err != nil {
+			return err
+		}
+		stored.ClientAuth = policy
+		return tx.UpdateEndpoint(stored)
+	}
+	if len(wrong) == 0 && c.FormValue("do") == "simulate" {
+		would, err := s.wouldChange(c, save)
+		if err == nil {
+			return s.showEndpoint(c, http.StatusOK, e, endpointShown{policy: &in, would: would})
+		}
+		if !wrong.understood(err, e.Name) {
+			return err
+		}
+	}
 	if len(wrong) == 0 {
-		_, err = s.change(c, func(tx *store.Tx) error {
-			stored, err := tx.Endpoint(e.ID)
-			if err != nil {
-				return err
-			}
-			stored.ClientAuth = policy
-			return tx.UpdateEndpoint(stored)
-		})
+		_, err = s.change(c, save)
 		if err != nil && !wrong.understood(err, e.Name) {
 			return err
 		}

@@ -92,6 +92,16 @@ func (s *Server) submitEndpoint(c echo.Context, e *termination.Endpoint, in *end
 	if len(wrong) > 0 {
 		return s.showEndpointForm(c, http.StatusUnprocessableEntity, e, in, wrong, nil)
 	}
+	if e != nil && offer == nil && c.FormValue("do") == "simulate" {
+		would, err := s.wouldChange(c, func(tx *store.Tx) error { return tx.UpdateEndpoint(wanted) })
+		if err == nil {
+			return s.showEndpointForm(c, http.StatusOK, e, in, wrong, nil, would)
+		}
+		if wrong.understood(err, wanted.Name) {
+			return s.showEndpointForm(c, http.StatusUnprocessableEntity, e, in, wrong, nil)
+		}
+		return err
+	}
 	err := s.storeEndpoint(c, e, wanted, offer)
 	if err != nil {
 		if wrong.understood(err, wanted.Name) {
@@ -201,7 +211,7 @@ func (o *caOffer) create(tx *store.Tx) error {
 }
 
 // showEndpointForm renders the form of a new endpoint, or of e.
-func (s *Server) showEndpointForm(c echo.Context, status int, e *termination.Endpoint, in *endpointInput, wrong fieldProblems, tried *views.Tried) error {
+func (s *Server) showEndpointForm(c echo.Context, status int, e *termination.Endpoint, in *endpointInput, wrong fieldProblems, tried *views.Tried, would ...*views.Rehearsal) error {
 	title := "New endpoint"
 	if e != nil {
 		title = e.Name + ", settings"
@@ -211,6 +221,10 @@ func (s *Server) showEndpointForm(c echo.Context, status int, e *termination.End
 	f.Action, f.Tried = "/endpoints", tried
 	if e == nil {
 		return s.render(c, status, views.EndpointNewPage(p, f))
+	}
+	f.Periods = periodOptions(c.FormValue("period"))
+	if len(would) > 0 {
+		f.Would = would[0]
 	}
 	f.Edit, f.Action, f.ReadOnly = true, endpointPath(e)+"/settings", e.Origin.Fixed()
 	head, err := s.headOf(c.Request().Context(), p, e)

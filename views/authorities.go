@@ -47,6 +47,8 @@ type TrustPreview struct {
 	Error     string // why it was not saved
 	Button    string // empty: there is nothing to save
 	Pins      bool   // something is pinned, so an endpoint must be chosen
+	Would     *Rehearsal
+	Periods   []parts.Option
 }
 
 // PreviewItem is one thing that was found.
@@ -88,6 +90,8 @@ type Authority struct {
 	Clients      string
 	Delete       parts.Input // asks to type the name where clients depend on it
 	AskName      bool
+	Would        *Rehearsal     // what its removal would change; nil: not asked
+	Periods      []parts.Option // how far back is looked for that
 	Error        string
 }
 

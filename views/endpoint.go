@@ -15,7 +15,9 @@ type EndpointDetail struct {
 	MoveError      string
 	Policy         PolicyForm
 	PolicyProblems []string
-	Exact          string // how exact the alerts are, and why
+	Would          *Rehearsal     // what the policy as typed would change; nil: not asked
+	Periods        []parts.Option // how far back is looked for that
+	Exact          string         // how exact the alerts are, and why
 	Routes         []RouteLine
 	TryForm        TryForm
 	Judged         *Judged
@@ -101,6 +103,7 @@ func endpointTabs(h EndpointHead, at string) []parts.Tab {
 	return []parts.Tab{
 		{Label: "Overview", Href: h.Href, Current: at == "overview"},
 		{Label: "Live", Href: h.LiveHref},
+		{Label: "Readiness", Href: h.Href + "/readiness", Current: at == "readiness"},
 		{Label: "Settings", Href: h.Href + "/settings", Current: at == "settings"},
 		{Label: "Config", Href: h.Href + "/config", Current: at == "config"},
 		{Label: "History", Href: h.Href + "/history", Current: at == "history"},

@@ -100,6 +100,8 @@ type EndpointForm struct {
 	Action   string
 	ReadOnly bool
 	Problems []string // what belongs to no field
+	Would    *Rehearsal
+	Periods  []parts.Option
 
 	Name, Host, Port, Upstream, Aliases, Listen, UpstreamCA, UpstreamName parts.Input
 

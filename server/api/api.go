@@ -40,7 +40,12 @@ type Options struct {
 	Actor  func(context.Context) store.Actor // who stands in the context
 	// Prove makes real handshakes with an endpoint and compares.
 	Prove func(context.Context, string) (*proof.Report, error)
-	Now   func() time.Time
+	// Rehearse returns the configuration that a change would lead to, and keeps nothing of it.
+	Rehearse func(context.Context, func(*store.Tx) error) (*termination.Config, error)
+	// Simulate judges the clients of some endpoints, as they came since a time, under another configuration; nil: of all
+	// endpoints that it affects.
+	Simulate func(context.Context, *termination.Config, []string, time.Time) (*Simulated, error)
+	Now      func() time.Time
 	// Problem turns an error into the problem document that answers it (RFC 9457), and logs what is internal.
 	Problem func(context.Context, error) Problem
 	Version string
@@ -87,6 +92,7 @@ func New(o Options) *API {
 	a.certificates()
 	a.endpoints()
 	a.proofs()
+	a.simulations()
 	a.handshakes()
 	a.agents()
 	a.identities()

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"countersign/termination"
+	"countersign/termination/revocation"
 	"countersign/termination/staple"
 	"countersign/termination/tunnel"
 	"countersign/termination/upstream"
@@ -128,3 +129,6 @@ func (g *Gateway) Config() *termination.Config { return g.table.Load().config }
 
 // Explain fills in the explanation of a record, from what is known now. The record must be the caller's own copy.
 func (g *Gateway) Explain(h *termination.Handshake) { g.table.Load().search.Explain(h, g.now()) }
+
+// Revocation is what is known of blocked and revoked certificates, for whoever asks what would be.
+func (g *Gateway) Revocation() *revocation.Registry { return g.revocation }
