@@ -19,7 +19,7 @@ import (
 func (s *Server) apiRoutes() []route {
 	options := api.Options{
 		Store: s.store, Current: s.current, Version: s.opts.Version, Change: s.changeBy,
-		Actor: actorIn, Now: s.now, Prove: s.Prove,
+		Actor: actorIn, Now: s.now, Prove: s.Prove, CredentialUses: s.credentialUses,
 		Invite: func(ctx context.Context, ask api.InviteRequest) (api.NewInvitation, error) {
 			return s.Invite(ctx, actorIn(ctx), ask)
 		},

@@ -227,6 +227,9 @@ func policyWords(e *termination.Endpoint, config *termination.Config) (who, by s
 		counts = counted(counts, len(effective.Pins), "pin", "pins")
 	}
 	counts = counted(counts, len(e.Routes), "route", "routes")
+	if words := alsoWords(e.Also); words != "" {
+		counts = append([]string{words}, counts...)
+	}
 	return who, strings.Join(counts, ", ")
 }
 
@@ -315,6 +318,10 @@ func laxer(e *termination.Endpoint) []string {
 	}
 	chosen := len(e.ClientAuth.Authorities) > 0 || len(e.ClientAuth.Pins) > 0
 	switch {
+	case e.Also.StandsIn():
+		out = append(out, "a token or password may replace a certificate")
+	case !e.Also.Empty() && !mode.DemandsCertificate():
+		// Nobody comes in without a proof.
 	case mode == termination.ModeOff:
 		out = append(out, "anyone may come in")
 	case mode == termination.ModeRequest && chosen:
@@ -329,6 +336,12 @@ func laxer(e *termination.Endpoint) []string {
 	for _, r := range e.Routes {
 		if r.ClientAuth != nil && strictness(r.ClientAuth.Mode) < strictness(mode) {
 			out = append(out, r.Path+" is laxer than the rest")
+		}
+		if r.ClientAuth != nil && strictness(r.ClientAuth.Mode) > strictness(mode) && mode.Asks() {
+			out = append(out, r.Path+" is stricter than the rest")
+		}
+		if r.Also != nil && r.Also.Empty() && !e.Also.Empty() {
+			out = append(out, r.Path+" demands no token or password")
 		}
 	}
 	return out

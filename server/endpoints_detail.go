@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -62,7 +63,7 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 		Head: head, Upstream: e.Upstream.String(), Sealed: e.TerminateAt == termination.AtUpstream,
 		Ends: s.modeRows(e), MoveError: shown.moveError,
 		Policy: s.policyForm(p, shown.policy, config, clients, shown.wrong), Exact: exactWords(config, e, gate),
-		Judged: shown.judged, Proof: s.proofShown(p, e), TryForm: s.tryForm(s.recentHandshakes(c, p, e, shown.try.handshake), &shown.try), Presents: s.presents(p.Clock, e, gate), ACME: s.endpointACME(p.Clock, e), Try: s.tryIt(e, gate),
+		Besides: alsoWords(e.Also), Judged: shown.judged, Proof: s.proofShown(p, e), TryForm: s.tryForm(s.recentHandshakes(c, p, e, shown.try.handshake), &shown.try), Presents: s.presents(p.Clock, e, gate), ACME: s.endpointACME(p.Clock, e), Try: s.tryIt(e, gate),
 		CanIssue: s.has("/certificates/issue"), CanTrust: s.has("/authorities"),
 	}
 	if v.Sealed {
@@ -91,6 +92,9 @@ func routeLine(r termination.Route, config *termination.Config) views.RouteLine 
 	line := views.RouteLine{Path: r.Path, Policy: "as the endpoint", Upstream: "as the endpoint"}
 	if r.ClientAuth != nil {
 		line.Policy = modeWords(config.Effective(*r.ClientAuth))
+	}
+	if r.Also != nil {
+		line.Policy += "; " + cmp.Or(alsoWords(*r.Also), "demands nothing besides")
 	}
 	if r.Upstream != nil {
 		line.Upstream = r.Upstream.String()
@@ -254,7 +258,7 @@ func exactWords(config *termination.Config, e *termination.Endpoint, status gate
 		return ""
 	}
 	const vague = "Whoever is refused gets the alert bad_certificate, whatever the reason, since "
-	own := slices.ContainsFunc(e.Routes, func(r termination.Route) bool { return r.ClientAuth != nil })
+	own := slices.ContainsFunc(e.Routes, func(r termination.Route) bool { return r.ClientAuth != nil || r.Also != nil && r.Also.StandsIn() })
 	exact := status.Exact
 	if e.TerminateAt == termination.AtAgent && !own {
 		// The agent judges, by the same rule, and the gateway has no policy of its own for it.
@@ -264,6 +268,10 @@ func exactWords(config *termination.Config, e *termination.Endpoint, status gate
 	switch a := e.ClientAuth; {
 	case e.ClientAuth.ReportOnly:
 		return "Nobody is refused: the policy is reported only. Who would be, stands under Readiness."
+	case e.Also.StandsIn() && a.Mode.Asks():
+		return "TLS asks for a certificate and lets everyone in, since another proof may stand in for it: HTTP decides, and answers 401 or 403."
+	case a.Soft:
+		return "TLS asks for a certificate and lets everyone in, and HTTP refuses with 403 and the reason. The service never sees such a request."
 	case exact:
 		return "Whoever is refused gets the exact TLS alert, such as unknown_ca or certificate_expired."
 	case !a.Mode.Verifies() && !own:

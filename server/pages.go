@@ -73,6 +73,7 @@ func (s *Server) nav(path string) (items []views.NavItem, settings views.NavItem
 		{Label: "Trust", Href: "/authorities", Key: "t", Count: format.Int(len(config.Authorities))},
 		{Label: "Certificates", Href: "/certificates", Key: "c"},
 		{Label: "Clients", Href: "/identities", Key: "i", Count: format.Int(len(config.Identities))},
+		{Label: "Credentials", Href: "/credentials", Key: "p", Count: format.Int(len(config.Credentials))},
 		{Label: "Agents", Href: "/agents", Key: "a"},
 	}
 	for _, n := range all {

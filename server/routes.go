@@ -75,6 +75,7 @@ func (s *Server) routes() []route {
 		s.certificateRoutes(),
 		s.agentRoutes(),
 		s.identityRoutes(),
+		s.credentialRoutes(),
 		s.apiRoutes(),
 	)
 }

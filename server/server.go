@@ -158,6 +158,7 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.ready.Store(false)
 	s.proofs.end()
+	s.keepCredentialUses(ctx)
 	err := s.sockets.shutdown(ctx)
 	if herr := s.http.Shutdown(ctx); herr != nil {
 		_ = s.http.Close()

@@ -17,6 +17,7 @@ type EndpointDetail struct {
 	PolicyProblems []string
 	Would          *Rehearsal     // what the policy as typed would change; nil: not asked
 	Periods        []parts.Option // how far back is looked for that
+	Besides        string         // what a request must prove besides; empty: nothing
 	Exact          string         // how exact the alerts are, and why
 	Routes         []RouteLine
 	TryForm        TryForm

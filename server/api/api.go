@@ -38,6 +38,8 @@ type Options struct {
 	// Invite makes an invitation of an agent on behalf of who stands in the context.
 	Invite func(context.Context, InviteRequest) (NewInvitation, error)
 	Actor  func(context.Context) store.Actor // who stands in the context
+	// CredentialUses tells when credentials were used last, by ID.
+	CredentialUses func(context.Context) (map[string]store.CredentialUse, error)
 	// Prove makes real handshakes with an endpoint and compares.
 	Prove func(context.Context, string) (*proof.Report, error)
 	// Rehearse returns the configuration that a change would lead to, and keeps nothing of it.
@@ -97,6 +99,7 @@ func New(o Options) *API {
 	a.agents()
 	a.identities()
 	a.registrations()
+	a.credentials()
 	a.about()
 	return a
 }

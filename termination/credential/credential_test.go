@@ -391,3 +391,32 @@ func BenchmarkRemembered(b *testing.B) {
 		}
 	}
 }
+
+// What is made here is what is checked here.
+func TestMade(t *testing.T) {
+	token, hash := NewToken()
+	password := NewPassword()
+	bcrypted, err := HashPassword(password)
+	if err != nil || CheckToken(token) != nil || termination.CheckHash(termination.ProofBearer, hash) != nil || termination.CheckHash(termination.ProofBasic, bcrypted) != nil {
+		t.Fatalf("%q, %q, %q, %v", token, hash, bcrypted, err)
+	}
+	set := NewSet(&termination.Config{Credentials: []termination.Credential{
+		{ID: "1", Name: "ci", Kind: termination.ProofBearer, Hash: hash}, {ID: "2", Name: "ann", User: "ann", Kind: termination.ProofBasic, Hash: bcrypted},
+	}})
+	c := New(Options{})
+	for _, h := range []http.Header{bearer(token), basic("ann", password)} {
+		if _, err := c.Check(context.Background(), set, read(t, h), here()); err != nil {
+			t.Errorf("%v: %v", h, err)
+		}
+	}
+	for _, bad := range []string{"", "short", "with space inside it", "über-0123456789abcdef"} {
+		if CheckToken(bad) == nil {
+			t.Errorf("%q passes as a token", bad)
+		}
+	}
+	for _, bad := range []string{"", "seven77", strings.Repeat("x", 73), "line\nbreak", "\xff\xff\xff\xff\xff\xff\xff\xff"} {
+		if _, err := HashPassword(bad); err == nil {
+			t.Errorf("%q passes as a password", bad)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"syscall"
+	"time"
 
 	"countersign/termination"
 	"countersign/termination/revocation"
@@ -132,3 +133,6 @@ func (g *Gateway) Explain(h *termination.Handshake) { g.table.Load().search.Expl
 
 // Revocation is what is known of blocked and revoked certificates, for whoever asks what would be.
 func (g *Gateway) Revocation() *revocation.Registry { return g.revocation }
+
+// CredentialUses returns when credentials were last used here, by ID, since the last call. Uses at agents are not among them.
+func (g *Gateway) CredentialUses() map[string]time.Time { return g.proxy.CredentialUses() }

@@ -198,3 +198,6 @@ func proofWords(kinds []termination.ProofKind) string {
 	}
 	return strings.Join(words, " or ")
 }
+
+// CredentialUses returns when credentials were last used, by ID, since the last call.
+func (p *Proxy) CredentialUses() map[string]time.Time { return p.checker.Uses() }
