@@ -404,11 +404,8 @@ func TestPortalPace(t *testing.T) {
 	if !p.allow(one, now.Add(time.Minute)) || p.allow(netip.Addr{}, now) {
 		t.Error("a minute later")
 	}
-	if w := (&Portal{}); w != nil {
-		res := recordPortal(w)
-		if res != http.StatusServiceUnavailable {
-			t.Errorf("before it is ready: %d", res)
-		}
+	if status := recordPortal(&Portal{}); status != http.StatusServiceUnavailable {
+		t.Errorf("before it is ready: %d", status)
 	}
 }
 

@@ -360,7 +360,7 @@ func portalBody(r *http.Request) ([]byte, error) {
 	}
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
-		return body, nil //nolint:nilerr // curl and scripts say what they like
+		return body, nil // curl and scripts say what they like
 	}
 	switch kind {
 	case "multipart/form-data":

@@ -24,9 +24,7 @@ func registered(name string, c *tlstest.Cert, endpoints ...string) termination.I
 		Endpoints: endpoints, Rate: termination.Rate{Count: 50, Per: time.Second, Burst: 100},
 	}
 	i.Certificates = append(i.Certificates, c.X509)
-	for _, above := range c.Chain()[1:] {
-		i.Issuers = append(i.Issuers, above)
-	}
+	i.Issuers = append(i.Issuers, c.Chain()[1:]...)
 	return i
 }
 

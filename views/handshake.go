@@ -49,6 +49,8 @@ type Handshake struct {
 	EndpointHref string // the endpoint as it is now; empty: there is none any more
 	Client       string
 	HasChain     bool
+	// CanName: the client has proven its certificate, and has no name here.
+	CanName bool
 }
 
 // Stage is one measured span of a handshake, placed on the scale of all.
@@ -76,6 +78,7 @@ func HandshakeOf(clock format.Clock, h *termination.Handshake, end *termination.
 	}
 	v.Late = h.Chosen != nil && h.Chosen.Version == wire.VersionTLS13 && h.Verdict.Outcome == termination.OutcomeRefused && h.Verdict.Beat >= termination.BeatClientCert
 	v.Chain = chainOf(clock, h)
+	v.CanName = v.HasChain && h.Verdict.Outcome.In() && h.Chosen != nil && h.Client.Identity == "" && !h.Proof
 	for _, c := range h.Verdict.Checks {
 		if c.Note {
 			v.Notes = append(v.Notes, c.Detail)
@@ -291,6 +294,9 @@ func policyFacts(h *termination.Handshake) []parts.Fact {
 		return append(facts, parts.Fact{Name: "Policy", Value: "decided by the service behind; sealed for us", Tone: parts.Sealed})
 	}
 	facts = append(facts, parts.Fact{Name: "Mode", Value: string(h.Mode)})
+	if h.Client.Identity != "" {
+		facts = append(facts, parts.Fact{Name: "Known as", Value: h.Client.Identity})
+	}
 	if h.Client.Authority != "" {
 		facts = append(facts, parts.Fact{Name: "Authority", Value: h.Client.Authority})
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -187,6 +188,52 @@ func TestBlockedIdentityIsCut(t *testing.T) {
 			}
 		})
 	}
+}
+
+// On a connection that stays open, requests are judged by the identities of the moment, although the policy's hash is the
+// same.
+func TestRequestsOfAnIdentityMovedAway(t *testing.T) {
+	devices, service := tlstest.NewCA(tlstest.CN("Devices")), tlstest.HTTP(t)
+	everywhere(t, func(t *testing.T, r *rig, version uint16) {
+		port := freePort(t)
+		r.trust("devices", devices)
+		r.endpoint("api", port, service.URL, func(e *termination.Endpoint) {
+			require("devices")(e)
+			e.ClientAuth.OnLoss = termination.OnLossLeave
+		})
+		r.endpoint("other", port, service.URL, require("devices"))
+		r.config.Identities = []termination.Identity{{ID: "id_alice", Name: "alice", Matches: []termination.Subject{{Authority: "devices", CN: "alice"}}}}
+		r.apply()
+		conn, err := tls.Dial("tcp", address(port), r.clientConfig("api.localhost", version, devices.Client("alice")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		in := bufio.NewReader(conn)
+		ask := func() int {
+			t.Helper()
+			fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: api.localhost\r\n\r\n")
+			res, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+			return res.StatusCode
+		}
+		if status := ask(); status != 200 {
+			t.Fatalf("answered %d", status)
+		}
+		r.changeIdentity("alice", func(i *termination.Identity) { i.Endpoints = []string{"other"} })
+		if status := ask(); status != 403 {
+			t.Errorf("moved away: answered %d", status)
+		}
+		r.changeIdentity("alice", func(i *termination.Identity) { i.Endpoints = nil })
+		if status := ask(); status != 200 {
+			t.Errorf("back again: answered %d", status)
+		}
+	})
 }
 
 // echoIn is echoTLS in one version of TLS.
