@@ -85,8 +85,8 @@ func serveWorld(r *rig, w *tlstest.World) tlstest.Target {
 		}
 	}
 	return tlstest.Target{
-		Addr:    address(port),
-		Tighten: func() { r.change(tlstest.StaffName, pinned(w.Bob)) },
+		Addr:   address(port),
+		Losses: r.losses(w, pinned),
 		Orphan: func() {
 			try(func(c *termination.Config) {
 				c.Authorities = append([]termination.Authority(nil), c.Authorities...)

@@ -25,13 +25,23 @@ func (r *raid) secondEndpoint() {
 	}
 }
 
-// keptConnection: Alice stays on her connections after the policy has changed. The
-// policy holds for live connections within a second, so she tries for longer.
+// keptConnection: somebody stays on his connections after the policy has changed.
+// The policy holds for live connections within a second, so he tries for longer.
 func (r *raid) keptConnection() {
+	for _, loss := range r.target.Losses {
+		if loss.Prepare != nil {
+			loss.Prepare()
+		}
+		r.keep(loss)
+		loss.Undo()
+	}
+}
+
+func (r *raid) keep(loss Loss) {
 	const grace = 1500 * time.Millisecond
 	type kept struct {
 		name string
-		try  func() error // nil: she is served
+		try  func() error // nil: he is served
 	}
 	var sessions []kept
 	for _, version := range versions() {
@@ -40,31 +50,31 @@ func (r *raid) keptConnection() {
 			if protocol == "WebSocket" {
 				dial = "http/1.1"
 			}
-			s, err := r.open(r.client(StaffName, version, dial, r.world.Alice), nil)
+			s, err := r.open(r.client(loss.Endpoint, version, dial, loss.As), nil)
 			if err != nil {
-				r.t.Fatalf("alice is not served at the staff endpoint: %v", err)
+				r.t.Fatalf("%s: nobody is served: %v", loss.Name, err)
 			}
 			defer s.close()
 			try := func() error {
-				status, err := s.get(StaffName, "/", nil)
+				status, err := s.get(loss.Endpoint, "/", nil)
 				if err == nil && status != http.StatusOK {
 					err = fmt.Errorf("status %d", status)
 				}
 				return err
 			}
 			if protocol == "WebSocket" {
-				if err := s.upgrade(StaffName); err != nil {
-					r.t.Fatalf("alice gets no WebSocket: %v", err)
+				if err := s.upgrade(loss.Endpoint); err != nil {
+					r.t.Fatalf("%s: there is no WebSocket: %v", loss.Name, err)
 				}
 				try = s.ping
 			}
 			if err := try(); err != nil {
-				r.t.Fatalf("alice is not served at the staff endpoint: %v", err)
+				r.t.Fatalf("%s: nobody is served: %v", loss.Name, err)
 			}
-			sessions = append(sessions, kept{fmt.Sprintf("%s, %s", tls.VersionName(version), protocol), try})
+			sessions = append(sessions, kept{fmt.Sprintf("%s, %s, %s", loss.Name, tls.VersionName(version), protocol), try})
 		}
 	}
-	r.target.Tighten()
+	loss.Apply()
 	end := time.Now().Add(grace)
 	for len(sessions) > 0 {
 		over := time.Now().After(end)

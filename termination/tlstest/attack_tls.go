@@ -4,64 +4,98 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 )
 
-// ticketAcross: Alice, who may enter the staff endpoint, takes its ticket to the
-// vault.
+// ticketAcross: somebody takes a ticket of an endpoint that he may enter to another
+// one that he may not.
 func (r *raid) ticketAcross() {
-	for _, version := range versions() {
-		for _, protocol := range protocols() {
-			cache := newOneTicket()
-			if !r.takeTicket(cache, version, protocol) {
-				continue
+	stranger := SelfSigned(CN("bob"))
+	for _, way := range []struct {
+		name     string
+		from, to string
+		as       *Cert
+	}{
+		{"from staff to a pin", StaffName, VaultName, r.world.Alice},
+		{"from staff to a rule", StaffName, DeskName, r.world.Alice},
+		{"from the lobby to staff", LobbyName, StaffName, stranger},
+		{"from the lobby to a pin", LobbyName, VaultName, stranger},
+	} {
+		for _, version := range versions() {
+			for _, protocol := range protocols() {
+				cache := newOneTicket()
+				if !r.takeTicket(cache, way.from, way.as, version, protocol) {
+					continue
+				}
+				r.attempt(fmt.Sprintf("%s, %s, %s", way.name, tls.VersionName(version), protocol), at(way.to), func() {
+					config := r.client(way.to, version, protocol, way.as)
+					config.ClientSessionCache = cache
+					r.get(config, way.to, "/")
+				})
 			}
-			variant := fmt.Sprintf("%s, %s", tls.VersionName(version), protocol)
-			r.attempt(variant, at(VaultName), func() {
-				config := r.client(VaultName, version, protocol, r.world.Alice)
-				config.ClientSessionCache = cache
-				r.get(config, VaultName, "/")
-			})
 		}
 	}
 }
 
-// ticketAfterChange: Alice keeps a ticket of the staff endpoint and comes back with
-// it when she may no longer enter.
+// ticketAfterChange: somebody keeps a ticket and comes back with it when he may no
+// longer enter; and once more when he may again, but by another policy than that
+// under which it was given.
 func (r *raid) ticketAfterChange() {
-	type kept struct {
-		version  uint16
-		protocol string
-		cache    oneTicket
-	}
-	var tickets []kept
-	for _, version := range versions() {
-		for _, protocol := range protocols() {
-			cache := newOneTicket()
-			if r.takeTicket(cache, version, protocol) {
-				tickets = append(tickets, kept{version, protocol, cache})
+	for _, loss := range r.target.Losses {
+		type kept struct {
+			name     string
+			version  uint16
+			protocol string
+			cache    oneTicket
+			ticket   *tls.ClientSessionState
+		}
+		var tickets []kept
+		if loss.Prepare != nil {
+			loss.Prepare()
+		}
+		for _, version := range versions() {
+			for _, protocol := range protocols() {
+				cache := newOneTicket()
+				if r.takeTicket(cache, loss.Endpoint, loss.As, version, protocol) {
+					ticket, _ := cache.Get("")
+					tickets = append(tickets, kept{fmt.Sprintf("%s, %s, %s", loss.Name, tls.VersionName(version), protocol), version, protocol, cache, ticket})
+				}
+			}
+		}
+		come := func(k kept) (resumed bool) {
+			k.cache.Put("", k.ticket)
+			config := r.client(loss.Endpoint, k.version, k.protocol, loss.As)
+			config.ClientSessionCache = k.cache
+			s, err := r.open(config, nil)
+			if err != nil {
+				return false
+			}
+			defer s.close()
+			s.get(loss.Endpoint, "/", nil)
+			return s.conn.ConnectionState().DidResume
+		}
+		loss.Apply()
+		for _, k := range tickets {
+			r.attempt(k.name, at(loss.Endpoint), func() { come(k) })
+		}
+		loss.Undo()
+		for _, k := range tickets {
+			if come(k) && !loss.Spares {
+				r.gotIn = append(r.gotIn, k.name+", with the old ticket")
 			}
 		}
 	}
-	r.target.Tighten()
-	for _, k := range tickets {
-		variant := fmt.Sprintf("%s, %s", tls.VersionName(k.version), k.protocol)
-		r.attempt(variant, at(StaffName), func() {
-			config := r.client(StaffName, k.version, k.protocol, r.world.Alice)
-			config.ClientSessionCache = k.cache
-			r.get(config, StaffName, "/")
-		})
-	}
 }
 
-// takeTicket lets Alice enter the staff endpoint and keep a ticket. A server that
-// gives none is safe from attacks by tickets.
-func (r *raid) takeTicket(cache oneTicket, version uint16, protocol string) bool {
+// takeTicket lets somebody enter an endpoint and keep a ticket. A server that gives
+// none is safe from attacks by tickets.
+func (r *raid) takeTicket(cache oneTicket, endpoint string, as *Cert, version uint16, protocol string) bool {
 	r.t.Helper()
-	config := r.client(StaffName, version, protocol, r.world.Alice)
+	config := r.client(endpoint, version, protocol, as)
 	config.ClientSessionCache = cache
-	if status, err := r.get(config, StaffName, "/"); err != nil {
-		r.t.Fatalf("alice is not served at the staff endpoint: status %d, %v", status, err)
+	if status, err := r.get(config, endpoint, "/"); err != nil || status != http.StatusOK {
+		r.t.Fatalf("%s does not serve whom it should: status %d, %v", endpoint, status, err)
 	}
 	_, has := cache.Get("")
 	return has

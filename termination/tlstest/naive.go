@@ -91,11 +91,18 @@ func Naive(flaws ...Flaw) func(testing.TB, *World) Target {
 		n.serve(t, listener)
 		return Target{
 			Addr: listener.Addr().String(),
-			Tighten: func() {
-				n.tight.Store(true)
-				n.configure()
-				n.closeLost()
-			},
+			Losses: []Loss{{
+				Name: "only bob's pin", Endpoint: StaffName, As: w.Alice,
+				Apply: func() {
+					n.tight.Store(true)
+					n.configure()
+					n.closeLost()
+				},
+				Undo: func() {
+					n.tight.Store(false)
+					n.configure()
+				},
+			}},
 			Orphan: func() {
 				n.orphaned.Store(true)
 				n.configure()
@@ -113,7 +120,7 @@ type naive struct {
 	world *World
 	flaws []Flaw
 
-	tight    atomic.Bool // Tighten was called
+	tight    atomic.Bool // only Bob's pin opens the staff endpoint
 	orphaned atomic.Bool // Orphan was called
 	doubled  atomic.Bool // Double was called
 	hurried  atomic.Bool // Hurry was called

@@ -61,9 +61,9 @@ type World struct {
 type Target struct {
 	Addr string // host:port of all endpoints
 
-	// Tighten changes the policy of the staff endpoint: from now on only Bob's
-	// pin opens it.
-	Tighten func()
+	// Losses are changes by which somebody may no longer enter who could. There is
+	// one at least.
+	Losses []Loss
 	// Orphan takes from the staff endpoint the authority that it trusts, by
 	// whatever mishap can do that (rows deleted, a file that cannot be read),
 	// and nothing else. It need not succeed: refusing is an answer.
@@ -73,6 +73,17 @@ type Target struct {
 	Double func()
 	// Hurry lets handshakes take no longer than HandshakeTime from now on.
 	Hurry func()
+}
+
+// Loss is a change after which a client may no longer enter an endpoint.
+type Loss struct {
+	Name     string
+	Endpoint string
+	As       *Cert  // nil: somebody without a certificate
+	Prepare  func() // before the client comes; nil: it can come as it is
+	Apply    func()
+	Undo     func() // so that the client could come again
+	Spares   bool   // tickets: it says something of the client, not of the policy, and they are good again after Undo
 }
 
 // HandshakeTime is how long a handshake may take after Hurry.
