@@ -61,7 +61,18 @@ type front struct {
 type frontConn struct {
 	http   *Conn
 	raw    net.Conn
-	closed chan struct{} // closes when the proxy asks for the end of the connection
+	closed chan struct{} // closes when the proxy asks for the end of the connection, or the server ends it
+}
+
+// endedConn tells when the server closes it.
+type endedConn struct {
+	net.Conn
+	over func()
+}
+
+func (c *endedConn) Close() error {
+	c.over()
+	return c.Conn.Close()
 }
 
 type frontOptions struct {
@@ -139,7 +150,10 @@ func (f *front) accept() {
 
 func (f *front) handshake(raw net.Conn, certificate tls.Certificate) {
 	_ = raw.SetDeadline(time.Now().Add(patient))
-	conn := tls.Server(raw, &tls.Config{
+	ended := make(chan struct{})
+	var once sync.Once
+	over := func() { once.Do(func() { close(ended) }) }
+	conn := tls.Server(&endedConn{raw, over}, &tls.Config{
 		Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"},
 	})
 	if err := conn.Handshake(); err != nil {
@@ -163,13 +177,12 @@ func (f *front) handshake(raw net.Conn, certificate tls.Certificate) {
 		},
 		Presented: state.PeerCertificates,
 	}
-	c := &frontConn{raw: raw, closed: make(chan struct{})}
-	var once sync.Once
+	c := &frontConn{raw: raw, closed: ended}
 	f.mu.Lock()
 	c.http = NewConn(ConnOptions{
 		Handshake: rec, Listen: f.address, Visit: int64(len(f.conns) + 1), Note: f.note,
 		Close: func() {
-			once.Do(func() { close(c.closed) })
+			over()
 			_ = raw.Close()
 		},
 	})
