@@ -222,14 +222,9 @@ func (s *Server) saveAuthority(c echo.Context) error {
 			return again("name", err.Error())
 		}
 	}
-	err = nil
+	var would *views.Rehearsal
 	if c.FormValue("do") == "simulate" {
-		var would *views.Rehearsal
-		if would, err = s.wouldChange(c, saved.write); err == nil {
-			v := s.preview(c, upload, into, choices)
-			v.Source, v.Name.Value, v.Would = c.FormValue("source"), c.FormValue("name"), would
-			return s.showAuthorities(c, http.StatusOK, views.Authorities{Preview: v})
-		}
+		would, err = s.wouldChange(c, saved.write)
 	} else {
 		_, err = s.change(c, saved.write)
 	}
@@ -243,6 +238,11 @@ func (s *Server) saveAuthority(c echo.Context) error {
 			return again("", invalid.Error())
 		}
 		return err
+	}
+	if would != nil {
+		v := s.preview(c, upload, into, choices)
+		v.Source, v.Name.Value, v.Would = c.FormValue("source"), c.FormValue("name"), would
+		return s.showAuthorities(c, http.StatusOK, views.Authorities{Preview: v})
 	}
 	s.say(c, "ok", saved.sentence())
 	return s.redirect(c, "/authorities")

@@ -68,6 +68,9 @@ func (s *Server) readinessReport(c echo.Context) error {
 		return err
 	}
 	v := views.Readiness{Head: head, Asks: asks(e), ReportOnly: e.ClientAuth.ReportOnly && e.ClientAuth.Mode.Asks(), Notes: r.notes(p)}
+	if v.ReportOnly {
+		v.LiveHref = liveLink(endpointFilter(e.Name)+" is:"+termination.FilterWouldRefuse, "", "")
+	}
 	counts := map[string]int{}
 	for i := range r.Clients {
 		counts[readyState(&r.Clients[i])]++

@@ -65,7 +65,8 @@ func (r *reporting) visit(c *tlstest.Cert) error {
 // stored waits until so many handshakes are in the history.
 func (f *fixture) stored(n int64) {
 	f.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	deadline := time.After(30 * time.Second)
+	for tick := time.Tick(10 * time.Millisecond); ; {
 		got, _, err := f.store.CountHandshakes(f.t.Context(), store.HistoryQuery{})
 		if err != nil {
 			f.t.Fatal(err)
@@ -73,7 +74,9 @@ func (f *fixture) stored(n int64) {
 		if got >= n {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-tick:
+		case <-deadline:
 			f.t.Fatalf("%d handshakes are stored, want %d", got, n)
 		}
 	}

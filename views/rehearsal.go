@@ -50,6 +50,7 @@ type Readiness struct {
 	Notes      []string
 	Pages      string // as "1 to 100 of 10,000"
 	Next, Last string // links; empty: none
+	LiveHref   string // handshakes that came in only because the policy reports
 }
 
 // ReadinessReason is one cause for which clients would be refused.

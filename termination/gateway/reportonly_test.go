@@ -63,6 +63,10 @@ func testReportOnly(t *testing.T, r *rig) {
 						if v.Outcome != want || v.Reason != reason || v.WouldRefuse != (reason != "") || !v.ReportOnly {
 							t.Errorf("recorded %s %q, would refuse %v, report only %v; want %s %q", v.Outcome, v.Reason, v.WouldRefuse, v.ReportOnly, want, reason)
 						}
+						// What a simulation goes by is there, whoever ended TLS.
+						if rec.Mode != r.config.Endpoint(name).ClientAuth.Mode || (len(rec.Presented) > 0) != (client != "none") {
+							t.Errorf("mode %q, %d certificates", rec.Mode, len(rec.Presented))
+						}
 						shown := *rec // explained when somebody looks
 						r.gateway.Explain(&shown)
 						if ex := shown.Verdict.Explanation; reason != "" && (!strings.Contains(ex.Sentence, "only reports") || len(ex.Fixes) == 0) {

@@ -110,8 +110,9 @@ func early(v *termination.Visits) bool {
 	if v.Outcome != termination.OutcomeRefused {
 		return false
 	}
-	switch v.Reason {
-	case termination.ReasonPolicyUnreadable, termination.ReasonOverloaded, termination.ReasonAgentOffline, termination.ReasonShutdown:
+	if slices.Contains([]termination.Reason{
+		termination.ReasonPolicyUnreadable, termination.ReasonOverloaded, termination.ReasonAgentOffline, termination.ReasonShutdown,
+	}, v.Reason) {
 		return true
 	}
 	info, known := v.Reason.Info()
@@ -128,8 +129,9 @@ func byPolicy(v *termination.Visits) bool {
 		return false
 	case termination.ReasonCertMalformed, termination.ReasonCertWeak: // also where crypto/tls itself could not read it
 		return len(v.Presented) > 0
+	default:
+		return true
 	}
-	return true
 }
 
 // judge asks both sides, once for all visits that are alike to them.
