@@ -38,6 +38,7 @@ func (s *Server) certificateRoutes() []route {
 		{method: http.MethodGet, path: "/certificates/:fingerprint/certificate.pem", handler: s.certificatePEM},
 		{method: http.MethodGet, path: "/certificates/:fingerprint/chain.pem", handler: s.certificateChainPEM},
 		{method: http.MethodPost, path: "/certificates/:fingerprint/delete", handler: s.deleteServerCertificate},
+		{method: http.MethodPost, path: "/certificates/:fingerprint/revoke", handler: s.revokeCertificate},
 	}
 }
 

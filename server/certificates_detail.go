@@ -220,6 +220,10 @@ func (s *Server) showKnown(c echo.Context, status int, known knownCertificates, 
 	}
 	if k.issued != nil {
 		v.Again = issueAgain(k.issued)
+		v.Revoke = s.revocationOf(c, p, k.issued)
+	}
+	if k.issued != nil && k.issued.Kind == kindClient || len(k.inTrust) > 0 {
+		v.Block = "/blocked/new?certificate=" + f.String()
 	}
 	for _, kept := range k.kept {
 		item := views.KeptCertificate{ID: kept.ID, Name: kept.Name, ReadOnly: kept.Origin.Fixed(), Command: kept.Origin == termination.OriginCommand, Upload: uploadForm(kept.ID, kept.Name)}

@@ -76,6 +76,7 @@ func (s *Server) routes() []route {
 		s.agentRoutes(),
 		s.identityRoutes(),
 		s.credentialRoutes(),
+		s.blockRoutes(),
 		s.apiRoutes(),
 	)
 }

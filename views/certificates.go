@@ -101,7 +101,16 @@ type Certificate struct {
 	AllPEM  string
 	Again   string // address of the form that issues its like anew; empty: not issued here
 	Kept    []KeptCertificate
+	Block   string // address of the form that blocks it; empty: it is no client's
+	Revoke  *Revocation
 	Problem string // why the last action was not carried out
+}
+
+// Revocation is how a certificate that was issued here is taken back, or that it was.
+type Revocation struct {
+	Action string // address of the form; empty: it was taken back already
+	Reason parts.Input
+	Done   string // since when, and why; hostile text
 }
 
 // FactGroup is some facts under a head.

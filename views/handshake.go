@@ -449,6 +449,10 @@ func actionLabel(action string) string {
 		return "Open Certificates"
 	case path == "/authorities":
 		return "Open Trust"
+	case path == "/blocked":
+		return "Open the block list"
+	case strings.HasPrefix(path, "/blocked/"):
+		return "Open the block"
 	case strings.HasPrefix(path, "/authorities/"):
 		return "Open the CA"
 	}

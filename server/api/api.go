@@ -100,6 +100,7 @@ func New(o Options) *API {
 	a.identities()
 	a.registrations()
 	a.credentials()
+	a.blocks()
 	a.about()
 	return a
 }

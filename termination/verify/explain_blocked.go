@@ -27,7 +27,7 @@ func (a *account) blockedWords() termination.Explanation {
 		}
 		return termination.Explanation{
 			Sentence: fmt.Sprintf("%s was kept out of %s: %s is blocked here by hand%s.", a.who(), a.at(), what, told(block)),
-			Fixes:    append(fixes, termination.Fix{Text: "If it is to come in again, unblock it.", Action: blockPage + "#" + block.ID, Lowers: true}),
+			Fixes:    append(fixes, termination.Fix{Text: "If it is to come in again, unblock it.", Action: blockPage + "/" + block.ID, Lowers: true}),
 			ClientTo: toClient,
 		}
 	}
