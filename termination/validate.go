@@ -300,6 +300,7 @@ func (v *validation) clientAuth(e *Endpoint, field string, a ClientAuth) {
 	}
 	v.references("endpoint", e.Name, field+".authorities", a.Authorities)
 	v.rules(e, field, a)
+	v.hygiene(e, field, a.Hygiene)
 	eff := v.config.Effective(a)
 	if a.Mode.Verifies() && len(eff.Authorities) == 0 && len(eff.Pins) == 0 && !v.awaits(e.Name) {
 		v.add("endpoint", e.Name, field+".mode", fmt.Sprintf("%s needs an authority or a pin, else nobody could enter", a.Mode), "choose an authority, or mode off")

@@ -20,7 +20,7 @@ const (
 
 // issuers finds CA certificates by the name that a certificate gives as its issuer.
 type issuers struct {
-	anchors map[string][]*x509.Certificate // by RawSubject
+	anchors map[string][]*x509.Certificate // by the key of their subject
 	helpers map[string][]*x509.Certificate
 	ends    map[termination.Fingerprint]bool // fingerprints of anchors
 }
@@ -40,7 +40,8 @@ func newIssuers(anchors, helpers []*x509.Certificate) issuers {
 func bySubject(certs []*x509.Certificate) map[string][]*x509.Certificate {
 	m := make(map[string][]*x509.Certificate, len(certs))
 	for _, c := range certs {
-		m[string(c.RawSubject)] = append(m[string(c.RawSubject)], c)
+		key := nameKey(c.RawSubject)
+		m[key] = append(m[key], c)
 	}
 	return m
 }
@@ -74,10 +75,10 @@ func (f found) members() []*x509.Certificate {
 }
 
 // finder looks for chains by name and signature alone: dates, usages and rights are ignored, so that what is wrong with
-// a chain can be named once it was found. It never decides about entry.
+// a chain can be named once it was found. Whether a chain that it found holds is for the inspection to say.
 type finder struct {
 	issuers    issuers
-	presented  []*x509.Certificate
+	presented  map[string][]*x509.Certificate // but for the leaf, by the key of their subject
 	signatures int
 	steps      int
 	links      map[link]signatureState
@@ -91,7 +92,7 @@ type link struct{ child, parent *x509.Certificate }
 func (is issuers) find(presented []*x509.Certificate, signatures int) found {
 	f := &finder{
 		issuers:    is,
-		presented:  presented[1:],
+		presented:  bySubject(presented[1:]),
 		signatures: signatures,
 		steps:      maxSteps,
 		links:      map[link]signatureState{},
@@ -128,22 +129,16 @@ func (f *finder) walk(path []*x509.Certificate) {
 // CA certificates may share a name, and the checks are counted.
 func (f *finder) parents(c *x509.Certificate) []*x509.Certificate {
 	var fitting, others []*x509.Certificate
-	add := func(parent *x509.Certificate) {
-		if len(c.AuthorityKeyId) > 0 && bytes.Equal(c.AuthorityKeyId, parent.SubjectKeyId) {
-			fitting = append(fitting, parent)
-		} else {
-			others = append(others, parent)
-		}
-	}
-	for _, parent := range f.issuers.anchors[string(c.RawIssuer)] {
-		add(parent)
-	}
-	for _, parent := range f.issuers.helpers[string(c.RawIssuer)] {
-		add(parent)
-	}
-	for _, parent := range f.presented {
-		if bytes.Equal(parent.RawSubject, c.RawIssuer) {
-			add(parent)
+	key := nameKey(c.RawIssuer)
+	for _, list := range [...][]*x509.Certificate{f.issuers.anchors[key], f.issuers.helpers[key], f.presented[key]} {
+		for _, parent := range list {
+			switch {
+			case contains(fitting, parent) || contains(others, parent): // it was sent, and is kept here as well
+			case len(c.AuthorityKeyId) > 0 && bytes.Equal(c.AuthorityKeyId, parent.SubjectKeyId):
+				fitting = append(fitting, parent)
+			default:
+				others = append(others, parent)
+			}
 		}
 	}
 	return append(fitting, others...)

@@ -24,6 +24,7 @@ const (
 type inspection struct {
 	presented []*x509.Certificate
 	now       time.Time
+	hygiene   termination.Hygiene
 	checks    []termination.Check
 }
 
@@ -33,6 +34,17 @@ func (in *inspection) fail(r termination.Reason, c *x509.Certificate, format str
 
 func (in *inspection) note(r termination.Reason, c *x509.Certificate, format string, args ...any) {
 	in.add(r, c, true, format, args...)
+}
+
+// level adds what is a matter of hygiene, as the policy says: a failure, a note, or nothing.
+func (in *inspection) level(l termination.Level, r termination.Reason, c *x509.Certificate, format string, args ...any) {
+	switch l {
+	case termination.LevelOff:
+	case termination.LevelWarn:
+		in.note(r, c, format, args...)
+	default:
+		in.fail(r, c, format, args...)
+	}
 }
 
 func (in *inspection) add(r termination.Reason, c *x509.Certificate, note bool, format string, args ...any) {
@@ -80,16 +92,23 @@ func (in *inspection) leaf(leaf *x509.Certificate) {
 	in.key(leaf)
 	in.extensions(leaf)
 	if leaf.Version < 3 {
-		in.note(termination.ReasonCertUse, leaf, "It is an X.509 version %d certificate, which can say nothing about its use; accepted.", leaf.Version)
+		in.level(in.hygiene.MissingUsage, termination.ReasonCertUse, leaf, "It is an X.509 version %d certificate, which can say nothing about its use%s.", leaf.Version, accepted(in.hygiene.MissingUsage))
 	} else if len(leaf.ExtKeyUsage) == 0 && len(leaf.UnknownExtKeyUsage) == 0 {
-		in.note(termination.ReasonCertUse, leaf, "It has no extended key usage, so it may be used for anything; accepted.")
+		in.level(in.hygiene.MissingUsage, termination.ReasonCertUse, leaf, "It has no extended key usage, so it may be used for anything%s.", accepted(in.hygiene.MissingUsage))
 	}
 	if leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-		in.fail(termination.ReasonCertUse, leaf, "Its key usage is %s, without digitalSignature, which a TLS client needs (RFC 5280, section 4.2.1.3).", keyUsages(leaf.KeyUsage))
+		in.level(in.hygiene.KeyUsage, termination.ReasonCertUse, leaf, "Its key usage is %s, without digitalSignature, which a TLS client needs (RFC 5280, section 4.2.1.3).", keyUsages(leaf.KeyUsage))
 	}
 	if len(leaf.DNSNames)+len(leaf.EmailAddresses)+len(leaf.IPAddresses)+len(leaf.URIs) == 0 {
-		in.note(termination.ReasonCertNameLimits, leaf, "It has no subject alternative name, only a common name; accepted.")
+		in.level(in.hygiene.MissingSAN, termination.ReasonCertNameLimits, leaf, "It has no subject alternative name, only a common name%s.", accepted(in.hygiene.MissingSAN))
 	}
+}
+
+func accepted(l termination.Level) string {
+	if l == termination.LevelWarn {
+		return "; accepted"
+	}
+	return "; this policy asks for one"
 }
 
 // chain checks what the issuers add, from the leaf to the anchor. Some of it crypto/x509 has checked as well when the
@@ -97,7 +116,7 @@ func (in *inspection) leaf(leaf *x509.Certificate) {
 func (in *inspection) chain(path []*x509.Certificate, depth int) {
 	leaf := path[0]
 	if leaf.BasicConstraintsValid && leaf.IsCA {
-		in.fail(termination.ReasonCertUse, leaf, "It is a CA certificate (CA:TRUE): it could issue further clients. A client needs a certificate of its own.")
+		in.level(in.hygiene.CALeaf, termination.ReasonCertUse, leaf, "It is a CA certificate (CA:TRUE): it could issue further clients. A client needs a certificate of its own.")
 	}
 	for i, c := range path {
 		anchor := i > 0 && i == len(path)-1
@@ -115,6 +134,8 @@ func (in *inspection) chain(path []*x509.Certificate, depth int) {
 	if above := len(path) - 1; above > depth {
 		in.fail(termination.ReasonChainTooDeep, leaf, "%s stand above it, and this policy allows %d.", count(above, "CA certificate"), depth)
 	}
+	in.limits(path)
+	in.directories(path)
 }
 
 func (in *inspection) dates(c *x509.Certificate, leaf bool) {
@@ -141,10 +162,10 @@ func (in *inspection) usage(c *x509.Certificate, leaf bool) {
 		return
 	}
 	if leaf {
-		in.fail(termination.ReasonCertUse, c, "Its extended key usage is %s, without clientAuth.", extKeyUsages(c))
+		in.level(in.hygiene.Usage, termination.ReasonCertUse, c, "Its extended key usage is %s, without clientAuth.", extKeyUsages(c))
 		return
 	}
-	in.fail(termination.ReasonCertUse, c, "The CA certificate %s limits what is below it to %s, without clientAuth.", certName(c), extKeyUsages(c))
+	in.level(in.hygiene.Usage, termination.ReasonCertUse, c, "The CA certificate %s limits what is below it to %s, without clientAuth.", certName(c), extKeyUsages(c))
 }
 
 // key refuses keys that are too short to prove anything, or of a kind that TLS here does not know.
@@ -152,7 +173,7 @@ func (in *inspection) key(c *x509.Certificate) {
 	switch k := c.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if bits := k.N.BitLen(); bits < minRSABits {
-			in.fail(termination.ReasonCertWeak, c, "%s is RSA with %d bits; at least %d are needed.", in.whose(c, "key"), bits, minRSABits)
+			in.level(in.hygiene.WeakKey, termination.ReasonCertWeak, c, "%s is RSA with %d bits; at least %d are needed.", in.whose(c, "key"), bits, minRSABits)
 		}
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 	default:
@@ -162,7 +183,9 @@ func (in *inspection) key(c *x509.Certificate) {
 
 func (in *inspection) signature(c *x509.Certificate) {
 	switch c.SignatureAlgorithm {
-	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
+	case x509.SHA1WithRSA, x509.ECDSAWithSHA1:
+		in.level(in.hygiene.WeakSignature, termination.ReasonCertWeak, c, "%s is by %s, which can be forged.", in.whose(c, "signature"), c.SignatureAlgorithm)
+	case x509.MD2WithRSA, x509.MD5WithRSA, x509.DSAWithSHA1:
 		in.fail(termination.ReasonCertWeak, c, "%s is by %s, which can be forged.", in.whose(c, "signature"), c.SignatureAlgorithm)
 	case x509.UnknownSignatureAlgorithm, x509.DSAWithSHA256:
 		in.fail(termination.ReasonCertWeak, c, "%s is by an algorithm that cannot be checked here.", in.whose(c, "signature"))
@@ -174,6 +197,9 @@ func (in *inspection) extensions(c *x509.Certificate) {
 		if i == 4 {
 			in.fail(termination.ReasonCertExtension, c, "%s has %d more such extensions.", in.it(c), len(c.UnhandledCriticalExtensions)-i)
 			return
+		}
+		if understood(c, id) {
+			continue
 		}
 		in.fail(termination.ReasonCertExtension, c, "%s has the extension %s, which says that it must be understood, and nobody here does.", in.it(c), visible(id.String(), maxNameText))
 	}
@@ -191,62 +217,6 @@ func (in *inspection) issuer(c *x509.Certificate, below int) {
 	}
 	if c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0 {
 		in.fail(termination.ReasonIssuerNotCA, c, "%s signed, but its key usage is %s, without keyCertSign.", certName(c), keyUsages(c.KeyUsage))
-	}
-}
-
-// limits lets crypto/x509 check name constraints and certificate policies alone, on copies whose every other trait is
-// harmless. It adds only refusals; a chain that cannot be tried so (a signature by SHA-1) is left as it is.
-func (in *inspection) limits(path []*x509.Certificate) {
-	if !slices.ContainsFunc(path[1:], limiting) {
-		return
-	}
-	copies := make([]*x509.Certificate, len(path))
-	for i, c := range path {
-		harmless := *c
-		harmless.NotBefore = in.now.Add(-time.Hour)
-		harmless.NotAfter = in.now.Add(time.Hour)
-		harmless.UnhandledCriticalExtensions = nil
-		harmless.MaxPathLen = -1
-		if i > 0 {
-			harmless.KeyUsage = 0
-			harmless.BasicConstraintsValid, harmless.IsCA = true, true
-		}
-		copies[i] = &harmless
-	}
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	roots.AddCert(copies[len(copies)-1])
-	for _, c := range copies[1:] {
-		between.AddCert(c)
-	}
-	_, err := copies[0].Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: between, CurrentTime: in.now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
-	var invalid x509.CertificateInvalidError
-	if errors.As(err, &invalid) {
-		in.limit(path[0], invalid)
-	}
-}
-
-// limiting reports whether a CA certificate limits what stands below it: name constraints, policy mappings, policy
-// constraints, inhibitAnyPolicy (RFC 5280, sections 4.2.1.10, 4.2.1.5, 4.2.1.11 and 4.2.1.14).
-func limiting(c *x509.Certificate) bool {
-	for _, e := range c.Extensions {
-		if len(e.Id) == 4 && e.Id[0] == 2 && e.Id[1] == 5 && e.Id[2] == 29 {
-			switch e.Id[3] {
-			case 30, 33, 36, 54:
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func (in *inspection) limit(leaf *x509.Certificate, err x509.CertificateInvalidError) {
-	switch err.Reason {
-	case x509.CANotAuthorizedForThisName, x509.UnconstrainedName, x509.TooManyConstraints:
-		in.fail(termination.ReasonCertNameLimits, leaf, nameLimitDetail+"%s.", visible(err.Detail, maxDetailText))
-	case x509.NoValidChains:
-		in.fail(termination.ReasonCertNameLimits, leaf, "It does not satisfy the certificate policies that a CA in its chain demands.")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"countersign/termination"
@@ -192,7 +193,7 @@ func (p *Policy) withoutCertificate() Judgement {
 }
 
 func (p *Policy) verify(presented []*x509.Certificate, now time.Time) Judgement {
-	in := &inspection{presented: presented, now: now}
+	in := &inspection{presented: presented, now: now, hygiene: p.hygiene}
 	if !p.bounded(in) {
 		return refusal(in, nil)
 	}
@@ -269,11 +270,14 @@ func (p *Policy) pinOf(leaf *x509.Certificate) (termination.Pin, bool) {
 	return termination.Pin{}, false
 }
 
-// verifyChain lets crypto/x509 decide whether a chain to an anchor holds, and refuses more where it is lenient.
+// verifyChain lets crypto/x509 look for a chain to an anchor, and refuses more where it is lenient. Where it finds none
+// our own search decides, in the few cases in which crypto/x509 refuses what this policy lets pass: see rescued.
 func (p *Policy) verifyChain(in *inspection, leaf *x509.Certificate) Judgement {
 	candidates := in.presented[1:]
-	if tangled(candidates) {
-		f := p.issuers.find(in.presented, hotSignatures)
+	var f found
+	searched := tangled(candidates)
+	if searched {
+		f = p.issuers.find(in.presented, hotSignatures)
 		if len(f.chains) == 0 {
 			return in.withoutChain(leaf, f)
 		}
@@ -294,20 +298,30 @@ func (p *Policy) verifyChain(in *inspection, leaf *x509.Certificate) Judgement {
 	for _, c := range chains {
 		attempt := in.with(c, p.depth)
 		if !attempt.failed() {
-			p.completed(attempt, c)
-			return Judgement{
-				Verified: true, Checks: attempt.checks, Path: c,
-				Authority: p.authority[termination.FingerprintOf(c[len(c)-1])],
-			}
+			return p.passed(attempt, c)
 		}
 		if best == nil || failures(attempt.checks) < failures(best.checks) {
 			best, path = attempt, c
 		}
 	}
-	if best != nil {
+	if best != nil && !p.lenient {
 		return refusal(best, path)
 	}
-	return p.diagnose(in, leaf, err)
+	if !searched {
+		f = p.issuers.find(in.presented, hotSignatures)
+	}
+	if len(f.chains) == 0 {
+		return in.withoutChain(leaf, f)
+	}
+	return p.search(in, f, best, path, err)
+}
+
+func (p *Policy) passed(in *inspection, path []*x509.Certificate) Judgement {
+	p.completed(in, path)
+	return Judgement{
+		Verified: true, Checks: in.checks, Path: path,
+		Authority: p.authority[termination.FingerprintOf(path[len(path)-1])],
+	}
 }
 
 // tangled reports whether several candidates share a name. In an honest list that happens with cross-signed CAs; in
@@ -347,17 +361,19 @@ func (p *Policy) completed(in *inspection, chain []*x509.Certificate) {
 	}
 }
 
-// diagnose names everything that is wrong after crypto/x509 said no. It cannot change that answer.
-func (p *Policy) diagnose(in *inspection, leaf *x509.Certificate, err error) Judgement {
-	f := p.issuers.find(in.presented, hotSignatures)
-	if len(f.chains) == 0 {
-		return in.withoutChain(leaf, f)
-	}
-	var best *inspection
-	var path []*x509.Certificate
+// search inspects the chains that our own search has found, after crypto/x509 said no. best is what was wrong with the
+// best chain that crypto/x509 has found; nil: it found none, for the reason err.
+func (p *Policy) search(in *inspection, f found, best *inspection, path []*x509.Certificate, err error) Judgement {
 	for _, c := range f.chains {
 		attempt := in.with(c.certificates, p.depth)
-		attempt.limits(c.certificates)
+		if !attempt.failed() && c.proven {
+			if p.rescued(c.certificates) {
+				return p.passed(attempt, c.certificates)
+			}
+			if best == nil {
+				attempt.unexplained(in.presented[0], err)
+			}
+		}
 		if best == nil || failures(attempt.checks) < failures(best.checks) {
 			best, path = attempt, nil
 			if c.proven {
@@ -365,10 +381,18 @@ func (p *Policy) diagnose(in *inspection, leaf *x509.Certificate, err error) Jud
 			}
 		}
 	}
-	if !best.failed() {
-		best.unexplained(leaf, err)
+	if !best.failed() { // a signature of the chain cannot be checked, and yet nothing was said about it
+		best.unexplained(in.presented[0], err)
 	}
 	return refusal(best, path)
+}
+
+// rescued reports whether a chain of which every signature is proven, and with which the inspection finds nothing wrong,
+// passes although crypto/x509 refuses it. That is so for three causes alone: the policy lowers a check that crypto/x509
+// makes by itself; a name is spelled otherwise by the certificate below (RFC 5280, section 7.1); a critical limit on
+// directory names was checked here (section 4.2.1.10).
+func (p *Policy) rescued(path []*x509.Certificate) bool {
+	return p.lenient || renamed(path) || slices.ContainsFunc(path, beyond)
 }
 
 // withoutChain records that no chain leads to an anchor.

@@ -38,6 +38,7 @@ type Policy struct {
 	registered []string // pins of the identities that name the endpoint
 	rules      rules
 	hygiene    termination.Hygiene // complete
+	lenient    bool                // of hygiene, something is lowered that crypto/x509 refuses by itself
 	when       *expression.Program // nil: none
 	reportOnly bool
 	soft       bool
@@ -96,6 +97,9 @@ func Compile(cfg *termination.Config, auth termination.ClientAuth, scope Scope) 
 	}
 	p.registered = p.identities.trustedAt(p.endpoint)
 	p.boundLimits()
+	for _, l := range [...]termination.Level{p.hygiene.WeakSignature, p.hygiene.Usage, p.hygiene.NameConstraints} {
+		p.lenient = p.lenient || l != termination.LevelRefuse
+	}
 	if eff.When != "" && p.mode.Asks() {
 		var err error
 		if p.when, err = expression.Compile(eff.When, expression.Condition, cfg.Limits.ExpressionCost); err != nil {
@@ -283,10 +287,12 @@ func (p *Policy) ReportOnly() bool { return p.reportOnly }
 func (p *Policy) OnLoss() termination.OnLoss { return p.onLoss }
 
 // Exact reports whether crypto/tls may verify first, with [Policy.Pool] as its ClientCAs, so that the client gets the
-// exact alert. It may not when there is something that crypto/tls cannot know, such as a pin.
+// exact alert. It may not when there is something that crypto/tls cannot know, such as a pin, or a CA that limits directory
+// names.
 func (p *Policy) Exact() bool {
 	plain := !p.pinned() && !p.soft && !p.reportOnly && p.hygiene == termination.Hygiene{}.Complete()
-	return p.mode.Verifies() && p.announce && plain && len(p.anchors) > 0
+	known := !slices.ContainsFunc(p.anchors, beyond) && !slices.ContainsFunc(p.helpers, beyond)
+	return p.mode.Verifies() && p.announce && plain && known && len(p.anchors) > 0
 }
 
 // pinned reports whether a pin can let somebody in: one of the policy, or of an identity that names the endpoint.

@@ -117,8 +117,9 @@ func (s *Search) anchorOf(c *x509.Certificate) []string {
 // named returns a known CA certificate with this subject, anchors before others.
 func (s *Search) named(subject []byte) (knownCA, bool) {
 	var other knownCA
+	key := nameKey(subject)
 	for _, k := range s.known {
-		if string(k.certificate.RawSubject) != string(subject) || len(subject) <= 2 { // an empty name names nobody
+		if nameKey(k.certificate.RawSubject) != key || len(subject) <= 2 { // an empty name names nobody
 			continue
 		}
 		if k.anchor {
