@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -179,6 +180,59 @@ func (in *inspection) directories(path []*x509.Certificate) {
 			}
 		}
 	}
+}
+
+// hosts checks the e-mail addresses and URIs of a chain against the subtrees that CAs permit. crypto/x509 takes a domain
+// there for all hosts below it; RFC 5280, section 4.2.1.10, for that one host, unless it begins with a dot.
+func (in *inspection) hosts(path []*x509.Certificate) {
+	left := maxNameComparisons
+	for i := 1; i < len(path); i++ {
+		limit := path[i]
+		if len(limit.PermittedEmailAddresses)+len(limit.PermittedURIDomains) == 0 {
+			continue
+		}
+		for j, c := range path[:i] {
+			if j > 0 && nameKey(c.RawSubject) == nameKey(c.RawIssuer) {
+				continue
+			}
+			named := *c
+			addresses(&named)
+			left -= len(named.EmailAddresses)*len(limit.PermittedEmailAddresses) + len(c.URIs)*len(limit.PermittedURIDomains)
+			if left < 0 {
+				in.overstep(c, fmt.Sprintf("its names cannot be compared with the limits of %s", certName(limit)))
+				return
+			}
+			for _, a := range named.EmailAddresses {
+				if len(limit.PermittedEmailAddresses) > 0 && !slices.ContainsFunc(limit.PermittedEmailAddresses, func(base string) bool { return permitsAddress(base, a) }) {
+					in.overstep(c, fmt.Sprintf("%s permits no e-mail address at the host of %q", certName(limit), a))
+					return
+				}
+			}
+			for _, u := range c.URIs {
+				if len(limit.PermittedURIDomains) > 0 && !slices.ContainsFunc(limit.PermittedURIDomains, func(base string) bool { return permitsHost(base, u.Hostname()) }) {
+					in.overstep(c, fmt.Sprintf("%s permits no URI with the host %q", certName(limit), u.Hostname()))
+					return
+				}
+			}
+		}
+	}
+}
+
+func permitsAddress(base, address string) bool {
+	// What stands before the @ is the receiver's business (RFC 5280, section 7.5).
+	at, local := strings.LastIndexByte(address, '@'), strings.LastIndexByte(base, '@')
+	if local >= 0 {
+		return at >= 0 && base[:local] == address[:at] && strings.EqualFold(base[local:], address[at:])
+	}
+	return permitsHost(base, address[at+1:])
+}
+
+func permitsHost(base, host string) bool {
+	base, host = strings.ToLower(base), strings.ToLower(host)
+	if base == "" || strings.HasPrefix(base, ".") {
+		return strings.HasSuffix(host, base)
+	}
+	return host == base
 }
 
 // violated says what of these names oversteps the limits; empty: nothing.

@@ -136,6 +136,7 @@ func (in *inspection) chain(path []*x509.Certificate, depth int) {
 	}
 	in.limits(path)
 	in.directories(path)
+	in.hosts(path)
 }
 
 func (in *inspection) dates(c *x509.Certificate, leaf bool) {
