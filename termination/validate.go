@@ -49,6 +49,7 @@ func (e ValidationError) Error() string {
 func (c *Config) Validate() error {
 	v := &validation{config: c}
 	v.authorities()
+	v.revocation()
 	v.certificates()
 	v.references("defaults", "", "client_auth", c.Defaults.Authorities)
 	v.identities()
