@@ -181,7 +181,9 @@ func parseCRL(der []byte) (*x509.RevocationList, error) {
 	return l, nil
 }
 
-func extensionID(last ...int) asn1.ObjectIdentifier { return append(asn1.ObjectIdentifier{2, 5, 29}, last...) }
+func extensionID(last ...int) asn1.ObjectIdentifier {
+	return append(asn1.ObjectIdentifier{2, 5, 29}, last...)
+}
 
 // extension looks at an extension of a list (RFC 5280, section 5.2).
 func (l *RevocationList) extension(e pkix.Extension) error {
@@ -278,4 +280,3 @@ func RevocationReason(code int) string {
 	}
 	return words[code]
 }
-

@@ -11,6 +11,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/gateway"
+	"countersign/termination/revocation"
 	"countersign/termination/tunnel"
 )
 
@@ -62,7 +63,7 @@ func New(o Options) *Agent {
 	a.stopped, a.stop = context.WithCancel(context.Background())
 	a.client = tunnel.NewClient(tunnel.ClientOptions{
 		Identity: o.Identity, Name: o.Name, Version: o.Version, Log: o.Log, Now: o.Now, Dial: o.Dial,
-		Apply: a.apply, Serve: a.serve, Renewed: o.State.Keep,
+		Apply: a.apply, Lists: func(l []revocation.Fetched) { a.engine.GiveRevocation(l) }, Serve: a.serve, Renewed: o.State.Keep,
 	})
 	a.certificates = &Issued{State: o.State, Now: o.Now, Log: o.Log, Certify: a.client.Certify}
 	if o.Files != nil {

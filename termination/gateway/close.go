@@ -137,6 +137,7 @@ func (g *Gateway) Close(ctx context.Context) error {
 	g.services.Close()
 	g.workers.Wait()
 	g.stapler.Close()
+	g.revocation.Close()
 	return err
 }
 

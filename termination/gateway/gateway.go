@@ -40,6 +40,8 @@ type Options struct {
 	Obtained *servercert.Obtained
 	// Portal answers requests of endpoints whose upstream is the built-in portal. Nil: they get 502.
 	Portal http.Handler
+	// Lists keeps revocation lists that were fetched over a restart. Nil: nothing does.
+	Lists revocation.Keeper
 	// Applied is told each configuration once it is in force, in their order. It must not wait. Nil: nobody is.
 	Applied func(*termination.Config)
 }
@@ -124,11 +126,13 @@ func New(o Options) *Gateway {
 	g.services = upstream.NewSet(upstream.Options{Dial: upstream.DialFunc(g.dial), Now: g.now, Log: g.log})
 	g.useFront(limits)
 	g.stapler = staple.New(staple.Options{Log: g.log, Now: g.now})
-	g.revocation = revocation.New(revocation.Options{Now: g.now, Changed: g.judgeSoon})
+	g.revocation = revocation.New(revocation.Options{Now: g.now, Log: g.log, Keep: o.Lists, Given: g.detached, Changed: g.revocationChanged})
 	g.workers.Go(g.renewCertificates)
 	g.workers.Go(g.keepJudging)
 	if !g.detached {
-		g.agents = tunnel.NewServer(tunnel.ServerOptions{Registry: o.Registry, Sign: g.signForAgent, Log: g.log, Now: g.now})
+		g.agents = tunnel.NewServer(tunnel.ServerOptions{
+			Registry: o.Registry, Sign: g.signForAgent, Lists: g.fetchedLists, Log: g.log, Now: g.now,
+		})
 	}
 	return g
 }

@@ -188,6 +188,10 @@ func (c *Conn) judge(p *verify.Policy, now time.Time) verify.Judgement {
 		return j
 	}
 	j = p.Judge(c.client(), now)
+	if len(j.Ask) > 0 { // an answer may come any moment
+		p.AskLater(j.Ask)
+		return j
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.judged) >= judgementsKept {

@@ -35,7 +35,7 @@ func (s *Snapshot) Check(authorities []string, path []*x509.Certificate, staple 
 			if i == 0 {
 				q.staple = staple
 			}
-			s.look1(&out, a, q)
+			s.look(&out, a, q)
 			if out.Revoked != nil {
 				return Finding{Revoked: out.Revoked, Detail: out.Detail}
 			}
@@ -51,8 +51,8 @@ type query struct {
 	now          time.Time
 }
 
-// look1 looks up one certificate under one authority.
-func (s *Snapshot) look1(out *Finding, a *authority, q query) {
+// look looks up one certificate under one authority.
+func (s *Snapshot) look(out *Finding, a *authority, q query) {
 	if detail := a.takenBack(q.cert); detail != "" {
 		out.Revoked, out.Detail = q.cert, detail
 		return
@@ -73,7 +73,7 @@ func (s *Snapshot) look1(out *Finding, a *authority, q query) {
 	switch {
 	case a.mode == termination.RevocationHard && out.Unknown == nil:
 		out.Unknown, out.Detail, out.Silent = q.cert, why, ""
-	case out.Silent == "" && out.Unknown == nil:
+	case a.outside && out.Silent == "" && out.Unknown == nil:
 		out.Silent = why
 	}
 }

@@ -2,6 +2,7 @@ package revocation
 
 import (
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -38,7 +39,8 @@ type Keeper interface {
 type Fetched struct {
 	Authority    string // its ID
 	URL          string
-	Body         []byte // as it came; must not be changed. Nil where only Checked has changed
+	Body         []byte            // as it came; must not be changed. Nil where only Checked has changed
+	Digest       [sha256.Size]byte // of Body
 	ETag         string
 	LastModified string
 	Checked      time.Time // when the server said last that this is the newest

@@ -30,6 +30,7 @@ type authority struct {
 	name      string
 	mode      termination.RevocationMode
 	responder string
+	outside   bool                  // somebody else than the local CA would tell of a revoked certificate
 	own       map[string][]ownEntry // serial number to what the local CA has taken back
 	issuers   map[string][]*issuer  // by RawSubject
 	problems  map[digest]string     // why a list is not in force
@@ -79,6 +80,7 @@ func (r *Registry) authority(a *termination.Authority, mode termination.Revocati
 	out := &authority{
 		name: a.Name, mode: mode, responder: a.Revocation.OCSPURL, own: map[string][]ownEntry{},
 		issuers: map[string][]*issuer{}, problems: map[digest]string{},
+		outside: len(a.Revocation.CRLs)+len(a.Revocation.CRLURLs) > 0 || a.Revocation.OCSPURL != "",
 	}
 	subjects := map[string]bool{}
 	for _, c := range a.Certificates {
@@ -136,7 +138,7 @@ func (k *authority) take(c candidate, a *termination.Authority, now time.Time, s
 	cert, err := c.list.issuer(a)
 	if err == nil {
 		if err = c.list.early(now); err != nil {
-			s.look(c.list.ThisUpdate.Add(-skew))
+			s.remake(c.list.ThisUpdate.Add(-skew))
 		}
 	}
 	if err != nil {
@@ -144,7 +146,7 @@ func (k *authority) take(c candidate, a *termination.Authority, now time.Time, s
 		return
 	}
 	until := c.list.FreshUntil()
-	s.look(until)
+	s.remake(until)
 	made := &inForce{list: c.list, source: c.source, fresh: c.list.fresh(now)}
 	i := k.issuer(cert)
 	for n, other := range i.lists {
@@ -164,8 +166,8 @@ func (k *authority) take(c candidate, a *termination.Authority, now time.Time, s
 	i.lists = append(i.lists, made)
 }
 
-// look notes a date on which the snapshot has to be made anew.
-func (s *Snapshot) look(at time.Time) {
+// remake notes a date on which the snapshot has to be made anew.
+func (s *Snapshot) remake(at time.Time) {
 	if s.until.IsZero() || at.Before(s.until) {
 		s.until = at
 	}

@@ -42,6 +42,7 @@ type sourceKey struct{ authority, url string }
 // source is one address from which lists are fetched for one authority. The registry's lock guards it.
 type source struct {
 	body     []byte // nil: nothing good has come yet
+	digest   digest // of body
 	lists    []*list
 	etag     string
 	modified string
@@ -116,7 +117,8 @@ func (r *Registry) restore(s *source, a *termination.Authority, kept Fetched) {
 		r.log.Error("a revocation list that was kept cannot be used; it is fetched anew", "authority", a.Name, "url", kept.URL, "error", err)
 		return
 	}
-	s.body, s.lists, s.etag, s.modified, s.checked = kept.Body, lists, kept.ETag, kept.LastModified, kept.Checked
+	s.body, s.digest, s.lists = kept.Body, digestOf(kept.Body), lists
+	s.etag, s.modified, s.checked = kept.ETag, kept.LastModified, kept.Checked
 }
 
 // Restore takes up what the Keeper holds, before the first Apply.
@@ -300,7 +302,8 @@ func (r *Registry) accept(s *source, a *termination.Authority, lists []*list, go
 	if size > maxFetched {
 		return fmt.Errorf("all revocation lists together would have more than %d MiB", maxFetched>>20)
 	}
-	s.body, s.lists, s.etag, s.modified, s.checked = got.body, lists, got.etag, got.modified, now
+	s.body, s.digest, s.lists = got.body, digestOf(got.body), lists
+	s.etag, s.modified, s.checked = got.etag, got.modified, now
 	return nil
 }
 
@@ -338,7 +341,7 @@ func (r *Registry) Fetched() []Fetched {
 	var out []Fetched
 	for key, s := range r.sources {
 		if s.body != nil {
-			out = append(out, Fetched{Authority: key.authority, URL: key.url, Body: s.body, Checked: s.checked})
+			out = append(out, Fetched{Authority: key.authority, URL: key.url, Body: s.body, Digest: s.digest, Checked: s.checked})
 		}
 	}
 	slices.SortFunc(out, func(a, b Fetched) int {

@@ -39,7 +39,7 @@ func (t *Terminator) Handshake(conn *Conn, rec *termination.Handshake) Result {
 	}
 	rec.Presented = state.PeerCertificates
 	client := clientOf(rec, state)
-	judgement := t.Judge(client)
+	judgement := t.judge(client)
 	if !judgement.In {
 		// VerifyConnection said yes a moment ago; since then a certificate has ended. The client has its Finished, so
 		// that there is no alert any more.

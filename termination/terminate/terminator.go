@@ -1,6 +1,7 @@
 package terminate
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/rate"
+	"countersign/termination/revocation"
 	"countersign/termination/verify"
 )
 
@@ -190,7 +192,11 @@ func (r *Refusal) Error() string { return "refused by policy: " + string(r.Judge
 
 // verifyConnection is called for every handshake, resumed ones included (VerifyPeerCertificate is not).
 func (t *Terminator) verifyConnection(cs tls.ConnectionState, peer netip.AddrPort) error {
-	j := t.Judge(verify.Client{Presented: cs.PeerCertificates, ServerName: cs.ServerName, Version: cs.Version, Peer: peer, Staple: cs.OCSPResponse})
+	client := verify.Client{Presented: cs.PeerCertificates, ServerName: cs.ServerName, Version: cs.Version, Peer: peer, Staple: cs.OCSPResponse}
+	j := t.judge(client)
+	if len(j.Ask) > 0 && t.ask(j) {
+		j = t.judge(client)
+	}
 	if !j.In {
 		return &Refusal{Judgement: j, Presented: cs.PeerCertificates}
 	}
@@ -212,9 +218,22 @@ func tooOften(j verify.Judgement) verify.Judgement {
 	return j
 }
 
+// ask asks OCSP responders while the client waits, which it does not for long. It reports whether to judge again.
+func (t *Terminator) ask(j verify.Judgement) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), revocation.AskTime)
+	defer cancel()
+	return (*t.policies.Load())[0].Ask(ctx, j.Ask)
+}
+
 // Judge judges a client by the endpoint's policy, and lets in what only a route's policy would, or what a soft one
-// refuses: there HTTP decides, request by request.
+// refuses: there HTTP decides, request by request. It waits for nobody: what an OCSP responder would have to be asked is asked in the background.
 func (t *Terminator) Judge(c verify.Client) verify.Judgement {
+	j := t.judge(c)
+	(*t.policies.Load())[0].AskLater(j.Ask)
+	return j
+}
+
+func (t *Terminator) judge(c verify.Client) verify.Judgement {
 	now := t.now()
 	policies := *t.policies.Load()
 	own := policies[0].Judge(c, now)
@@ -224,7 +243,10 @@ func (t *Terminator) Judge(c verify.Client) verify.Judgement {
 	own.In = policies[0].Soft()
 	for _, p := range policies[1:] {
 		own.In = own.In || p.Soft()
-		if j := p.Judge(c, now); j.In {
+		j := p.Judge(c, now)
+		j.Ask = append(slices.Clip(own.Ask), j.Ask...)
+		own.Ask = j.Ask
+		if j.In {
 			if j.Verified {
 				return j
 			}

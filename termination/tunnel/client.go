@@ -15,6 +15,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/localca"
+	"countersign/termination/revocation"
 )
 
 // An agent whose tunnel broke tries again after retryFirst, then after twice that and so on up to retryMost, each time
@@ -40,6 +41,9 @@ type ClientOptions struct {
 	// Apply puts a policy into force, before it returns. Its error goes to the gateway, which then gives the agent no
 	// clients. One goroutine calls it.
 	Apply func(ctx context.Context, p *Policy) error
+	// Lists takes the revocation lists that the gateway has fetched: all that there are. The goroutine of Apply calls it.
+	// Nil: nobody does.
+	Lists func([]revocation.Fetched)
 	// Serve takes a client's connection over.
 	Serve func(s *Stream, h Header)
 	// Renewed keeps the agent's next certificate.
@@ -158,7 +162,7 @@ func (c *Client) connect(ctx context.Context, address string) (welcome bool, err
 		return false, err
 	}
 	s := &clientSession{
-		client: c, address: address, conn: conn.NetConn(), mux: mux, policies: make(chan *Policy, 1), out: make(chan toGateway, fromAgent),
+		client: c, address: address, conn: conn.NetConn(), mux: mux, policies: make(chan *Policy, 1), lists: make(chan []revocation.Fetched, 1), out: make(chan toGateway, fromAgent),
 		reports: make(chan report, reportsWaiting), left: make(chan struct{}),
 	}
 	ended := make(chan error, 1)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-yamux/v5"
+
+	"countersign/termination/revocation"
 )
 
 // clientSession is one tunnel, at the agent's end.
@@ -23,7 +25,9 @@ type clientSession struct {
 	control *yamux.Stream
 	welcome welcome
 
-	policies chan *Policy // the newest that was not put into force yet
+	policies chan *Policy              // the newest that was not put into force yet
+	lists    chan []revocation.Fetched // likewise
+	incoming incoming
 	out      chan toGateway
 	reports  chan report
 	left     chan struct{} // closed when the gateway's process leaves: another session takes over
@@ -137,6 +141,8 @@ func (s *clientSession) read() error {
 			err = s.takePolicy(m.Policy)
 		case m.Certificate != nil:
 			s.deliver(*m.Certificate)
+		case m.Lists != nil, m.List != nil:
+			err = s.heard(m)
 		case m.Leaving != nil:
 			s.leave()
 		default:
@@ -244,7 +250,15 @@ func (s *clientSession) apply(ctx context.Context) {
 			if last == nil {
 				continue
 			}
+		case lists := <-s.lists:
+			s.takeLists(lists)
+			continue
 		case last = <-s.policies:
+			select {
+			case lists := <-s.lists: // they came before it
+				s.takeLists(lists)
+			default:
+			}
 		}
 		if err := s.putIntoForce(ctx, last); err != nil {
 			if err := s.failed(err); err != nil {

@@ -13,7 +13,7 @@ import (
 const (
 	maxHeader  = 1 << 10  // of a client connection
 	maxJoin    = 32 << 10 // of either message of joining
-	maxControl = 16 << 20 // to the agent: a policy with its authorities
+	maxControl = 48 << 20 // to the agent: a policy with its authorities, and the revocation lists that they were given
 	maxState   = 64 << 10 // to the gateway: beats, and requests for certificates
 	maxReport  = 1 << 20  // a handshake's record, with the certificates that the client presented
 )

@@ -55,6 +55,8 @@ type toAgent struct {
 	Policy      json.RawMessage   `json:"policy,omitempty"`
 	Certificate *certificateReply `json:"certificate,omitempty"`
 	Leaving     *leaving          `json:"leaving,omitempty"`
+	Lists       *listsNow         `json:"lists,omitempty"`
+	List        *listPart         `json:"list,omitempty"`
 }
 
 // leaving says that another process of the gateway has taken over: the agent connects to that one, and leaves open what

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"countersign/termination"
+	"countersign/termination/revocation"
 )
 
 const (
@@ -35,8 +36,11 @@ type ServerOptions struct {
 	// Sign issues a server certificate for the key of a certificate request, for the names of an endpoint as the
 	// configuration has them.
 	Sign func(config *termination.Config, e *termination.Endpoint, csr []byte) ([]*x509.Certificate, error)
-	Log  *slog.Logger
-	Now  func() time.Time
+	// Lists returns the revocation lists that the gateway has fetched, and the generation that they belong to. Nil: it
+	// fetches none.
+	Lists func() ([]revocation.Fetched, uint64)
+	Log   *slog.Logger
+	Now   func() time.Time
 }
 
 // Server is the gateway's end of all tunnels. It serves nobody until Apply.

@@ -43,6 +43,7 @@ type session struct {
 	policies    chan struct{} // the configuration may mean another policy
 	checks      chan struct{} // the registry may say otherwise
 	replies     chan certificateReply
+	lists       chan struct{} // the gateway may have other revocation lists
 	leaves      chan struct{}
 	refusals    chan refusal
 
@@ -69,7 +70,7 @@ func (s *Server) tunnel(conn *tls.Conn, greeted func()) error {
 	defer func() { _ = mux.Close() }()
 	n := &session{
 		server: s, conn: conn.NetConn(), mux: mux, since: s.options.Now(), heard: time.Now(), given: map[string]*Passage{},
-		policies: make(chan struct{}, 1), checks: make(chan struct{}, 1), replies: make(chan certificateReply, fromAgent), leaves: make(chan struct{}, 1), refusals: make(chan refusal, 1),
+		policies: make(chan struct{}, 1), checks: make(chan struct{}, 1), replies: make(chan certificateReply, fromAgent), leaves: make(chan struct{}, 1), lists: make(chan struct{}, 1), refusals: make(chan refusal, 1),
 	}
 	// Until the agent has said who it is, the deadline of the connection holds.
 	if n.control, err = mux.AcceptStream(); err != nil {
@@ -272,6 +273,7 @@ func (n *session) sayNo(no refusal) error {
 func (n *session) write(every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	var lists outgoing
 	for {
 		var err error
 		select {
@@ -281,7 +283,13 @@ func (n *session) write(every time.Duration) error {
 			return n.sayNo(no)
 		case <-n.policies:
 			every = n.pace(tick, every)
-			err = n.push()
+			if err = n.pushLists(&lists); err == nil {
+				err = n.push(len(lists.parts) > 0)
+			}
+		case <-n.lists:
+			err = n.pushLists(&lists)
+		case <-lists.ready():
+			err = n.pushPart(&lists)
 		case r := <-n.replies:
 			err = n.send(toAgent{Certificate: &r})
 		case <-n.leaves:
@@ -323,8 +331,9 @@ func (n *session) sendBeat(every time.Duration) error {
 	return n.send(toAgent{Beat: &b})
 }
 
-// push sends the policy of the configuration in force, one at a time: the next when this one was confirmed.
-func (n *session) push() error {
+// push sends the policy of the configuration in force, one at a time: the next when this one was confirmed. The first one
+// waits for the revocation lists: an agent that serves without them might let somebody in.
+func (n *session) push(listsMissing bool) error {
 	config, e := n.server.current(n.agent.EndpointID)
 	if e == nil {
 		n.refuse()
@@ -334,7 +343,7 @@ func (n *session) push() error {
 		return nil // it gets no clients
 	}
 	n.mu.Lock()
-	wait := n.pushed == config.Revision || !n.behind.IsZero()
+	wait := n.pushed == config.Revision || !n.behind.IsZero() || n.pushed == 0 && listsMissing
 	if !wait {
 		n.pushed, n.behind = config.Revision, time.Now()
 	}

@@ -99,6 +99,8 @@ func (a *account) words() termination.Explanation {
 	case termination.ReasonCertUse, termination.ReasonCertWeak, termination.ReasonCertNameLimits, termination.ReasonChainTooDeep,
 		termination.ReasonIssuerNotCA, termination.ReasonCertExtension, termination.ReasonCertMalformed:
 		return a.traitWords(r)
+	case termination.ReasonRevoked, termination.ReasonRevocationUnknown:
+		return a.revokedWords(r)
 	case termination.ReasonNotListed, termination.ReasonCertMissing, termination.ReasonKeyProof:
 		return a.clientWords(r)
 	case termination.ReasonClientRefusedUsCA, termination.ReasonClientRefusedUsName, termination.ReasonClientRefusedUsDate,

@@ -38,6 +38,8 @@ type Judgement struct {
 	Generation uint64
 	// From and Until are the dates between which it holds, both included; zero: no date decides.
 	From, Until time.Time
+	// Ask is what responders would have to be asked to know more about revocation: see [Policy.Ask].
+	Ask []revocation.Question
 }
 
 // Judge decides about a client at the time now; also when it presented nothing. It is safe for concurrent use, and its
@@ -78,6 +80,7 @@ func (p *Policy) judge(c Client, known *revocation.Snapshot, now time.Time) Judg
 	if p.blocked(&j, c, known) {
 		return j
 	}
+	p.revoked(&j, c, known, now)
 	p.stray(&j, c)
 	p.decide(&j, c, now)
 	switch p.mode {
