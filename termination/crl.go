@@ -167,17 +167,18 @@ func parseCRL(der []byte) (*x509.RevocationList, error) {
 		return nil, err
 	}
 	whole := asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: append(append(tbs, outer.Algorithm.FullBytes...), outer.Signature.FullBytes...)}
-	if der, err = asn1.Marshal(whole); err != nil {
+	read, err := asn1.Marshal(whole)
+	if err != nil {
 		return nil, err
 	}
-	l, err := x509.ParseRevocationList(der)
+	l, err := x509.ParseRevocationList(read)
 	if err != nil {
 		return nil, err
 	}
 	if len(l.Extensions) > 0 {
 		return nil, errors.New("it has extensions but is of version 1")
 	}
-	l.RawTBSRevocationList = outer.TBS.FullBytes // which is what was signed
+	l.Raw, l.RawTBSRevocationList = der, outer.TBS.FullBytes // which is what was signed
 	return l, nil
 }
 
@@ -258,7 +259,7 @@ func (l *RevocationList) distributionPoint(der []byte) error {
 	return nil
 }
 
-// Number of hours after which a list that does not say when the next one comes is taken for old.
+// crlLife is after how long a list that does not say when the next one comes is taken for old.
 const crlLife = 7 * 24 * time.Hour
 
 // FreshUntil is when the next list should be there (RFC 5280, section 5.1.2.5, demands that it is said).
