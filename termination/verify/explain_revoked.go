@@ -11,7 +11,7 @@ func (a *account) revokedWords(r termination.Reason) termination.Explanation {
 	detail, whose := a.detailOf(r)
 	if r == termination.ReasonRevocationUnknown {
 		return termination.Explanation{
-			Sentence: fmt.Sprintf("%s was turned away at %s because it is not known whether %s was revoked, and the policy admits nobody of whom that is not known.%s", a.who(), a.at(), whose, detail),
+			Sentence: fmt.Sprintf("%s was turned away at %s because its authority admits nobody of whom it is not known whether %s was revoked.%s", a.who(), a.at(), whose, detail),
 			Right:    "Its chain leads to an authority that is trusted there.",
 			Turn:     termination.TurnOperator,
 			Fixes: []termination.Fix{

@@ -176,6 +176,14 @@ func (w *world) cases(t testing.TB) []explained {
 			h.Alert = &termination.Alert{Number: 51, Name: alertNames[51], Sent: true}
 		}), termination.ReasonKeyProof},
 
+		{"revoked", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Outcome, h.Verdict.Reason = r, termination.ReasonRevoked
+			h.Verdict.Checks = []termination.Check{{Reason: termination.ReasonRevoked, Detail: "It was revoked on 3 April 2026 09:00 UTC (its key was compromised), says the CRL number 7 of Acme Issuing CA 2 from devices.crl."}}
+		}), termination.ReasonRevoked},
+		{"revocation_unknown", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Outcome, h.Verdict.Reason = r, termination.ReasonRevocationUnknown
+			h.Verdict.Checks = []termination.Check{{Reason: termination.ReasonRevocationUnknown, Detail: "It is not known whether billing-batch was revoked. There is no CRL for the issuer Acme Issuing CA 2."}}
+		}), termination.ReasonRevocationUnknown},
 		{"policy_denied", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
 			h.Verdict.Reason = termination.ReasonPolicyDenied
 			h.Error = "the route /admin demands a certificate of the authority partners"
