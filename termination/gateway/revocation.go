@@ -10,8 +10,8 @@ import (
 // else the first clients would be judged without them.
 func (g *Gateway) RestoreRevocation(ctx context.Context) error { return g.revocation.Restore(ctx) }
 
-// Revocation tells how the revocation data of each authority is doing that has any.
-func (g *Gateway) Revocation() []revocation.Status { return g.revocation.Status() }
+// RevocationStatus tells how the revocation data of each authority is doing that has any.
+func (g *Gateway) RevocationStatus() []revocation.Status { return g.revocation.Status() }
 
 // FetchRevocation has all revocation lists of an authority fetched anew, soon.
 func (g *Gateway) FetchRevocation(authority string) { g.revocation.Fetch(authority) }
