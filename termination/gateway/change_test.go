@@ -236,6 +236,9 @@ func (w *whirl) visit(v *visitor, name string, h2 bool) {
 	defer tcp.Close()
 	_ = tcp.SetDeadline(time.Now().Add(patience))
 	config := w.clientConfig(name+".localhost", 0, v.cert)
+	if v.source[len(v.source)-1]%3 == 0 {
+		config.MaxVersion = tls.VersionTLS12
+	}
 	if name == "sealed" || name == "raw" {
 		h2 = false
 	} else if h2 {

@@ -20,11 +20,11 @@ type ownHeader struct {
 
 // compileHeaders compiles the expressions of an endpoint's own headers. The error is a termination.ValidationError where
 // one of them is to blame.
-func compileHeaders(e *termination.Endpoint, _ termination.Limits) ([]ownHeader, error) {
+func compileHeaders(e *termination.Endpoint, limits termination.Limits) ([]ownHeader, error) {
 	var out []ownHeader
 	var wrong termination.ValidationError
 	for _, h := range e.ForwardHeaders {
-		program, err := expression.Compile(h.Value, expression.Text, 0)
+		program, err := expression.Compile(h.Value, expression.Text, limits.ExpressionCost)
 		var bad *expression.Error
 		switch {
 		case errors.As(err, &bad):

@@ -32,7 +32,7 @@ func TestPROXYHeaderToTheByte(t *testing.T) {
 	alice := ca.Client("alice", when, tlstest.Serial(1)).X509
 	server := tlstest.NewCA().Server("a.example").X509
 	field := func(kind byte, value string) string {
-		return string(kind) + string(binary.BigEndian.AppendUint16(nil, uint16(len(value)))) + value //nolint:gosec // short
+		return string(kind) + string(binary.BigEndian.AppendUint16(nil, uint16(len(value)))) + value
 	}
 	tls13 := field(0x21, "TLSv1.3") + field(0x23, "TLS_AES_128_GCM_SHA256") + field(0x24, "ecdsa-with-SHA256") + field(0x25, "EC256") + field(0x26, "X25519MLKEM768")
 	resumed := recordOf(alice)
@@ -61,7 +61,7 @@ func TestPROXYHeaderToTheByte(t *testing.T) {
 			fields += field(0x20, c.ssl)
 		}
 		addresses := "\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x67\x01\xbb"
-		want := "\r\n\r\n\x00\r\nQUIT\n\x21\x11" + string(binary.BigEndian.AppendUint16(nil, uint16(len(addresses)+len(fields)))) + addresses + fields //nolint:gosec // short
+		want := "\r\n\r\n\x00\r\nQUIT\n\x21\x11" + string(binary.BigEndian.AppendUint16(nil, uint16(len(addresses)+len(fields)))) + addresses + fields
 		if got := string(PROXYHeader(termination.ProxyProtocolV2, c.rec, c.verified, c.shown)); got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", c.name, hex.Dump([]byte(got)), hex.Dump([]byte(want)))
 		}
