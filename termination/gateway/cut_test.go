@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -205,6 +207,57 @@ func TestExpiryCuts(t *testing.T) {
 		clock.set(noon.Add(-2 * time.Minute))
 		th.mustGo(alice, termination.ReasonCertEarly)
 	})
+}
+
+// An expression that asks for the time ends what it has let in when its time is over.
+func TestTimeOfAnExpressionCuts(t *testing.T) {
+	noon := time.Now().Truncate(time.Second)
+	clock := newStoppedClock(noon)
+	c := newCast()
+	r := newRigAt(t, clock.now)
+	r.trust("devices", c.devices)
+	th := newTheatre(t, r, func(e *termination.Endpoint) {
+		require("devices")(e)
+		e.ClientAuth.When = fmt.Sprintf("now < timestamp(%q)", noon.Add(1500*time.Millisecond).UTC().Format(time.RFC3339Nano))
+	})
+	alice := th.all(c.alice)
+	clock.set(noon.Add(900 * time.Millisecond)) // in steps that look like time going by
+	th.mustStay(alice)
+	clock.set(noon.Add(1800 * time.Millisecond))
+	th.mustGo(alice, termination.ReasonPolicyDenied)
+}
+
+// What decides about entry says so of blocks and of what was revoked, where certificates are asked for.
+func TestAdmissionTellsBlocks(t *testing.T) {
+	c := newCast()
+	r := newRig(t)
+	r.trust("devices", c.devices)
+	th := newTheatre(t, r, require("devices"))
+	r.endpoint("open", th.port, tlstest.HTTP(t).URL, nil)
+	r.apply()
+	before := r.gateway.Admission()
+	p := pin(c.alice)
+	for name, change := range map[string]func(*termination.Config){
+		"a block": func(config *termination.Config) { config.Blocked = []termination.Block{{Pin: &p}} },
+		"a revoked certificate": func(config *termination.Config) {
+			config.Authorities = slices.Clone(config.Authorities)
+			config.Authorities[0].Revocation.Revoked = []termination.RevokedCertificate{{Serial: "1"}}
+		},
+	} {
+		was := r.config
+		th.reapply(change)
+		after := r.gateway.Admission()
+		if before["ep_a"] == after["ep_a"] || before["ep_b"] == after["ep_b"] {
+			t.Errorf("%s does not show", name)
+		}
+		if before["ep_open"] != after["ep_open"] {
+			t.Errorf("%s shows at an endpoint that asks for no certificate", name)
+		}
+		th.reapply(func(config *termination.Config) { config.Blocked, config.Authorities = was.Blocked, was.Authorities })
+		if !maps.Equal(before, r.gateway.Admission()) {
+			t.Errorf("after %s was taken back, something else decides", name)
+		}
+	}
 }
 
 // What on_loss says: drain lets what is under way finish and says good-bye in HTTP/2; leave refuses further requests and

@@ -56,6 +56,9 @@ func (p *Policy) Judge(c Client, now time.Time) Judgement {
 	p.onlyReport(&j)
 	j.Generation = known.Generation()
 	j.lasts(c)
+	if soon := now.Add(timedFor); j.Verified && p.Timed() && (j.Until.IsZero() || soon.Before(j.Until)) {
+		j.Until = soon
+	}
 	return j
 }
 

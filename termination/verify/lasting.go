@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// timedFor is how long a judgement is taken to hold whose expression asks for the time.
+const timedFor = 500 * time.Millisecond
+
 // lasts notes between which dates a judgement holds: those of everything that a verified client rests on.
 func (j *Judgement) lasts(c Client) {
 	if !j.Verified || len(c.Presented) == 0 {
