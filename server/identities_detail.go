@@ -44,6 +44,7 @@ func (s *Server) showIdentity(c echo.Context, status int, add func(*views.Identi
 		Lead: identityLead(p, i, last), Live: "/live?" + url.Values{"f": {`identity:"` + i.Name + `"`}}.Encode(),
 		Warnings: identityWarnings(config, i), Form: identityFormOf(config, i), YAML: identityYAML(i),
 		Upload:  parts.Input{Name: "text", Label: "Or paste it", Rows: 4, Placeholder: "-----BEGIN CERTIFICATE-----"},
+		Periods: periodOptions(c.FormValue("period")),
 		Confirm: parts.Input{Name: "confirm", Label: "Type " + i.Name + " to confirm", Words: true},
 		Invite:  "/identities/invite?" + url.Values{"identity": {i.ID}}.Encode(),
 	}

@@ -385,6 +385,17 @@ func (s *Server) deleteIdentity(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.FormValue("do") == "simulate" {
+		would, err := s.wouldChange(c, func(tx *store.Tx) error { return tx.DeleteIdentity(i.ID) })
+		var invalid termination.ValidationError
+		switch {
+		case errors.As(err, &invalid):
+			return s.showIdentity(c, http.StatusConflict, func(v *views.Identity) { v.Error = invalid.Error() })
+		case err != nil:
+			return err
+		}
+		return s.showIdentity(c, http.StatusOK, func(v *views.Identity) { v.Would = would })
+	}
 	if strings.TrimSpace(c.FormValue("confirm")) != i.Name {
 		return s.showIdentity(c, http.StatusUnprocessableEntity, func(v *views.Identity) {
 			v.Confirm.Error = "Type the name exactly: clients that come in as it may be turned away."

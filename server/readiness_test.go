@@ -162,10 +162,26 @@ func TestWhatWouldChange(t *testing.T) {
 		t.Error("looking has changed something")
 	}
 
+	// An identity that goes: its pin was all that let its client in.
+	pinned := r.strangers.Client("pinned")
+	r.mutate(func(tx *store.Tx) error {
+		_, err := tx.CreateIdentity(termination.Identity{Name: "pinned", Pins: []termination.Pin{{Fingerprint: termination.FingerprintOf(pinned.X509)}}, Endpoints: []string{"api"}})
+		return err
+	})
+	if err := r.visit(pinned); err != nil {
+		t.Fatal(err)
+	}
+	r.stored(6)
+	wantAll(t, r.post("/identities/pinned/delete", url.Values{"do": {"simulate"}, "period": {"1h"}}), 200, "1 would lose entry", "pinned")
+	if r.current().Identities == nil {
+		t.Error("looking has removed the identity")
+	}
+	revision = r.current().Revision
+
 	var found api.Simulation
 	admin := r.as(store.ScopeAdmin)
 	body := map[string]any{"period": "1h", "client_auth": map[string]any{"mode": "require", "authorities": []string{"strangers"}}}
-	if status := admin.call(http.MethodPost, "/endpoints/api/simulate", body, &found); status != 200 || found.Loses != 1 || found.Gains != 3 || !found.Complete || len(found.Clients) != 5 {
+	if status := admin.call(http.MethodPost, "/endpoints/api/simulate", body, &found); status != 200 || found.Loses != 1 || found.Gains != 3 || !found.Complete || len(found.Clients) != 6 {
 		t.Errorf("the API says %d %+v", status, found)
 	}
 	if status := admin.call(http.MethodGet, "/authorities/devices/removal?period=1h", nil, &found); status != 200 || found.Loses != 1 {

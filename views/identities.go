@@ -94,6 +94,8 @@ type Identity struct {
 	Uploaded     []PreviewWarning // of the certificate that was added last
 	Invite       string
 	Confirm      parts.Input
+	Would        *Rehearsal     // what its removal would change; nil: not asked
+	Periods      []parts.Option // how far back is looked for that
 	YAML         string
 }
 
