@@ -92,7 +92,7 @@ func (c *condition) value(key termination.FilterKey, v termination.FilterValue) 
 	case termination.FilterClient:
 		return c.text("h.client", v) + " OR " + c.text("h.client_full", v), nil
 	case termination.FilterIdentity:
-		return c.text("h.identity", v), nil
+		return c.text("coalesce(h.identity, '')", v), nil
 	case termination.FilterCA:
 		return c.text("h.authority", v) + " OR " + c.text("h.issuer", v), nil
 	case termination.FilterFP:

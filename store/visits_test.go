@@ -141,7 +141,8 @@ func fillVisits(t testing.TB, s *Store, n, clients int, now time.Time) {
 	db := s.records.db.writer
 	for _, query := range []string{
 		`WITH RECURSIVE n(i) AS (SELECT ?1 + 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
-			INSERT INTO handshakes SELECT n.i, 'hs_' || n.i, h.time + (n.i - h.seq) * 1000000, duration, outcome, reason, beat, proof, endpoint_id, endpoint, ip, address,
+			INSERT INTO handshakes (seq, id, time, duration, outcome, reason, beat, proof, endpoint_id, endpoint, ip, address,
+			sni, client, client_full, authority, issuer, fingerprint, version, key_group, pq, alpn, ja4) SELECT n.i, 'hs_' || n.i, h.time + (n.i - h.seq) * 1000000, duration, outcome, reason, beat, proof, endpoint_id, endpoint, ip, address,
 			sni, client, client_full, authority, issuer, fingerprint, version, key_group, pq, alpn, ja4 FROM n JOIN handshakes h ON h.seq = (n.i - 1) % ?1 + 1`,
 		`INSERT INTO records SELECT h.seq, r.record FROM handshakes h JOIN records r ON r.seq = (h.seq - 1) % ?1 + 1 WHERE h.seq > max(?1, ?2 - ?1)`,
 		`INSERT INTO minutes SELECT time / 60000000000, min(seq), max(seq) FROM handshakes WHERE ?1 + ?2 > 0 GROUP BY 1
