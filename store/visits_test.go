@@ -104,6 +104,12 @@ func TestVisitsWithoutTheirChain(t *testing.T) {
 	if err != nil || len(page.Visits) != 1 || !page.Visits[0].Cut || len(page.Visits[0].Presented) != 0 {
 		t.Errorf("got %+v, %v", page.Visits, err)
 	}
+	bare := visitAt(2, c.Now(), "erp", "10.0.0.1", tlstest.NewCA().Client("bob"))
+	bare.Presented = nil // the record knows whose it was, and no more
+	write(t, s, bare)
+	if page, err = s.Visits(context.Background(), VisitQuery{Endpoints: []string{"ep_erp"}}); err != nil || len(page.Visits) != 1 || !page.Visits[0].Cut {
+		t.Errorf("got %+v, %v", page.Visits, err)
+	}
 }
 
 // With little patience the newest are there, and how far was looked is said.
