@@ -52,7 +52,13 @@ func (r *rig) losses(w *tlstest.World, pinned func(...*tlstest.Cert) func(*termi
 	blocked := loss("blocked", tlstest.StaffName, w.Alice, func(c *termination.Config) {
 		c.Blocked = []termination.Block{{ID: "bl_alice", Pin: &alice, Why: "a test"}}
 	})
-	blocked.Spares = true
+	revoked := loss("revoked by us", tlstest.StaffName, w.Alice, func(c *termination.Config) {
+		c.Authorities[0].Revocation.Revoked = []termination.RevokedCertificate{{Serial: termination.SerialOf(w.Alice.X509), Time: w.Alice.X509.NotBefore}}
+	})
+	listed := loss("on a CRL", tlstest.StaffName, w.Alice, func(c *termination.Config) {
+		c.Authorities[0].Revocation.CRLs = []termination.CRL{{Source: "clients.crl", DER: w.ClientCA.CRL(tlstest.Revoking(w.Alice))}}
+	})
+	blocked.Spares, revoked.Spares, listed.Spares = true, true, true
 	return []tlstest.Loss{
 		staff("only bob's pin", pinned(w.Bob)),
 		staff("another authority", require("partners")),
@@ -61,6 +67,8 @@ func (r *rig) losses(w *tlstest.World, pinned func(...*tlstest.Cert) func(*termi
 		}),
 		staff("an expression", func(e *termination.Endpoint) { e.ClientAuth.When = `client.subject.common_name != "alice"` }),
 		blocked,
+		revoked,
+		listed,
 		loss("its authority is another CA", tlstest.StaffName, w.Alice, func(c *termination.Config) {
 			c.Authorities[0].Certificates = []termination.CACertificate{{Certificate: w.PartnerCA.X509, Role: termination.RoleAnchor}}
 		}),
