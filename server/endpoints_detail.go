@@ -66,6 +66,7 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 		Besides: alsoWords(e.Also), Judged: shown.judged, Proof: s.proofShown(p, e), TryForm: s.tryForm(s.recentHandshakes(c, p, e, shown.try.handshake), &shown.try), Presents: s.presents(p.Clock, e, gate), ACME: s.endpointACME(p.Clock, e), Try: s.tryIt(e, gate),
 		CanIssue: s.has("/certificates/issue"), CanTrust: s.has("/authorities"),
 	}
+	v.Rules, v.RulesSince = s.ruleLines(p, e, config)
 	if v.Sealed {
 		v.Seen = views.SealedPart{Names: e.ServerNames(), Keys: config.CertificatesFor(e)}
 	}

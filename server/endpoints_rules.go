@@ -8,6 +8,7 @@ import (
 
 	"countersign/termination"
 	"countersign/views"
+	"countersign/views/format"
 	"countersign/views/parts"
 )
 
@@ -201,4 +202,23 @@ func valueExample(kind string) string {
 		return `o="Example" ou="it"`
 	}
 	return ""
+}
+
+// ruleLines are the rules of an endpoint in their order, the shared ones first, with how many clients each decided about
+// today.
+func (s *Server) ruleLines(p views.Page, e *termination.Endpoint, config *termination.Config) (lines []views.RuleLine, since string) {
+	if s.gateway == nil || !e.ClientAuth.Mode.Asks() {
+		return nil, ""
+	}
+	counts, from := s.gateway.RuleHits(e.ID)
+	add := func(list []termination.Rule, shared bool) {
+		for _, r := range list {
+			lines = append(lines, views.RuleLine{Text: r.Text(), Shared: shared, Hits: format.Count(int(counts[r.String()]), "client", "clients")})
+		}
+	}
+	if e.ClientAuth.Inherit {
+		add(config.Defaults.Rules, true)
+	}
+	add(e.ClientAuth.Rules, false)
+	return lines, p.Clock.Minute(from)
 }

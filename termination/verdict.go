@@ -75,6 +75,7 @@ type Explanation struct {
 type Verdict struct {
 	Outcome     Outcome     `json:"outcome"`
 	Reason      Reason      `json:"reason,omitempty"`       // empty when there is nothing to explain
+	Rule        string      `json:"rule,omitempty"`         // that decided, as it stands in a file; or the expression, where that refused
 	WouldRefuse bool        `json:"would_refuse,omitempty"` // let in although Reason would have kept it out, because the policy is report_only
 	ReportOnly  bool        `json:"report_only,omitempty"`  // the policy was report_only: of a verified client, too, nothing was told to the service
 	Beat        Beat        `json:"beat"`                   // the last beat that passed, or the one at which it broke

@@ -22,6 +22,8 @@ type EndpointDetail struct {
 	Routes         []RouteLine
 	TryForm        TryForm
 	Judged         *Judged
+	Rules          []RuleLine // in their order
+	RulesSince     string     // since when their clients are counted
 	Proof          Proof
 	Try            TryIt
 	Presents       []Presented

@@ -45,3 +45,9 @@ type TryForm struct {
 
 // Hidden is a field that nobody sees.
 type Hidden struct{ Name, Value string }
+
+// RuleLine is a rule with the number of clients that it decided about today.
+type RuleLine struct {
+	Text, Hits string
+	Shared     bool // of the defaults
+}

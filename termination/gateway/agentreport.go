@@ -38,6 +38,7 @@ func (c *client) merge(h *termination.Handshake) error {
 		rec.Client.Identity, rec.Client.IdentityID = identity.Name, identity.ID
 	}
 	rec.Verdict = termination.Verdict{Outcome: h.Verdict.Outcome, Reason: h.Verdict.Reason, Beat: h.Verdict.Beat}
+	rec.Verdict.Rule = clipped(h.Verdict.Rule, mostReportedText)
 	rec.Verdict.WouldRefuse, rec.Verdict.ReportOnly = h.Verdict.WouldRefuse, h.Verdict.ReportOnly
 	for _, check := range h.Verdict.Checks {
 		check.Detail = clipped(check.Detail, mostReportedText)

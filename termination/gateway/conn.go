@@ -141,6 +141,7 @@ func (g *Gateway) newRecord(t *table, raw net.Conn, a Arrival) *termination.Hand
 // publishRecord completes and publishes a record. From here on it is immutable.
 func (g *Gateway) publishRecord(rec *termination.Handshake) {
 	rec.Duration = g.now().Sub(rec.Time)
+	g.ruleHits.add(rec, g.now())
 	g.hub.Publish(rec)
 }
 
@@ -165,6 +166,7 @@ func (c *client) refuse(last []byte) {
 		c.record.Verdict.Explanation = stopped(c.endpoint)
 	}
 	c.record.Duration, c.published = took, true
+	c.gateway.ruleHits.add(c.record, c.gateway.now())
 	c.gateway.hub.Publish(c.record)
 	c.probe.recorded(c.record)
 	linger(c.raw, c.table.config.Limits.RefusalLinger)

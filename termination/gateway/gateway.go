@@ -68,6 +68,7 @@ type Gateway struct {
 	table      atomic.Pointer[table]
 	slots      slots
 	live       sessions
+	ruleHits   ruleHits
 	local      localCerts
 	probes     probes
 

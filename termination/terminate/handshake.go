@@ -78,6 +78,7 @@ func succeed(rec *termination.Handshake, j verify.Judgement) {
 
 func nameClient(rec *termination.Handshake, j verify.Judgement) {
 	rec.Revocation = j.Generation
+	rec.Verdict.Rule = j.Rule
 	if len(rec.Presented) == 0 {
 		return
 	}
