@@ -34,6 +34,9 @@ func (tx *Tx) CreateAuthority(a termination.Authority) (termination.Authority, e
 	if err := tx.insertAuthorityCertificates(a); err != nil {
 		return a, err
 	}
+	if err := tx.saveRevocation(a); err != nil {
+		return a, err
+	}
 	return a, tx.audit(ActionCreate, KindAuthority, a.ID, a.Name, nil, describeAuthority(a))
 }
 
@@ -49,6 +52,9 @@ func (tx *Tx) UpdateAuthority(a termination.Authority) error {
 	}
 	a.ID, a.Origin = old.ID, old.Origin
 	if err := checkObject(KindAuthority, a.Name, &a.Origin); err != nil {
+		return err
+	}
+	if err := keepNewest(old, &a); err != nil {
 		return err
 	}
 	if unchanged, err := same(describeAuthority(old), describeAuthority(a)); err != nil || unchanged {
@@ -67,6 +73,9 @@ func (tx *Tx) UpdateAuthority(a termination.Authority) error {
 		return saving(KindAuthority, a.Name, err)
 	}
 	if err := tx.insertAuthorityCertificates(a); err != nil {
+		return err
+	}
+	if err := tx.saveRevocation(a); err != nil {
 		return err
 	}
 	return tx.audit(ActionUpdate, KindAuthority, a.ID, a.Name, describeAuthority(old), describeAuthority(a))
@@ -210,7 +219,7 @@ func readAuthorityCertificates(ctx context.Context, q *sql.Tx, authorities []aut
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read certificates of authorities: %w", err)
 	}
-	return nil
+	return readRevocation(ctx, q, byID, only)
 }
 
 // add takes a certificate as it was read. One that is not what was stored makes the whole authority unusable: what is
@@ -237,6 +246,7 @@ func (r *authorityRow) add(role termination.Role, fingerprint, der []byte) {
 type describedAuthority struct {
 	Name         string                 `json:"name"`
 	Certificates []describedCertificate `json:"certificates"`
+	Revocation   *describedRevocation   `json:"revocation,omitempty"`
 }
 
 type describedCertificate struct {
@@ -247,7 +257,7 @@ type describedCertificate struct {
 }
 
 func describeAuthority(a termination.Authority) describedAuthority {
-	d := describedAuthority{Name: a.Name, Certificates: []describedCertificate{}}
+	d := describedAuthority{Name: a.Name, Certificates: []describedCertificate{}, Revocation: describeRevocation(a.Revocation)}
 	for _, c := range a.Certificates {
 		d.Certificates = append(d.Certificates, describeX509(c.Certificate, c.Role))
 	}

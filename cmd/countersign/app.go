@@ -177,9 +177,12 @@ func (a *app) prepare(ctx context.Context) error {
 	a.hub = live.New(live.Options{FirstSeq: a.store.NextSeq(), Sink: a.pen.write, Log: a.log})
 	a.gateway = gateway.New(gateway.Options{
 		Hub: a.hub, Log: a.log, Sockets: a.sockets, Hold: a.hold,
-		Registry: server.AgentRegistry(a.current.Load), Obtained: a.obtained, Applied: func(c *termination.Config) { a.acme.Load().Apply(c) },
+		Registry: server.AgentRegistry(a.current.Load), Obtained: a.obtained, Lists: server.RevocationLists(a.current.Load), Applied: func(c *termination.Config) { a.acme.Load().Apply(c) },
 		Portal: a.portal,
 	})
+	if err := a.gateway.RestoreRevocation(ctx); err != nil {
+		a.log.Error("revocation lists that were fetched earlier are lost; they are fetched anew", "error", err)
+	}
 	if err := a.loadObtained(ctx); err != nil {
 		return err
 	}

@@ -113,7 +113,7 @@ func (a *API) authorities() {
 				if err != nil {
 					return "", err
 				}
-				wanted.ID = before.ID
+				wanted.ID, wanted.Revocation = before.ID, before.Revocation
 				return before.ID, tx.UpdateAuthority(wanted)
 			})
 		})

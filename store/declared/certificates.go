@@ -48,7 +48,11 @@ func (r *reader) authority(n ast.Node) (termination.Authority, bool) {
 			at["anchors"] = n
 			r.word(n, "anchors", &anchors, string(termination.AnchorsRoots), string(termination.AnchorsAll))
 		},
-	}, later{"crl_files", "crl_urls", "ocsp_url", "revocation"})
+		"crl_files":  func(n ast.Node) { at["crl_files"] = n; r.crlFiles(n, &a.Revocation) },
+		"crl_urls":   func(n ast.Node) { at["crl_urls"] = n; r.texts(n, "crl_urls", &a.Revocation.CRLURLs) },
+		"ocsp_url":   func(n ast.Node) { at["ocsp_url"] = n; r.text(n, &a.Revocation.OCSPURL) },
+		"revocation": func(n ast.Node) { at["revocation"] = n; r.revocationMode(n, &a.Revocation) },
+	}, nil)
 	if meant == nil {
 		return a, false
 	}

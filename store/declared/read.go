@@ -136,7 +136,10 @@ type namedFile struct {
 // readNamed reads a file that the configuration names. Relative paths begin beside the configuration file or, where there
 // is no such file, in the working directory, as most gateways have it. Nil means that it could not, and that this was
 // noted.
-func (r *reader) readNamed(n ast.Node) *namedFile {
+func (r *reader) readNamed(n ast.Node) *namedFile { return r.readNamedUpTo(n, maxFile) }
+
+// readNamedUpTo is readNamed for files of at most that many bytes.
+func (r *reader) readNamedUpTo(n ast.Node, most int64) *namedFile {
 	var path string
 	if !r.text(n, &path) {
 		return nil
@@ -150,9 +153,9 @@ func (r *reader) readNamed(n ast.Node) *namedFile {
 		candidates = []string{filepath.Join(r.dir, path), path}
 	}
 	path = candidates[0]
-	data, err := r.readFile(path, maxFile)
+	data, err := r.readFile(path, most)
 	if len(candidates) > 1 && errors.Is(err, fs.ErrNotExist) {
-		if fallback, ferr := r.readFile(candidates[1], maxFile); ferr == nil {
+		if fallback, ferr := r.readFile(candidates[1], most); ferr == nil {
 			path, data, err = candidates[1], fallback, nil
 		}
 	}
