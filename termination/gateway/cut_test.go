@@ -67,6 +67,15 @@ func TestLossesCut(t *testing.T) {
 			},
 			reasons: []termination.Reason{termination.ReasonBlocked},
 		},
+		"the local CA revokes it": {
+			lose: func(th *theatre, c *cast) {
+				th.reapply(func(config *termination.Config) {
+					config.Authorities = slices.Clone(config.Authorities)
+					config.Authorities[0].Revocation.Revoked = []termination.RevokedCertificate{{Serial: termination.SerialOf(c.alice.X509), Reason: "key lost"}}
+				})
+			},
+			reasons: []termination.Reason{termination.ReasonRevoked},
+		},
 		"an authority is taken out": {
 			lose: func(th *theatre, _ *cast) {
 				th.reapply(th.policy(func(a *termination.ClientAuth) { a.Authorities = []string{"partners"} }))
@@ -286,7 +295,7 @@ func TestOnLossOfConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		over, err := (&http2.Transport{}).NewClientConn(conn)
+		over, err := (&http2.Transport{}).NewClientConn(conn) //nolint:staticcheck // one connection, whose state can be asked
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -379,12 +388,11 @@ func TestTicketsOfTheBlocked(t *testing.T) {
 		}
 		// A client that fails drops its ticket, so an attacker keeps a copy.
 		keep := func(config *tls.Config) *tls.Config {
-			copied := config.Clone()
+			copied := session(c.alice)
 			state, ok := config.ClientSessionCache.Get("x")
 			if !ok {
 				t.Fatal("no ticket")
 			}
-			copied.ClientSessionCache = oneSlot{tls.NewLRUClientSessionCache(1)}
 			copied.ClientSessionCache.Put("x", state)
 			return copied
 		}
@@ -413,9 +421,6 @@ func TestBlockAmongMany(t *testing.T) {
 	many := 5000
 	if raceDetector {
 		many = 300
-	}
-	if testing.Short() {
-		many = 200
 	}
 	c := newCast()
 	r := newRig(t)

@@ -113,7 +113,7 @@ func (th *theatre) open(kind string, version uint16, cert *tlstest.Cert) (*liveC
 	case "h1":
 		c.say = asking(w)
 	case "h2":
-		over, err := (&http2.Transport{}).NewClientConn(w)
+		over, err := (&http2.Transport{}).NewClientConn(w) //nolint:staticcheck // one connection, over ours
 		if err != nil {
 			return nil, err
 		}
