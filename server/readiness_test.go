@@ -13,7 +13,6 @@ import (
 	"countersign/server/api"
 	"countersign/store"
 	"countersign/termination"
-	"countersign/termination/simulation"
 	"countersign/termination/tlstest"
 	"countersign/views/format"
 )
@@ -224,19 +223,15 @@ func (f *fixture) withClients(e *termination.Endpoint, n int) {
 func TestReadinessOfTenThousand(t *testing.T) {
 	r := newReporting(t)
 	r.withClients(r.current().Endpoint("api"), 10_000)
-	found, err := r.simulate(t.Context(), simulation.ReportOnly(r.current(), r.current().Endpoint("api").ID, false), []string{r.current().Endpoint("api").ID}, time.Now().Add(-time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
 	page := r.get("/endpoints/api/readiness?show=none&page=3")
 	if n := strings.Count(page.body, `scope="row"`); n > readinessPage+10 {
 		t.Errorf("%d rows on one page", n)
 	}
 	wantAll(t, page, 200, "201 to 300 of ", "Newer", "Older", "10.9.")
-	if cut := found.more || found.Partial || !found.down.IsZero(); !cut { // a slow machine may not get to the end in time, and then has to say so
+	// A slow machine may not get to the end in time, and then has to say so.
+	if !strings.Contains(page.body, "are left out") && !strings.Contains(page.body, "Time was up") && !strings.Contains(page.body, "too long") {
 		wantAll(t, page, 200, "201 to 300 of "+format.Int(10_001))
 	}
-	wantAll(t, r.get("/endpoints/api/readiness?page=99999&period=never"), 200, "Newer")
 }
 
 func TestReadinessWithoutClients(t *testing.T) {
