@@ -37,6 +37,7 @@ func (s *Server) apiRoutes() []route {
 	}
 	if s.opts.Gateway != nil {
 		options.Status = s.opts.Gateway.Status
+		options.Revocation, options.FetchRevocation = s.opts.Gateway.RevocationStatus, s.opts.Gateway.FetchRevocation
 	}
 	if s.opts.ACME != nil {
 		options.ACME = s.opts.ACME.Status

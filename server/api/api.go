@@ -19,6 +19,7 @@ import (
 	"countersign/termination/acme"
 	"countersign/termination/gateway"
 	"countersign/termination/proof"
+	"countersign/termination/revocation"
 )
 
 // Prefix is the path of all operations.
@@ -35,6 +36,10 @@ type Options struct {
 	Change func(context.Context, func(*store.Tx) error) (*termination.Config, error)
 	Status func() gateway.Status // nil: nothing is served
 	ACME   func() acme.Status    // nil: nothing is obtained
+	// Revocation tells how revocation lists are doing, and FetchRevocation has those of an authority fetched soon; nil:
+	// nothing is served.
+	Revocation      func() []revocation.Status
+	FetchRevocation func(authority string)
 	// Invite makes an invitation of an agent on behalf of who stands in the context.
 	Invite func(context.Context, InviteRequest) (NewInvitation, error)
 	Actor  func(context.Context) store.Actor // who stands in the context
@@ -91,6 +96,7 @@ func New(o Options) *API {
 	config.Security = []map[string][]string{{"token": {}}, {"session": {}}}
 	a.huma = humago.New(a.mux, config)
 	a.authorities()
+	a.revocation()
 	a.certificates()
 	a.endpoints()
 	a.proofs()
