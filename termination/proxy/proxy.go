@@ -344,7 +344,7 @@ func (x *exchange) pace(*http.Request) *refusal {
 func (x *exchange) judge(r *http.Request) {
 	host, _ := NormalizePeerName(r.Host) // it was read before
 	x.asked = expression.Request{Method: r.Method, Path: x.target.path, Host: host}
-	undecided := false
+	var undecided bool
 	x.client, undecided = x.judgedBy(x.route.Policy)
 	if undecided && x.client.WouldRefuse {
 		x.conn.note(Note{
