@@ -159,7 +159,7 @@ func (v *validation) secret(c *Credential, users, tokens map[string]string) {
 		return
 	}
 	if err := CheckHash(c.Kind, c.Hash); err != nil {
-		v.add("credential", c.Name, field, err.Error(), "make one with countersign hash "+string(c.Kind))
+		v.add("credential", c.Name, field, err.Error(), "hash a token by `printf %s TOKEN | sha256sum`, a password by `htpasswd -nBC 10 USER`")
 	}
 }
 

@@ -81,9 +81,9 @@ func (r *reader) credential(n ast.Node) (termination.Credential, bool) {
 // hashAdvice is how to make a hash.
 func hashAdvice(kind termination.ProofKind) string {
 	if kind == termination.ProofBearer {
-		return "write bearer_hash: and what `countersign hash bearer` prints, which asks for the token, or makes one with --new"
+		return "write bearer_hash: \"sha256:…\" with what `printf %s TOKEN | sha256sum` prints"
 	}
-	return "write password_hash: and what `countersign hash basic` prints, which asks for the password"
+	return "write password_hash: with what `htpasswd -nBC 10 USER` prints behind the colon"
 }
 
 func (r *reader) onePin(n ast.Node, into **termination.Pin) {
