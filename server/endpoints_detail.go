@@ -281,8 +281,14 @@ func exactWords(config *termination.Config, e *termination.Endpoint, status gate
 		return vague + "routes have policies of their own: there HTTP decides, with 403."
 	case !a.Announce:
 		return vague + "the trusted CAs are not announced."
+	case len(config.Effective(a).Pins) > 0:
+		return vague + "pins are checked after the handshake's own rules."
+	case a.Hygiene.Complete() != termination.Hygiene{}.Complete():
+		return vague + "its hygiene is not the default: our own verification decides, which knows its levels."
+	case slices.ContainsFunc(config.Identities, func(i termination.Identity) bool { return len(i.Pins) > 0 && i.Knows(e.Name) }):
+		return vague + "registered clients are known by their pins, which are checked after the handshake's own rules."
 	}
-	return vague + "pins are checked after the handshake's own rules."
+	return vague + "our own verification decides, for instance on limits of directory names that a CA sets."
 }
 
 // saveEndpointPolicy changes who may come in.

@@ -16,6 +16,7 @@ func TestAlertsOfAgents(t *testing.T) {
 	}{
 		"an authority":       {func(*termination.Endpoint) {}, "the exact TLS alert"},
 		"not announced":      {func(e *termination.Endpoint) { e.ClientAuth.Announce = false }, "not announced"},
+		"hygiene":            {func(e *termination.Endpoint) { e.ClientAuth.Hygiene.Usage = termination.LevelWarn }, "its hygiene is not the default"},
 		"a route of its own": {func(e *termination.Endpoint) { e.Routes = []termination.Route{{Path: "/a", ClientAuth: &e.ClientAuth}} }, "routes have policies"},
 		"anyone":             {func(e *termination.Endpoint) { e.ClientAuth.Mode = termination.ModeOff }, "Nobody is refused"},
 	} {
