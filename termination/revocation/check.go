@@ -79,13 +79,13 @@ func (s *Snapshot) look(out *Finding, a *authority, q query) {
 }
 
 // takenBack says when the local CA has taken a certificate back, or nothing.
-func (a *authority) takenBack(c *x509.Certificate) string {
-	if len(a.own) == 0 {
+func (k *authority) takenBack(c *x509.Certificate) string {
+	if len(k.own) == 0 {
 		return ""
 	}
-	for _, e := range a.own[termination.SerialOf(c)] {
+	for _, e := range k.own[termination.SerialOf(c)] {
 		if e.issuers[string(c.RawIssuer)] {
-			s := fmt.Sprintf("The local CA %s took it back on %s", a.name, date(e.entry.Time))
+			s := fmt.Sprintf("The local CA %s took it back on %s", k.name, date(e.entry.Time))
 			if e.entry.Reason != "" {
 				s += ": " + visible(e.entry.Reason, maxDisplay)
 			}
@@ -97,9 +97,9 @@ func (a *authority) takenBack(c *x509.Certificate) string {
 
 // listed looks into the lists of the issuer. Known says that a fresh one clears the certificate; else why says what is
 // missing. A list that has ended still counts for what it names: no certificate comes back.
-func (a *authority) listed(out *Finding, q query) (known bool, why string) {
+func (k *authority) listed(out *Finding, q query) (known bool, why string) {
 	var found *issuer
-	for _, i := range a.issuers[string(q.issuer.RawSubject)] {
+	for _, i := range k.issuers[string(q.issuer.RawSubject)] {
 		if bytes.Equal(i.key, q.issuer.RawSubjectPublicKeyInfo) {
 			found = i
 			break

@@ -48,8 +48,8 @@ func newEntries(from []x509.RevocationListEntry) *entries {
 			e.serials = append(e.serials, serial...)
 			e.ends = append(e.ends, uint32(len(e.serials))) //nolint:gosec // less than the list has bytes
 			e.times = append(e.times, uint32(min(max(from[i].RevocationTime.Unix(), 0), math.MaxUint32)))
-			e.reasons = append(e.reasons, uint8(min(max(from[i].ReasonCode, 0), math.MaxUint8))) //nolint:gosec // bounded
-			e.table[at] = uint32(len(e.ends))                                                    //nolint:gosec // likewise
+			e.reasons = append(e.reasons, uint8(min(max(from[i].ReasonCode, 0), math.MaxUint8)))
+			e.table[at] = uint32(len(e.ends)) //nolint:gosec // likewise
 		}
 	}
 	return e
@@ -72,7 +72,7 @@ func serialBytes(n *big.Int, buffer *[maxSerial + 1]byte) []byte {
 
 // place is where in the table a serial number is, or would be.
 func (e *entries) place(serial []byte) uint64 {
-	mask := uint64(len(e.table) - 1)
+	mask := uint64(len(e.table) - 1) //nolint:gosec // there is one
 	at := maphash.Bytes(e.seed, serial) & mask
 	for e.table[at] != 0 && string(e.serial(e.table[at]-1)) != string(serial) {
 		at = (at + 1) & mask

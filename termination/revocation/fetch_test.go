@@ -18,7 +18,7 @@ import (
 // eventually waits until something holds. The machine may be busy.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) { //nolint:forbidigo // the state is read, not announced
 		if holds() {
 			return
 		}
