@@ -77,8 +77,9 @@ func levelWords(l termination.Level) string {
 		return "refuse"
 	case termination.LevelWarn:
 		return "let in, with a note"
+	default:
+		return "let in"
 	}
-	return "let in"
 }
 
 func hygieneLabel(key string) string {

@@ -246,7 +246,7 @@ func (s *Server) judged(c echo.Context, config *termination.Config, e *terminati
 	}
 	policy, err := verify.Compile(config, e.PolicyFor(nil), s.scope(e.Name))
 	if err != nil {
-		return &views.Judged{Error: err.Error()}, who, nil
+		return &views.Judged{Error: err.Error()}, who, nil //nolint:nilerr // the page says it
 	}
 	t := policy.Try(who.client, who.request, s.now())
 	out := judgedOf(config, e, who.client, t)

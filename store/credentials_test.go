@@ -16,7 +16,7 @@ func tokenOf(name string, digit int) termination.Credential {
 	return termination.Credential{Name: name, Kind: termination.ProofBearer, Hash: fmt.Sprintf("sha256:%064x", digit)}
 }
 
-const somePassword = "$2y$10$k1sE0GQzYlV2b3pXyW9Zu.GJmbE7W0k4z5q6r7s8t9uavbwcxdyez" //nolint:gosec // of nothing
+const somePassword = "$2y$10$k1sE0GQzYlV2b3pXyW9Zu.GJmbE7W0k4z5q6r7s8t9uavbwcxdyez"
 
 func TestCredentials(t *testing.T) {
 	s, clock := newStore(t)

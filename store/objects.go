@@ -21,7 +21,7 @@ type Meta struct {
 
 // Meta returns a row for each object of a kind ([KindAuthority], [KindCertificate], [KindEndpoint]), by ID.
 func (s *Store) Meta(ctx context.Context, kind string) (map[string]Meta, error) {
-	query, ok := map[string]string{
+	query, ok := map[string]string{ //nolint:gosec // names of tables
 		KindAuthority:   "SELECT id, name, origin, '', created, changed FROM authorities",
 		KindCertificate: "SELECT id, name, origin, source, created, changed FROM certificates",
 		KindEndpoint:    "SELECT id, name, origin, '', created, changed FROM endpoints",

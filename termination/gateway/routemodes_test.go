@@ -55,8 +55,9 @@ func TestRouteModes(t *testing.T) {
 			return client != "none"
 		case termination.ModeOptional:
 			return client == "none" || client == "good"
+		default:
+			return client == "good"
 		}
-		return client == "good"
 	}
 	clients := map[string]*tlstest.Cert{
 		"none": nil, "good": devices.Client("alice"), "stranger": tlstest.NewCA(tlstest.CN("Strangers")).Client("eve"), "of another CA": others.Client("olga"),

@@ -26,8 +26,9 @@ func replaceable(r termination.Reason) bool {
 		termination.ReasonCertWeak, termination.ReasonCertNameLimits, termination.ReasonChainTooDeep, termination.ReasonChainGap,
 		termination.ReasonIssuerNotCA, termination.ReasonCertExtension, termination.ReasonCertMalformed:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // byCertificate reports whether the certificate is proof enough. A policy that only reports demands none.

@@ -27,6 +27,7 @@ func adviceFor(reason termination.Reason, presented []*x509.Certificate, now tim
 	switch reason {
 	case termination.ReasonCAOtherEndpoint, termination.ReasonCASameName, termination.ReasonChainGap:
 		reason = termination.ReasonCAUnknown // what else is trusted is the operator's business
+	default:
 	}
 	info, ok := reason.Info()
 	if !ok {
@@ -82,6 +83,7 @@ func clientWords(reason termination.Reason, presented []*x509.Certificate, now t
 		return "The request was let in, and the service behind does not answer.", "Try again later."
 	case termination.ReasonRateLimited:
 		return "There were more requests than are allowed in this time.", "Slow down, and try again later."
+	default:
 	}
 	return "", "Ask whoever runs this service, and tell them the handshake's ID."
 }

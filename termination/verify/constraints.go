@@ -70,7 +70,7 @@ func parseDirectoryLimits(value []byte) (out directoryLimits) {
 	}
 	for i, list := range []*[]dn{&out.permitted, &out.excluded} {
 		var subtrees cryptobyte.String
-		if !all.ReadOptionalASN1(&subtrees, nil, asn1.Tag(i).ContextSpecific().Constructed()) { //nolint:gosec // 0 or 1
+		if !all.ReadOptionalASN1(&subtrees, nil, asn1.Tag(i).ContextSpecific().Constructed()) {
 			return unread
 		}
 		for !subtrees.Empty() {

@@ -96,8 +96,9 @@ func decoded(tag asn1.Tag, value []byte) (string, bool) {
 			}
 		}
 		return string(runes), true
+	default:
+		return "", false
 	}
-	return "", false
 }
 
 // folded ignores case, spaces at both ends, and how many there are between two words.
