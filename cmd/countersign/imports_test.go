@@ -196,7 +196,7 @@ func TestRulesCanFail(t *testing.T) {
 }
 
 // What a library of ours pulls in by way of others counts too: a program that embeds the gateway gets no SQL and no web
-// framework with it.
+// framework with it. CEL brings a parser, protobuf and a YAML reader that it does not use here.
 func TestTheGatewayStandsAlone(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Standard", module+"/termination/gateway").Output()
 	if err != nil {
@@ -213,7 +213,7 @@ func TestTheGatewayStandsAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		n++
-		allowed := slices.ContainsFunc([]string{module + "/termination", "golang.org/x/", "software.sslmate.com/src/go-pkcs12", "github.com/libp2p/"}, func(prefix string) bool {
+		allowed := slices.ContainsFunc([]string{module + "/termination", "golang.org/x/", "software.sslmate.com/src/go-pkcs12", "github.com/libp2p/", "cel.dev/", "github.com/antlr4-go/", "google.golang.org/protobuf", "google.golang.org/genproto/", "go.yaml.in/yaml/"}, func(prefix string) bool {
 			return strings.HasPrefix(p.ImportPath, prefix)
 		})
 		if !p.Standard && !allowed || p.ImportPath == "database/sql" {

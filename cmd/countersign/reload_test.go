@@ -221,7 +221,7 @@ func TestBadReloadKeepsServing(t *testing.T) {
 		"an unknown authority":  {strings.Replace(s.config("two"), "[devices]", "[others]", 1), "there is no authority", 8},
 		"a name used twice":     {s.config("two", "two"), "already", 9},
 		"a server name twice":   {strings.Replace(s.config("one", "two"), "two.test", "one.test", 1), "belongs to endpoint", 10},
-		"a later version's key": {"blocked: []\n" + s.config("two"), "not in this version", 1},
+		"a later version's key": {"dashboard: {access: password}\n" + s.config("two"), "not in this version", 1},
 	}
 	for name, c := range bad {
 		s.write(c.text)
