@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,9 +32,12 @@ type changing struct {
 	clients  [4]*tlstest.Cert // two of each CA; the last of each ends first
 	registry *revocation.Registry
 	start    time.Time
-	passed   atomic.Int64
-	moment   atomic.Uint64 // goes up by one when a change begins and when it has ended
-	state    atomic.Pointer[stateOfChanging]
+	dir      string
+
+	connected atomic.Int64
+	passed    atomic.Int64
+	moment    atomic.Uint64 // goes up by one when a change begins and when it has ended
+	state     atomic.Pointer[stateOfChanging]
 }
 
 // stateOfChanging is what holds between two changes.
@@ -49,7 +54,7 @@ func (s *stateOfChanging) in(client int) bool {
 }
 
 func newChanging(t *testing.T) *changing {
-	c := &changing{t: t, serverCA: tlstest.NewCA(tlstest.CN("Server CA")), start: time.Now(), registry: revocation.New(revocation.Options{})}
+	c := &changing{t: t, serverCA: tlstest.NewCA(tlstest.CN("Server CA")), start: time.Now(), dir: t.TempDir(), registry: revocation.New(revocation.Options{})}
 	server := c.serverCA.Server(serverName)
 	c.chooser = servercert.NewChooser([]servercert.Chain{{Certificates: []*x509.Certificate{server.X509}, Key: server.Key}}, nil)
 	for i := range c.cas {
@@ -130,14 +135,15 @@ func (c *changing) compare(client int, enter func(*terminate.Terminator) bool) b
 	return true
 }
 
-// connect makes a connection over loopback.
+// connect makes a connection. It is a Unix socket: 100,000 handshakes would use up the ports of a machine.
 func (c *changing) connect() (client, server net.Conn) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	name := filepath.Join(c.dir, strconv.FormatInt(c.connected.Add(1), 10))
+	listener, err := net.Listen("unix", name)
 	if err != nil {
 		panic(err)
 	}
 	defer listener.Close()
-	if client, err = net.Dial("tcp", listener.Addr().String()); err != nil {
+	if client, err = net.Dial("unix", name); err != nil {
 		panic(err)
 	}
 	if server, err = listener.Accept(); err != nil {
@@ -146,7 +152,7 @@ func (c *changing) connect() (client, server net.Conn) {
 	return client, server
 }
 
-// handshake runs one over loopback, resumed where the client has a ticket that is taken, and reports whether the client got in.
+// handshake runs one, resumed where the client has a ticket that is taken, and reports whether the client got in.
 func (c *changing) handshake(terminator *terminate.Terminator, client int, version uint16, cache tls.ClientSessionCache, resumed *atomic.Int64) bool {
 	theirs, ours := c.connect()
 	defer ours.Close()
@@ -182,7 +188,7 @@ func (c *changing) handshake(terminator *terminate.Terminator, client int, versi
 
 // TestCacheOutlivesNothing changes the policy, the revocation data and the date under load and looks for one wrong entry.
 // What is counted are judgements as VerifyConnection makes them, of clients whose chains are in the cache, during which
-// nothing changed: 25,000 of them. A further 1,000 are whole handshakes over loopback, in TLS 1.2 and 1.3, many of them
+// nothing changed: 25,000 of them. A further 1,000 are whole handshakes over Unix sockets, in TLS 1.2 and 1.3, many of them
 // resumed. With COUNTERSIGN_LONG set it is 100,000 of each.
 func TestCacheOutlivesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
