@@ -179,6 +179,7 @@ func (s *Server) showAuthority(c echo.Context, status int, add func(*views.Autho
 		Delete:  parts.Input{Name: "confirm", Label: "Type " + a.Name + " to confirm", Hint: format.Count(int(n), "client", "clients") + " of the last 24 hours would be turned away.", Words: true},
 	}
 	v.Periods = periodOptions(c.QueryParam("period"))
+	v.Revocation = s.revocationSection(p, a, nil)
 	anchors := len(a.Anchors())
 	for _, cert := range a.Certificates {
 		v.Certificates = append(v.Certificates, authorityCertificate(p, cert, !v.ReadOnly && (cert.Role == termination.RoleHelper || anchors > 1)))

@@ -72,6 +72,7 @@ func (s *Server) routes() []route {
 		s.liveRoutes(),
 		s.endpointRoutes(),
 		s.authorityRoutes(),
+		s.revocationRoutes(),
 		s.certificateRoutes(),
 		s.agentRoutes(),
 		s.identityRoutes(),

@@ -121,6 +121,7 @@ func TestTrustInTheBrowser(t *testing.T) {
 	b.picture("trust-dark")
 
 	b.open(f.URL() + "/authorities/" + f.current().Authority("Devices CA 2026").ID)
+	eval[bool](b, `document.querySelectorAll('#revocation details').forEach(d => d.open = true) === undefined`)
 	b.picture("authority-light")
 	b.axe("authority")
 	b.size(360, 800)
@@ -135,7 +136,21 @@ func TestTrustInTheBrowser(t *testing.T) {
 	b.picture("trust-narrow-light")
 
 	id := f.current().Authority("Devices CA 2026").ID
+	f.mutate(func(tx *store.Tx) error {
+		a, err := tx.Authority(id)
+		if err != nil {
+			return err
+		}
+		a.Revocation.CRLs = []termination.CRL{{DER: root.CRL(tlstest.Number(7)), Source: "devices.crl"}}
+		return tx.UpdateAuthority(a)
+	})
 	b.open(f.URL() + "/authorities/" + id)
+	b.picture("authority-revocation-narrow")
+	b.theme("light")
+	b.size(1440, 900)
+	b.open(f.URL() + "/authorities/" + id)
+	b.picture("authority-revocation-light")
+	b.axe("authority with a revocation list")
 	b.do(chromedp.Click(`form[action$="/delete"] button`))
 	b.waitFor(`document.querySelectorAll('.ca').length === 1`)
 	if f.current().Authority("Devices CA 2026") != nil {

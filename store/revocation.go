@@ -123,8 +123,7 @@ func older(der, than []byte) bool {
 	if err != nil || len(b) != 1 {
 		return false
 	}
-	same := bytes.Equal(a[0].RawIssuer, b[0].RawIssuer) && bytes.Equal(a[0].AuthorityKeyId, b[0].AuthorityKeyId) && a[0].Scope() == b[0].Scope()
-	return same && a[0].OlderThan(b[0])
+	return a[0].TakesPlaceOf(b[0]) && a[0].OlderThan(b[0])
 }
 
 // readRevocation adds to authorities what they say about revocation.

@@ -67,6 +67,11 @@ func (l *RevocationList) OlderThan(other *RevocationList) bool {
 	return l.ThisUpdate.Before(other.ThisUpdate)
 }
 
+// TakesPlaceOf reports whether only the newer one of two lists counts: they are of one key of one CA, and of one scope.
+func (l *RevocationList) TakesPlaceOf(other *RevocationList) bool {
+	return bytes.Equal(l.RawIssuer, other.RawIssuer) && bytes.Equal(l.AuthorityKeyId, other.AuthorityKeyId) && l.Scope() == other.Scope()
+}
+
 // NumberText is the number of the list for people, or nothing.
 func (l *RevocationList) NumberText() string {
 	if l.Number == nil {

@@ -223,7 +223,7 @@ func (r *uploadReader) binary(der []byte, b pemBlock) {
 	case shapeRequest:
 		r.add(UploadItem{Kind: UploadRequest, Line: b.line, Title: "A certificate request", Message: where(b) + " is a certificate request (CSR): it asks a CA for a certificate and is none yet. Upload the certificate of the CA that will sign it."})
 	case shapeCRL:
-		r.add(UploadItem{Kind: UploadCRL, Line: b.line, Title: "A revocation list", Message: where(b) + " is a revocation list (CRL). It does not make anybody trusted: name it in the configuration file (crl_files), and upload the CA's certificate alone."})
+		r.add(UploadItem{Kind: UploadCRL, Line: b.line, Title: "A revocation list", Message: where(b) + " is a revocation list (CRL). It does not make anybody trusted: upload the CA's certificate alone, and give the list on the page of the authority, under Revocation."})
 	case shapePKCS12:
 		r.add(UploadItem{Kind: UploadPKCS12, Line: b.line, Title: "A PKCS#12 file", Message: where(b) + " is a PKCS#12 file (.p12, .pfx): it is encrypted and usually holds a private key, which trusting a CA never needs. Take the CA certificates out of it: openssl pkcs12 -in FILE -nokeys -cacerts -out ca.pem"})
 	case shapePublicKey:
@@ -266,7 +266,7 @@ func (r *uploadReader) bundle(e berElement, b pemBlock) {
 		r.add(UploadItem{Kind: UploadOther, Line: b.line, Title: "Another kind of certificate", Message: fmt.Sprintf("The PKCS#7 bundle also holds %d certificates of a form other than X.509. They are left out.", bundle.others)})
 	}
 	if bundle.crls > 0 {
-		r.add(UploadItem{Kind: UploadCRL, Line: b.line, Title: "A revocation list", Message: "The PKCS#7 bundle also holds a revocation list (CRL). The list is left out: name it in the configuration file (crl_files)."})
+		r.add(UploadItem{Kind: UploadCRL, Line: b.line, Title: "A revocation list", Message: "The PKCS#7 bundle also holds a revocation list (CRL). The list is left out: give it on the page of the authority, under Revocation."})
 	}
 	if len(bundle.certificates)+bundle.others+bundle.crls == 0 {
 		r.unreadable(b.line, "%s is a PKCS#7 bundle without any certificate. Export it again, with the certificates.", where(b))

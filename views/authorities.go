@@ -93,6 +93,30 @@ type Authority struct {
 	Would        *Rehearsal     // what its removal would change; nil: not asked
 	Periods      []parts.Option // how far back is looked for that
 	Error        string
+	Revocation   AuthorityRevocation
+}
+
+// AuthorityRevocation is what an authority says about certificates that were taken back, and how that is doing.
+type AuthorityRevocation struct {
+	Means     string // what its mode means
+	Sources   []RevocationSource
+	Missing   []string // CAs without a fresh list, where the mode is hard
+	TakenBack string
+	Silent    string // of the responder
+	Fetches   bool   // there are addresses
+
+	Mode, URLs, OCSP, Upload parts.Input
+	Modes                    []parts.Option
+}
+
+// RevocationSource is a file, an upload or an address of revocation lists.
+type RevocationSource struct {
+	Name      string // hostile text
+	At        string // its place among those that were given
+	Looked    string // when it was fetched, and will be
+	Problem   string
+	Removable bool
+	Lists     [][]parts.Fact
 }
 
 // AuthorityCertificate is one certificate on it.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 
+	"countersign/termination"
 	"countersign/termination/revocation"
 )
 
@@ -15,6 +16,11 @@ func (g *Gateway) RevocationStatus() []revocation.Status { return g.revocation.S
 
 // FetchRevocation has all revocation lists of an authority fetched anew, soon.
 func (g *Gateway) FetchRevocation(authority string) { g.revocation.Fetch(authority) }
+
+// ReadRevocation reads revocation lists that somebody gives to an authority, and says why one could not come into force.
+func (g *Gateway) ReadRevocation(authority string, data []byte) ([]*termination.RevocationList, error) {
+	return g.revocation.Read(authority, data)
+}
 
 // GiveRevocation takes the revocation lists that the gateway of this agent has fetched.
 func (g *Gateway) GiveRevocation(lists []revocation.Fetched) { g.revocation.Give(lists) }

@@ -278,20 +278,8 @@ func (r *Registry) authorityOf(key sourceKey) *termination.Authority {
 // not older than what they replace (a server may be made to answer with an old one, as long as that was signed once). The
 // lock is held.
 func (r *Registry) accept(s *source, a *termination.Authority, lists []*list, got response) error {
-	now := r.now()
-	for _, l := range lists {
-		if _, err := l.issuer(a); err != nil {
-			return err
-		}
-		if err := l.early(now); err != nil {
-			return err
-		}
-		for _, c := range r.candidates(a) {
-			same := bytes.Equal(c.list.RawIssuer, l.RawIssuer) && bytes.Equal(c.list.AuthorityKeyId, l.AuthorityKeyId) && c.list.Scope() == l.Scope()
-			if _, err := c.list.issuer(a); err == nil && same && l.OlderThan(c.list.RevocationList) {
-				return fmt.Errorf("it is older than the %s, which stays in force", c.list.named())
-			}
-		}
+	if err := r.usable(a, lists); err != nil {
+		return err
 	}
 	size := len(got.body)
 	for _, other := range r.sources {
@@ -303,8 +291,53 @@ func (r *Registry) accept(s *source, a *termination.Authority, lists []*list, go
 		return fmt.Errorf("all revocation lists together would have more than %d MiB", maxFetched>>20)
 	}
 	s.body, s.digest, s.lists = got.body, digestOf(got.body), lists
-	s.etag, s.modified, s.checked = got.etag, got.modified, now
+	s.etag, s.modified, s.checked = got.etag, got.modified, r.now()
 	return nil
+}
+
+// usable says why lists cannot come into force for an authority; nil: they can. The lock is held.
+func (r *Registry) usable(a *termination.Authority, lists []*list) error {
+	now := r.now()
+	for _, l := range lists {
+		if _, err := l.issuer(a); err != nil {
+			return err
+		}
+		if err := l.early(now); err != nil {
+			return err
+		}
+		for _, c := range r.candidates(a) {
+			if !l.TakesPlaceOf(c.list.RevocationList) || !l.OlderThan(c.list.RevocationList) {
+				continue
+			}
+			if _, err := c.list.issuer(a); err == nil {
+				return fmt.Errorf("it is older than the %s, which stays in force", c.list.named())
+			}
+		}
+	}
+	return nil
+}
+
+// Read reads revocation lists that somebody gives to an authority. What could not come into force is an error, which tells
+// people what to do. The lists come without their entries.
+func (r *Registry) Read(authority string, data []byte) ([]*termination.RevocationList, error) {
+	lists, err := readLists(data)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.config.Authority(authority)
+	if a == nil {
+		return nil, errors.New("the authority is gone")
+	}
+	if err := r.usable(a, lists); err != nil {
+		return nil, err
+	}
+	out := make([]*termination.RevocationList, 0, len(lists))
+	for _, l := range lists {
+		out = append(out, l.RevocationList)
+	}
+	return out, nil
 }
 
 // schedule says when the address is looked at next. The lock is held.
