@@ -246,3 +246,66 @@ func TestRecipeOfDepth(t *testing.T) {
 		}
 	}
 }
+
+// TestIssuerSpelledDifferently: an issuer's name in other capitals is refused by crypto/tls, which compares bytes, and the
+// explanation says so; where our own check alone decides, its clients come in (RFC 5280, section 7.1).
+func TestIssuerSpelledDifferently(t *testing.T) {
+	k, r := &kitchen{t: t}, newRig(t)
+	root := tlstest.NewCA(tlstest.CN("Devices CA"))
+	shouting := tlstest.NewCA(tlstest.CN("DEVICES CA"), tlstest.WithKey(root.Key))
+	r.trust("devices", root)
+	port, service := freePort(t), tlstest.HTTP(t).URL
+	r.endpoint("exact", port, service, require("devices"))
+	r.endpoint("own", port, service, func(e *termination.Endpoint) {
+		require("devices")(e)
+		e.ClientAuth.Announce = false
+	})
+	r.apply()
+	pair := shouting.Client("alice").TLS()
+	for _, rec := range k.visit(r, port, "exact.localhost", &pair, false) {
+		if ex := rec.Verdict.Explanation; !strings.Contains(ex.Right, "spelled differently") || !strings.Contains(ex.Fixes[0].Text, "announce: false") {
+			t.Errorf("explained by %q, %+v", ex.Right, ex.Fixes)
+		}
+	}
+	k.visit(r, port, "own.localhost", &pair, true)
+}
+
+// TestHygieneOverTLS: what a policy lowers or asks for holds in real handshakes, where crypto/tls must not speak first.
+func TestHygieneOverTLS(t *testing.T) {
+	t.Run("edge", func(t *testing.T) { testHygiene(t, newRig(t)) })
+	t.Run("agent", func(t *testing.T) { testHygiene(t, newAgentRig(t)) })
+}
+
+func testHygiene(t *testing.T, r *rig) {
+	k := &kitchen{t: t}
+	devices := tlstest.NewCA(tlstest.CN("Devices"))
+	r.trust("devices", devices)
+	port, service := freePort(t), tlstest.HTTP(t).URL
+	for _, tt := range []struct {
+		name    string
+		hygiene termination.Hygiene
+		leaf    *tlstest.Cert
+		usual   bool // let in without it
+		in      bool
+		reason  termination.Reason // noted, or why not
+	}{
+		{"usage", termination.Hygiene{Usage: termination.LevelWarn}, devices.Server("a.example"), false, true, termination.ReasonCertUse},
+		{"weak-key", termination.Hygiene{WeakKey: termination.LevelWarn}, devices.Client("weak", tlstest.RSA(1024)), false, true, termination.ReasonCertWeak},
+		{"missing-san", termination.Hygiene{MissingSAN: termination.LevelRefuse}, devices.Client("plain"), true, false, termination.ReasonCertNameLimits},
+	} {
+		r.endpoint(tt.name, port, service, func(e *termination.Endpoint) {
+			require("devices")(e)
+			e.ClientAuth.Hygiene = tt.hygiene
+		})
+		r.endpoint(tt.name+"-usual", port, service, require("devices"))
+		r.apply()
+		pair := tt.leaf.TLS()
+		k.visit(r, port, tt.name+"-usual.localhost", &pair, tt.usual)
+		for _, rec := range k.visit(r, port, tt.name+".localhost", &pair, tt.in) {
+			said := slices.ContainsFunc(rec.Verdict.Checks, func(c termination.Check) bool { return c.Reason == tt.reason && c.Note == tt.in })
+			if !said || !tt.in && rec.Verdict.Reason != tt.reason {
+				t.Errorf("%s: %s, %+v", tt.name, rec.Verdict.Reason, rec.Verdict.Checks)
+			}
+		}
+	}
+}

@@ -369,6 +369,10 @@ func (a *account) unknownWords() termination.Explanation {
 	}
 	if o.passesNow {
 		ex.Right = "The policy has changed since: by now a chain leads to what is trusted."
+		if p := a.policy; p != nil && p.hash == a.handshake.PolicyHash && p.Exact() {
+			ex.Right = "A chain does lead to what is trusted: the name of an issuer is only spelled differently from the CA's own. The TLS library, which looks first here, compares names byte by byte."
+			ex.Fixes = append([]termination.Fix{{Text: "Let our own check alone decide, which compares names as RFC 5280 asks: do not announce the trusted CAs (announce: false)."}}, ex.Fixes...)
+		}
 	}
 	if root == "" && len(a.anchors()) > 0 {
 		ex.Fixes = append(ex.Fixes, termination.Fix{
