@@ -268,6 +268,7 @@ func TestSlowUpstream(t *testing.T) {
 		}
 	}
 	rec := r.next()
+	_, _ = io.Copy(io.Discard, conn) // until the service has closed
 	_ = conn.Close()
 	if end := r.end(rec.ID); end.ClosedBy != termination.ClosedByUpstream {
 		t.Errorf("closed by %s", end.ClosedBy)
