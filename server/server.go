@@ -124,7 +124,12 @@ func New(o Options) (*Server, error) {
 
 // Listen opens the dashboard's address. Addresses of names other than localhost were refused by New.
 func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
-	l, err := s.opts.Sockets.Listen(ctx, SocketUse, "tcp", s.opts.Listen)
+	return s.ListenAt(ctx, s.opts.Listen)
+}
+
+// ListenAt opens another address in its place, as when somebody was quicker at the one that was chosen.
+func (s *Server) ListenAt(ctx context.Context, listen string) (net.Listener, error) {
+	l, err := s.opts.Sockets.Listen(ctx, SocketUse, "tcp", listen)
 	if err != nil {
 		return nil, fmt.Errorf("open the dashboard's address: %w", err)
 	}

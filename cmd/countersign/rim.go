@@ -13,10 +13,10 @@ import (
 // openRim opens what stands on the store and around the gateway: the dashboard, which serveDashboard serves, and the
 // control socket. It puts the configuration into force.
 func (a *app) openRim(ctx context.Context) error {
-	if err := a.chooseAddress(ctx); err != nil {
+	chosen, err := a.chooseAddress(ctx)
+	if err != nil {
 		return err
 	}
-	var err error
 	a.server, err = server.New(server.Options{
 		Store: a.store, Hub: a.hub, Gateway: a.gateway, ACME: a.acme.Load(), Log: a.log, Listen: a.listen, Hosts: a.hosts, Sockets: a.sockets,
 		Version: a.options.Version, Portal: a.portal, User: userName(), Demo: a.demo.shown(), Upgrade: a.Upgrade, ProveChanges: a.options.Prove,
@@ -30,7 +30,15 @@ func (a *app) openRim(ctx context.Context) error {
 	if err := a.moveDemo(ctx); err != nil {
 		return err
 	}
-	a.dashboard, err = a.server.Listen(ctx)
+	a.dashboard, err = a.server.ListenAt(ctx, a.listen)
+	for tries := 0; chosen && errors.Is(err, syscall.EADDRINUSE) && tries < maxChoices; tries++ {
+		// Another program, perhaps one of ours that starts too, was quicker at the port that was free a moment ago.
+		a.listen = ""
+		if _, err = a.chooseAddress(ctx); err != nil {
+			return err
+		}
+		a.dashboard, err = a.server.ListenAt(ctx, a.listen)
+	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w of the dashboard, %s: another program uses it; stop that one, or choose another address with --dashboard", errAddress, a.listen)
 	}
@@ -41,22 +49,25 @@ func (a *app) openRim(ctx context.Context) error {
 	return err
 }
 
+// maxChoices bounds how often a free port is looked for.
+const maxChoices = 20
+
 // chooseAddress chooses where the dashboard listens, if nobody did: where it was in the process before, else at the next
-// free port.
-func (a *app) chooseAddress(ctx context.Context) error {
+// free port. It reports whether it chose a port that was free a moment ago.
+func (a *app) chooseAddress(ctx context.Context) (bool, error) {
 	if a.listen != "" {
-		return nil
+		return false, nil
 	}
 	if inherited := a.sockets.Inherited(server.SocketUse); len(inherited) > 0 {
 		a.listen = inherited[0]
-		return nil
+		return false, nil
 	}
 	port, err := freePort(ctx, defaultDashboardPort)
 	if err != nil {
-		return fmt.Errorf("%w of the dashboard: %w; choose another with --dashboard", errAddress, err)
+		return false, fmt.Errorf("%w of the dashboard: %w; choose another with --dashboard", errAddress, err)
 	}
 	a.listen = netip.AddrPortFrom(loopback(), port).String()
-	return nil
+	return true, nil
 }
 
 func (a *app) serveDashboard() {
