@@ -78,7 +78,11 @@ func TestAgentTellsTheClientsAddress(t *testing.T) {
 
 // echoTLS opens a connection to a tls endpoint in front of an echo service, and has a line echoed.
 func (r *rig) echoTLS(name string, port uint16, cert *tlstest.Cert) (*tls.Conn, error) {
-	conn, err := tls.Dial("tcp", address(port), r.clientConfig(name+".localhost", tls.VersionTLS13, cert))
+	return r.echoVersion(name, port, tls.VersionTLS13, cert)
+}
+
+func (r *rig) echoVersion(name string, port, version uint16, cert *tlstest.Cert) (*tls.Conn, error) {
+	conn, err := tls.Dial("tcp", address(port), r.clientConfig(name+".localhost", version, cert))
 	if err != nil {
 		return nil, err
 	}

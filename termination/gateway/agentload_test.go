@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand"
@@ -37,10 +38,23 @@ func TestAgentsUnderChange(t *testing.T) {
 	var stop atomic.Bool
 	var done sync.WaitGroup
 	var served atomic.Int64
-	for range clients {
+	versions := [...]uint16{tls.VersionTLS12, tls.VersionTLS13}
+	eve := tlstest.NewCA(tlstest.CN("Devices")).Client("eve") // of a CA that has the name alone
+	for _, version := range versions {
 		done.Go(func() {
 			for !stop.Load() {
-				conn, err := r.echoTLS("a", port, alice)
+				if conn, err := r.echoVersion("a", port, version, eve); err == nil {
+					_ = conn.Close()
+					t.Error("a stranger was served")
+					return
+				}
+			}
+		})
+	}
+	for i := range clients {
+		done.Go(func() {
+			for !stop.Load() {
+				conn, err := r.echoVersion("a", port, versions[i%2], alice)
 				if err != nil {
 					t.Errorf("after %d clients: %v", served.Load(), err)
 					return
