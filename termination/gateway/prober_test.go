@@ -62,10 +62,14 @@ func TestProbesAreTagged(t *testing.T) {
 	}
 	// Whoever comes from the same address once the probe has given it back is a stranger.
 	for i, c := range tries {
-		stranger, err := (&net.Dialer{LocalAddr: used[i], Control: reuse}).DialContext(t.Context(), "tcp", address(port))
-		if err != nil {
-			t.Fatal(err)
-		}
+		var stranger net.Conn
+		r.wait("the address "+used[i].String(), func() (free bool) { // another program may have it for a moment
+			var err error
+			if stranger, err = (&net.Dialer{LocalAddr: used[i], Control: reuse}).DialContext(t.Context(), "tcp", address(port)); err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
 		_ = stranger.SetDeadline(time.Now().Add(patience))
 		c.speak(stranger)
 		if rec := r.next(); rec.Proof || rec.Peer.String() != used[i].String() || rec.Verdict.Outcome != c.outcome {
