@@ -104,6 +104,8 @@ func ReadCRLs(data []byte) ([]*RevocationList, error) {
 		}
 		switch {
 		case block.Type == "X509 CRL" || block.Type == "CRL":
+		case block.Type == "CERTIFICATE":
+			return nil, errNotCRL
 		case strings.Contains(block.Type, "PRIVATE KEY"):
 			return nil, errors.New("it holds a private key, which has no business here and was not kept; take the revocation list alone, and replace the key if others could see it")
 		default:
@@ -124,9 +126,14 @@ func ReadCRLs(data []byte) ([]*RevocationList, error) {
 	return out, nil
 }
 
+var errNotCRL = errors.New("it is a certificate, not a revocation list; get the list (CRL) from the CA that issued the certificate")
+
 func readCRL(der []byte) (*RevocationList, error) {
 	parsed, err := parseCRL(der)
 	if err != nil {
+		if _, wrong := x509.ParseCertificate(der); wrong == nil {
+			return nil, errNotCRL
+		}
 		return nil, fmt.Errorf("it cannot be read as a revocation list: %s", printable(strings.TrimPrefix(err.Error(), "x509: "), 200))
 	}
 	l := &RevocationList{RevocationList: parsed}

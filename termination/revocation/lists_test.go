@@ -3,6 +3,7 @@ package revocation_test
 import (
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/pem"
 	"strings"
 	"testing"
 	"time"
@@ -285,9 +286,10 @@ func TestReadCRLsForms(t *testing.T) {
 		{"several with text", append([]byte("# lists\r\n"), tlstest.CRLPEM(one, two)...), 2, ""},
 		{"nothing", nil, 0, "is empty"},
 		{"text", []byte("hello"), 0, "no revocation list"},
-		{"certificate", ca.PEM(), 0, `another kind, "CERTIFICATE"`},
+		{"certificate", ca.PEM(), 0, "it is a certificate"},
+		{"request", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: []byte{0x30, 0}}), 0, `another kind, "CERTIFICATE REQUEST"`},
 		{"key", ca.KeyPEM(), 0, "private key"},
-		{"DER certificate", ca.DER, 0, "cannot be read"},
+		{"DER certificate", ca.DER, 0, "it is a certificate"},
 		{"too much", append(append([]byte{}, one...), 0), 0, "after its end"},
 		{"cut short", one[:len(one)-1], 0, "cannot be read"},
 		{"too long", make([]byte, termination.MaxCRL+1), 0, "more than 64 MiB"},
