@@ -1,16 +1,18 @@
 package server
 
 import (
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"countersign/store"
 	"countersign/termination"
 	"countersign/termination/revocation"
 	"countersign/views"
@@ -21,8 +23,11 @@ import (
 const (
 	// crlBody bounds an uploaded revocation list, and what stands around it in the form.
 	crlBody = 26 << 20
-	// listEndsSoon and listEndsNow are how long before its end a list is warned about.
+	// listEndsSoon and listEndsNow are how long before its end a list is warned about, where a fifth or a twentieth of
+	// its life is not less.
 	listEndsSoon, listEndsNow = 7 * 24 * time.Hour, 24 * time.Hour
+	// takenBackShown bounds the list of what was taken back here.
+	takenBackShown = 100
 )
 
 // revocationRoutes lists the routes of what an authority says about revoked certificates.
@@ -35,27 +40,44 @@ func (s *Server) revocationRoutes() []route {
 	}
 }
 
-// revocationForm is what stands in the form about revocation.
-type revocationForm struct{ mode, urls, ocsp, problem string }
+// revocationForm is what stands in the form about revocation, and what is wrong with it.
+type revocationForm struct {
+	mode, urls, ocsp string
+	wrong            fieldProblems
+}
+
+func revocationFormOf(a *termination.Authority) *revocationForm {
+	r := a.Revocation
+	return &revocationForm{mode: string(r.Mode), urls: strings.Join(r.CRLURLs, "\n"), ocsp: r.OCSPURL, wrong: fieldProblems{}}
+}
 
 // revocationSection puts what an authority says about revocation, and how that is doing, on its page. typed is nil where
 // nothing was.
 func (s *Server) revocationSection(p views.Page, a *termination.Authority, typed *revocationForm) views.AuthorityRevocation {
 	if typed == nil {
-		typed = &revocationForm{mode: string(a.Revocation.Mode), urls: strings.Join(a.Revocation.CRLURLs, "\n"), ocsp: a.Revocation.OCSPURL}
+		typed = revocationFormOf(a)
 	}
 	mode := a.Revocation.Effective()
 	v := views.AuthorityRevocation{
 		Means:   revocationWords(mode, a.Revocation.Sources()),
-		Mode:    parts.Input{Name: "revocation", Label: "When it is not known whether a certificate was revoked"},
+		Mode:    parts.Input{Name: "revocation", Label: "When it is not known whether a certificate was revoked", Error: typed.wrong.of("revocation")},
 		Modes:   options(typed.mode, "", "let it in, where there is a source", "soft", "let it in (soft)", "hard", "refuse it (hard)", "off", "do not look (off)"),
-		URLs:    parts.Input{Name: "crl_urls", Label: "Addresses of revocation lists", Hint: "One a line; http or https. They are fetched before they end.", Value: typed.urls, Error: typed.problem, Rows: 2},
-		OCSP:    parts.Input{Name: "ocsp_url", Label: "OCSP responder", Hint: "Is asked about each client, for two seconds at most. Never taken from a certificate.", Value: typed.ocsp, Placeholder: "http://ocsp.example.com"},
+		URLs:    parts.Input{Name: "crl_urls", Label: "Addresses of revocation lists", Hint: "One a line; http or https. They are fetched before they end.", Value: typed.urls, Error: typed.wrong.of("crl_urls"), Rows: 2},
+		OCSP:    parts.Input{Name: "ocsp_url", Label: "OCSP responder", Hint: "Is asked about each client, for two seconds at most. Never taken from a certificate.", Value: typed.ocsp, Error: typed.wrong.of("ocsp_url"), Placeholder: "http://ocsp.example.com"},
 		Upload:  parts.Input{Name: "pem", Label: "Or paste it", Rows: 3, Placeholder: "-----BEGIN X509 CRL-----"},
 		Fetches: len(a.Revocation.CRLURLs) > 0,
+		Problem: typed.wrong.of(""), Open: len(typed.wrong) > 0,
+		Label: string(mode),
 	}
 	if n := len(a.Revocation.Revoked); n > 0 {
-		v.TakenBack = format.Count(n, "certificate was", "certificates were") + " taken back here."
+		v.TakenBack = format.Count(n, "certificate was", "certificates were") + " taken back here"
+		newest := slices.SortedFunc(slices.Values(a.Revocation.Revoked), func(x, y termination.RevokedCertificate) int { return y.Time.Compare(x.Time) })
+		for _, r := range newest[:min(n, takenBackShown)] {
+			v.Taken = append(v.Taken, parts.Fact{Name: p.Moment(r.Time), Value: "serial " + r.Serial, Note: r.Reason})
+		}
+		if n > takenBackShown {
+			v.TakenBack += fmt.Sprintf("; the newest %d:", takenBackShown)
+		}
 	}
 	if s.opts.Gateway == nil {
 		return v
@@ -68,18 +90,37 @@ func (s *Server) revocationSection(p views.Page, a *termination.Authority, typed
 	status := all[i]
 	for at, source := range status.Sources {
 		one := revocationSource(p, source)
-		one.At = strconv.Itoa(at) // those that were given come first, in their order
+		if at < len(a.Revocation.CRLs) && !source.Fetched { // those that were given come first, in their order
+			one.Digest = digestOfList(a.Revocation.CRLs[at])
+		}
 		v.Sources = append(v.Sources, one)
+	}
+	if status.Responder != "" {
+		v.Sources = append(v.Sources, responderSource(status, mode))
 	}
 	for _, issuer := range status.Issuers {
 		if mode == termination.RevocationHard && !issuer.Fresh && a.Revocation.OCSPURL == "" {
 			v.Missing = append(v.Missing, issuer.Name)
 		}
 	}
-	if status.Responder != "" && status.Silent {
-		v.Silent = "The responder did not answer the last time; it is asked again in a moment."
+	return v
+}
+
+// responderSource says how the OCSP responder is doing.
+func responderSource(status revocation.Status, mode termination.RevocationMode) views.RevocationSource {
+	v := views.RevocationSource{Name: status.Responder, Looked: "OCSP responder; asked about each client, and again from half of an answer's life on"}
+	if status.Silent {
+		v.Problem, v.Tone = "It did not answer the last time, and is asked again in a moment.", parts.Warn
+		if mode == termination.RevocationHard {
+			v.Problem += " Until then clients are refused of whom no answer is known."
+		}
 	}
 	return v
+}
+
+// digestOfList names a list that was given: by what it is, since others may come and go while somebody looks at the page.
+func digestOfList(l termination.CRL) string {
+	return termination.Fingerprint(sha256.Sum256(l.DER)).String()
 }
 
 func revocationWords(mode termination.RevocationMode, sources bool) string {
@@ -97,7 +138,7 @@ func revocationWords(mode termination.RevocationMode, sources bool) string {
 
 // revocationSource says how a file, an upload or an address is doing.
 func revocationSource(p views.Page, from revocation.SourceStatus) views.RevocationSource {
-	v := views.RevocationSource{Name: from.Source, Problem: from.Problem, Removable: !from.Fetched}
+	v := views.RevocationSource{Name: from.Source, Problem: from.Problem, Tone: parts.Bad}
 	if from.Fetched {
 		looked := "never fetched"
 		if !from.Checked.IsZero() {
@@ -137,12 +178,13 @@ func listEnd(p views.Page, l revocation.ListStatus) parts.Fact {
 	} else {
 		f.Value = p.Moment(until)
 	}
+	life := until.Sub(l.ThisUpdate) // one that lives a day must not cry all day
 	switch left := until.Sub(p.Now); {
 	case left <= 0:
 		f.Note, f.Tone = "ended "+p.Relative(until), parts.Bad
-	case left < listEndsNow:
+	case left < min(listEndsNow, life/20):
 		f.Note, f.Tone = "in "+format.Span(left), parts.Bad
-	case left < listEndsSoon:
+	case left < min(listEndsSoon, life/5):
 		f.Note, f.Tone = "in "+format.Span(left), parts.Warn
 	default:
 		f.Note = "in " + format.Span(left)
@@ -152,26 +194,50 @@ func listEnd(p views.Page, l revocation.ListStatus) parts.Fact {
 
 // saveRevocation takes the mode, the addresses and the responder.
 func (s *Server) saveRevocation(c echo.Context) error {
-	typed := revocationForm{mode: c.FormValue("revocation"), urls: c.FormValue("crl_urls"), ocsp: strings.TrimSpace(c.FormValue("ocsp_url"))}
+	typed := revocationForm{wrong: fieldProblems{}, mode: c.FormValue("revocation"), urls: c.FormValue("crl_urls"), ocsp: strings.TrimSpace(c.FormValue("ocsp_url"))}
 	err := s.updateAuthority(c, func(a *termination.Authority) error {
 		a.Revocation.Mode = termination.RevocationMode(typed.mode)
 		a.Revocation.CRLURLs, a.Revocation.OCSPURL = words(typed.urls), typed.ocsp
 		return nil
 	})
-	wrong := fieldProblems{}
-	if err != nil && wrong.understood(err, "") {
-		typed.problem = wrong.of("")
-		a, err := s.findAuthority(c)
-		if err != nil {
-			return err
-		}
-		return s.showAuthority(c, http.StatusUnprocessableEntity, func(v *views.Authority) { v.Revocation = s.revocationSection(s.view(c, ""), a, &typed) })
+	if err != nil && typed.wrong.ofAuthority(err) {
+		return s.showRevocation(c, &typed)
 	}
 	if err != nil {
 		return err
 	}
 	s.say(c, "ok", "Saved. It holds for every handshake from now on, and for who is in.")
 	return s.redirect(c, revocationPath(c))
+}
+
+// showRevocation shows the authority's page again, with what was typed and what is wrong with it.
+func (s *Server) showRevocation(c echo.Context, typed *revocationForm) error {
+	a, err := s.findAuthority(c)
+	if err != nil {
+		return err
+	}
+	return s.showAuthority(c, http.StatusUnprocessableEntity, func(v *views.Authority) { v.Revocation = s.revocationSection(s.view(c, ""), a, typed) })
+}
+
+// ofAuthority takes from an error what is wrong with what an authority says about revocation, by field. It is false for
+// errors of another kind, which the caller returns.
+func (p fieldProblems) ofAuthority(err error) bool {
+	var invalid termination.ValidationError
+	if !errors.As(err, &invalid) {
+		return false
+	}
+	for _, f := range invalid {
+		text := f.Problem + "; " + f.Advice
+		switch {
+		case f.Kind != store.KindAuthority:
+			p.add("", f.Error())
+		case f.Field == "revocation", f.Field == "crl_urls", f.Field == "ocsp_url":
+			p.add(f.Field, text)
+		default:
+			p.add("", text)
+		}
+	}
+	return true
 }
 
 func revocationPath(c echo.Context) string { return "/authorities/" + c.Param("name") + "#revocation" }
@@ -209,9 +275,8 @@ func (s *Server) uploadCRL(c echo.Context) error {
 		}
 		return nil
 	})
-	wrong := fieldProblems{}
-	if err != nil && wrong.understood(err, "") {
-		return refuse(wrong.of(""))
+	if wrong := (fieldProblems{}); err != nil && wrong.ofAuthority(err) {
+		return refuse(wrong.all())
 	}
 	if err != nil {
 		return err
@@ -239,18 +304,20 @@ func uploadedCRL(c echo.Context) (name string, data []byte, err error) {
 
 // removeCRL takes an uploaded list away again.
 func (s *Server) removeCRL(c echo.Context) error {
-	at, err := strconv.Atoi(c.FormValue("at"))
-	source := c.FormValue("source")
-	if err != nil {
-		return &Problem{Status: http.StatusBadRequest, Code: "form", Title: "That form is damaged"}
-	}
-	err = s.updateAuthority(c, func(a *termination.Authority) error {
-		if at < 0 || at >= len(a.Revocation.CRLs) || a.Revocation.CRLs[at].Source != source {
-			return notFound("revocation list", source)
+	digest := c.FormValue("digest")
+	before := &revocationForm{wrong: fieldProblems{}}
+	err := s.updateAuthority(c, func(a *termination.Authority) error {
+		before = revocationFormOf(a)
+		at := slices.IndexFunc(a.Revocation.CRLs, func(l termination.CRL) bool { return digestOfList(l) == digest })
+		if at < 0 {
+			return notFound("revocation list", format.Cut(digest, 12))
 		}
-		a.Revocation.CRLs = slices.Delete(a.Revocation.CRLs, at, at+1)
+		a.Revocation.CRLs = slices.Delete(slices.Clone(a.Revocation.CRLs), at, at+1)
 		return nil
 	})
+	if err != nil && before.wrong.ofAuthority(err) {
+		return s.showRevocation(c, before)
+	}
 	if err != nil {
 		return err
 	}

@@ -2,13 +2,16 @@ package server
 
 import (
 	"bytes"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"countersign/store"
 	"countersign/termination"
 	"countersign/termination/tlstest"
 )
@@ -33,7 +36,10 @@ func TestRevocationOnTheTrustPage(t *testing.T) {
 		"nothing":       {nil, "there is nothing in it"},
 		"another CA":    {other.CRL(), "Other CA"},
 		"a delta":       {root.CRL(tlstest.DeltaCRL()), "delta"},
-		"a certificate": {alice.PEM(), "certificate"},
+		"indirect":      {root.CRL(tlstest.IssuingDistributionPoint(0x84, 0x01, 0xff)), "indirect"},
+		"bad signature": {badSignature(root.CRL()), "signature"},
+		"a certificate": {alice.PEM(), "it is a certificate, not a revocation list"},
+		"the same, DER": {alice.X509.Raw, "it is a certificate, not a revocation list"},
 		"a letter":      {[]byte("dear gateway"), "revocation list"},
 		"a key":         {alice.KeyPEM(), "key"},
 	} {
@@ -49,7 +55,7 @@ func TestRevocationOnTheTrustPage(t *testing.T) {
 		t.Fatalf("a good list: %d", got.status)
 	}
 	page := f.get(path).body
-	for _, want := range []string{"client.pem", "Devices CA", "<dt>Number</dt>", "Only a certificate that is known to be revoked is refused", "in 19 hours"} {
+	for _, want := range []string{"client.pem", "Devices CA", "<dt>Number</dt>", "Only a certificate that is known to be revoked is refused", "in 19 hours", ">soft<"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q", want)
 		}
@@ -67,9 +73,10 @@ func TestRevocationOnTheTrustPage(t *testing.T) {
 		fetched <- struct{}{}
 	}))
 	defer ca.Close()
-	for _, bad := range []url.Values{{"crl_urls": {"file:///etc/passwd"}}, {"revocation": {"maybe"}}, {"ocsp_url": {"ldap://x"}}} {
-		if got := f.post(path+"/revocation", bad); got.status != http.StatusUnprocessableEntity {
-			t.Errorf("%v: %d", bad, got.status)
+	for field, bad := range map[string]string{"crl_urls": "file:///etc/passwd", "revocation": "maybe", "ocsp_url": "ldap://x"} {
+		got := f.post(path+"/revocation", url.Values{field: {bad}})
+		if said := regexp.MustCompile(`id="f-` + field + `"[^>]*aria-invalid="true"`).MatchString(got.body); got.status != http.StatusUnprocessableEntity || !said {
+			t.Errorf("%s=%s: %d, said at the field: %t", field, bad, got.status, said)
 		}
 	}
 	if got := f.post(path+"/revocation", url.Values{"revocation": {"hard"}, "crl_urls": {ca.URL + "/devices.crl"}, "ocsp_url": {""}}); got.status != http.StatusSeeOther {
@@ -85,13 +92,60 @@ func TestRevocationOnTheTrustPage(t *testing.T) {
 	if got := f.get(path); !strings.Contains(got.body, "devices.crl") {
 		t.Error("the page does not name the address")
 	}
-	if got := f.post(path+"/revocation/remove", url.Values{"at": {"0"}, "source": {"another.crl"}}); got.status != http.StatusNotFound {
+	digest := digestOfList(f.current().Authority("devices").Revocation.CRLs[0])
+	if got := f.post(path+"/revocation/remove", url.Values{"digest": {strings.Repeat("0", 64)}}); got.status != http.StatusNotFound {
 		t.Errorf("removing what is not there: %d", got.status)
 	}
-	if got := f.post(path+"/revocation/remove", url.Values{"at": {"0"}, "source": {"client.pem"}}); got.status != http.StatusSeeOther || len(f.current().Authority("devices").Revocation.CRLs) != 0 {
+	if got := f.post(path+"/revocation", url.Values{"revocation": {"hard"}}); got.status != http.StatusSeeOther {
+		t.Fatalf("hard with a list alone: %d", got.status)
+	}
+	if got := f.post(path+"/revocation/remove", url.Values{"digest": {digest}}); got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, "nobody could enter") || !strings.Contains(got.body, `id="revocation"`) {
+		t.Errorf("removing what hard needs: %d", got.status)
+	}
+	away := tlstest.NewResponder(t, func(*big.Int) []byte { return nil })
+	if got := f.post(path+"/revocation", url.Values{"revocation": {"soft"}, "ocsp_url": {away.URL}}); got.status != http.StatusSeeOther {
+		t.Fatalf("a responder: %d", got.status)
+	}
+	if got := f.get(path); !strings.Contains(got.body, away.URL) || !strings.Contains(got.body, "OCSP responder; asked about each client") {
+		t.Error("the page does not show the responder")
+	}
+	if got := f.post(path+"/revocation/remove", url.Values{"digest": {digest}}); got.status != http.StatusSeeOther || len(f.current().Authority("devices").Revocation.CRLs) != 0 {
 		t.Errorf("remove: %d", got.status)
 	}
 	if bytes.Contains([]byte(page), []byte("PRIVATE KEY")) {
 		t.Error("a key came back")
+	}
+}
+
+// badSignature changes the last byte of a list.
+func badSignature(list []byte) []byte {
+	list[len(list)-1] ^= 1
+	return list
+}
+
+// TestRevocationOfAFilesAuthority: what the configuration file declares is shown, and can only be changed there.
+func TestRevocationOfAFilesAuthority(t *testing.T) {
+	f := start(t, nil)
+	f.signIn("rhea")
+	root := tlstest.NewCA(tlstest.CN("Devices CA"))
+	f.mutate(func(tx *store.Tx) error {
+		return tx.ReplaceDeclared(store.Declared{Authorities: []termination.Authority{{
+			Name: "declared", Origin: termination.OriginFile, Certificates: []termination.CACertificate{{Certificate: root.X509, Role: termination.RoleAnchor}},
+			Revocation: termination.Revocation{CRLs: []termination.CRL{{DER: root.CRL(tlstest.Number(3)), Source: "devices.crl"}}},
+		}}})
+	})
+	path := "/authorities/" + f.current().Authority("declared").ID
+	page := f.get(path).body
+	if !strings.Contains(page, "devices.crl") || strings.Contains(page, "/revocation/crl") || strings.Contains(page, "Remove this list") {
+		t.Error("the page offers to change what only the file can")
+	}
+	for _, got := range []reply{
+		f.sendClient(path+"/revocation/crl", url.Values{}, root.CRL(tlstest.Number(4))),
+		f.post(path+"/revocation", url.Values{"revocation": {"off"}}),
+		f.post(path+"/revocation/remove", url.Values{"digest": {digestOfList(f.current().Authority("declared").Revocation.CRLs[0])}}),
+	} {
+		if got.status != http.StatusConflict {
+			t.Errorf("changed: %d", got.status)
+		}
 	}
 }

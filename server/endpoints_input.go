@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -129,6 +130,15 @@ func (p fieldProblems) add(field, problem string) { p[field] = append(p[field], 
 
 // of is what is wrong with one field, in one line.
 func (p fieldProblems) of(field string) string { return strings.Join(p[field], "; ") }
+
+// all is what is wrong with the whole form, in one line.
+func (p fieldProblems) all() string {
+	var lines []string
+	for _, field := range slices.Sorted(maps.Keys(p)) {
+		lines = append(lines, p.of(field))
+	}
+	return strings.Join(lines, "; ")
+}
 
 // formFields says at which field of the form an error of the validation stands.
 var formFields = map[string]string{ //nolint:gochecknoglobals // a constant table

@@ -98,25 +98,28 @@ type Authority struct {
 
 // AuthorityRevocation is what an authority says about certificates that were taken back, and how that is doing.
 type AuthorityRevocation struct {
-	Means     string // what its mode means
+	Label     string // its mode
+	Means     string // what that means
 	Sources   []RevocationSource
-	Missing   []string // CAs without a fresh list, where the mode is hard
-	TakenBack string
-	Silent    string // of the responder
-	Fetches   bool   // there are addresses
+	Missing   []string     // CAs without a fresh list, where the mode is hard
+	TakenBack string       // how many were taken back here; empty: none
+	Taken     []parts.Fact // those, or the newest of them
+	Fetches   bool         // there are addresses
+	Problem   string       // with the whole of what was typed
+	Open      bool         // something is wrong with what was typed
 
 	Mode, URLs, OCSP, Upload parts.Input
 	Modes                    []parts.Option
 }
 
-// RevocationSource is a file, an upload or an address of revocation lists.
+// RevocationSource is a file, an upload or an address of revocation lists, or a responder.
 type RevocationSource struct {
-	Name      string // hostile text
-	At        string // its place among those that were given
-	Looked    string // when it was fetched, and will be
-	Problem   string
-	Removable bool
-	Lists     [][]parts.Fact
+	Name    string // hostile text
+	Digest  string // of what was given and can be removed; empty: it cannot
+	Looked  string // when it was fetched, and will be
+	Problem string
+	Tone    parts.Tone // of the problem
+	Lists   [][]parts.Fact
 }
 
 // AuthorityCertificate is one certificate on it.

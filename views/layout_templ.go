@@ -5,8 +5,10 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import "github.com/a-h/templ"
-import templruntime "github.com/a-h/templ/runtime"
+import (
+	"github.com/a-h/templ"
+	templruntime "github.com/a-h/templ/runtime"
+)
 
 import "countersign/views/parts"
 
@@ -594,7 +596,7 @@ func said(p Page) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			for _, s := range p.Said {
-				var templ_7745c5c3_Var27 = []any{"notice", s.Tone}
+				templ_7745c5c3_Var27 := []any{"notice", s.Tone}
 				templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var27...)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
