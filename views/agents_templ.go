@@ -5,16 +5,13 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import (
-	"net/url"
-
 	"countersign/views/format"
 	"countersign/views/parts"
+	"net/url"
 )
 
 // AgentsPage lists the agents: who is online, since when, and what each serves.
@@ -760,7 +757,7 @@ func agentRow(a AgentItem) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Var39 := []any{"cut", templ.KV("warn", a.Lagging), templ.KV("mid", !a.Lagging)}
+		var templ_7745c5c3_Var39 = []any{"cut", templ.KV("warn", a.Lagging), templ.KV("mid", !a.Lagging)}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var39...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err

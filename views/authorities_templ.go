@@ -5,10 +5,8 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import (
 	"countersign/termination"
@@ -49,7 +47,7 @@ func AuthoritiesPage(p Page, a Authorities) templ.Component {
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			templ_7745c5c3_Var3 := []any{templ.KV("split", a.Preview != nil), templ.KV("onecol", a.Preview == nil)}
+			var templ_7745c5c3_Var3 = []any{templ.KV("split", a.Preview != nil), templ.KV("onecol", a.Preview == nil)}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var3...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -696,7 +694,7 @@ func previewItem(i PreviewItem) templ.Component {
 			}
 		}
 		for _, w := range i.Warnings {
-			templ_7745c5c3_Var29 := []any{"words", string(w.Tone)}
+			var templ_7745c5c3_Var29 = []any{"words", string(w.Tone)}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var29...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

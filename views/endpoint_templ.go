@@ -5,10 +5,8 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import (
 	"fmt"
@@ -773,7 +771,7 @@ func whereTLSEnds(p Page, v EndpointDetail) templ.Component {
 		if !v.Head.ReadOnly {
 			for _, m := range v.Ends {
 				if !m.Current {
-					templ_7745c5c3_Var32 := []any{"apply notice warn at-" + m.Value}
+					var templ_7745c5c3_Var32 = []any{"apply notice warn at-" + m.Value}
 					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var32...)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
@@ -836,7 +834,7 @@ func whereTLSEnds(p Page, v EndpointDetail) templ.Component {
 			}
 		}
 		for _, m := range v.Ends {
-			templ_7745c5c3_Var35 := []any{"reads", "at-" + m.Value}
+			var templ_7745c5c3_Var35 = []any{"reads", "at-" + m.Value}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var35...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -913,7 +911,7 @@ func whereTLSEnds(p Page, v EndpointDetail) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				for _, cell := range r.Who {
-					templ_7745c5c3_Var40 := []any{readable(cell)}
+					var templ_7745c5c3_Var40 = []any{readable(cell)}
 					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var40...)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
@@ -1566,7 +1564,7 @@ func whatWePresent(p Page, v EndpointDetail) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if c.Staple != "" {
-				templ_7745c5c3_Var65 := []any{templ.KV("mid", !c.StapleBad), templ.KV("bad", c.StapleBad)}
+				var templ_7745c5c3_Var65 = []any{templ.KV("mid", !c.StapleBad), templ.KV("bad", c.StapleBad)}
 				templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var65...)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err

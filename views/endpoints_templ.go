@@ -5,16 +5,13 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import (
-	"strconv"
-
 	"countersign/views/format"
 	"countersign/views/parts"
+	"strconv"
 )
 
 // EndpointsPage lists where this gateway listens, who may come in, and how it goes.
@@ -325,7 +322,7 @@ func endpointRow(e EndpointRow) templ.Component {
 			templ_7745c5c3_Var12 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Var13 := []any{"ep", templ.KV("off", e.Head.Stopped)}
+		var templ_7745c5c3_Var13 = []any{"ep", templ.KV("off", e.Head.Stopped)}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var13...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
@@ -1106,7 +1103,7 @@ func endpointForm(p Page, f EndpointForm) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if f.Tried != nil {
-			templ_7745c5c3_Var44 := []any{"notice", string(f.Tried.Tone)}
+			var templ_7745c5c3_Var44 = []any{"notice", string(f.Tried.Tone)}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var44...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -5,10 +5,8 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import "countersign/views/parts"
 
@@ -367,7 +365,7 @@ func IdentityPage(p Page, v Identity) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				for _, w := range v.Uploaded {
-					templ_7745c5c3_Var14 := []any{string(w.Tone)}
+					var templ_7745c5c3_Var14 = []any{string(w.Tone)}
 					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var14...)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
