@@ -1,6 +1,8 @@
 package declared
 
 import (
+	"strings"
+
 	"github.com/goccy/go-yaml/ast"
 
 	"countersign/termination"
@@ -15,7 +17,12 @@ func (r *reader) crlFiles(n ast.Node, into *termination.Revocation) {
 		}
 		lists, err := termination.ReadCRLs(f.data)
 		if err != nil {
-			r.fail(e, f.where(0)+err.Error(), "give the revocation list of the CA, as PEM or DER")
+			// Most of these errors say themselves what to do.
+			problem, fix, said := strings.Cut(err.Error(), "; ")
+			if !said {
+				fix = "give the revocation list of the CA, as PEM or DER"
+			}
+			r.fail(e, f.where(0)+problem, fix)
 			return
 		}
 		for _, l := range lists {
