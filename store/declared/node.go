@@ -177,7 +177,10 @@ func suggest(key string, fields map[string]field) (name, advice string) {
 			best = name
 			break
 		}
-		if d := editDistance(key, name); d < least && d < len(name) {
+		if len(key) > 2*len(name)+8 {
+			continue // far apart; and a key of a file may be of any length
+		}
+		if d := termination.EditDistance(key, name); d < least && d < len(name) {
 			best, least = name, d
 		}
 	}
@@ -193,29 +196,6 @@ func known(fields map[string]field) string {
 
 func keysOf(fields map[string]field) []string {
 	return slices.Sorted(maps.Keys(fields))
-}
-
-// editDistance is Levenshtein's. Texts of very different lengths are far apart and not looked at.
-func editDistance(a, b string) int {
-	if len(a) > 2*len(b)+8 {
-		return len(a)
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		previous := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := previous
-			if a[i] != b[j] {
-				cost = 1 + min(previous, row[j], row[j+1])
-			}
-			previous, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }
 
 // list calls each for every element.

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"cel.dev/cel-go/cel"
+
+	"countersign/termination"
 )
 
 // Error is what is wrong with the text of an expression.
@@ -108,32 +110,11 @@ func (l *language) nearest(name string) string {
 	best, least := "", len(name)/3+1
 	for _, known := range slices.Sorted(maps.Keys(l.variables)) {
 		// The start of a longer name, or a name without its beginning, is near as well.
-		if d := distance(name, known); d < least || best == "" && (strings.HasPrefix(known, name+".") || strings.HasSuffix(known, "."+name)) {
+		if d := termination.EditDistance(name, known); d < least || best == "" && (strings.HasPrefix(known, name+".") || strings.HasSuffix(known, "."+name)) {
 			best, least = known, min(d, least)
 		}
 	}
 	return best
-}
-
-// distance counts the single-byte changes that turn a into b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // nameAt is the whole dotted name that stands where an error is.

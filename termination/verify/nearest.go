@@ -3,6 +3,8 @@ package verify
 import (
 	"slices"
 	"strings"
+
+	"countersign/termination"
 )
 
 // nearest returns the names that name is probably a misspelling of, nearest first, at most three. Both are normalised
@@ -15,7 +17,7 @@ func nearest(name string, candidates []string) []string {
 	limit := max(2, len(name)/5)
 	var found []near
 	for _, c := range candidates {
-		d := distance(name, strings.TrimPrefix(c, "*."))
+		d := termination.EditDistance(name, strings.TrimPrefix(c, "*."))
 		if d <= limit || related(name, c) {
 			found = append(found, near{c, d})
 		}
@@ -35,25 +37,4 @@ func related(a, b string) bool {
 	first, _, _ := strings.Cut(a, ".")
 	other, _, dotted := strings.Cut(b, ".")
 	return first == other && dotted && len(first) > 1
-}
-
-// distance counts the single-byte changes that turn a into b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
