@@ -242,7 +242,8 @@ export class List {
   fold(item, e) {
     const outcome = this.legend().outcomes[e.o] ?? '';
     if (['verified', 'open', 'passed'].includes(outcome)) return;
-    const key = [e.f || e.a, e.ep ?? e.s, e.r].join('\u0000');
+    // Noise folds wherever it comes from, so that a scan of a network does not bury the rest.
+    const key = e.x ? e.x : [e.f || e.a, e.ep ?? e.s, e.r].join('\u0000');
     const fold = this.folds.get(key);
     if (!fold || e.t - fold.at > FOLD) {
       if (this.folds.size > 5000) this.folds.clear();

@@ -111,6 +111,8 @@ func (c *condition) value(key termination.FilterKey, v termination.FilterValue) 
 			// Few are open for a reason, so that their records can be looked into, and every other one is spared a column.
 			return "h.outcome = " + c.arg(string(termination.OutcomeOpen)) + ` AND h.reason <> ''
 				AND (SELECT json_extract(CAST(r.record AS TEXT), '$.verdict.would_refuse') FROM records r WHERE r.seq = h.seq)`, nil
+		case termination.FilterNoise:
+			return c.noise(), nil
 		}
 		return "FALSE", nil
 	case termination.FilterALPN:
@@ -228,4 +230,14 @@ func floorMinute(ns int64) int64 {
 		return math.MinInt64
 	}
 	return ns / int64(time.Minute)
+}
+
+// noise, too, is looked up in the records of the few that can be it.
+func (c *condition) noise() string {
+	var marks []string
+	for _, r := range termination.NoiseReasons() {
+		marks = append(marks, c.arg(string(r)))
+	}
+	return "h.reason IN (" + strings.Join(marks, ", ") + `)
+		AND (SELECT json_extract(CAST(r.record AS TEXT), '$.noise') IS NOT NULL FROM records r WHERE r.seq = h.seq)`
 }

@@ -232,6 +232,9 @@ func TestFiltersSelectWhatMatchSelects(t *testing.T) {
 		h.Verdict.Reason = append(termination.Reasons(), termination.ReasonInfo{})[random.IntN(len(termination.Reasons())+1)].Code
 		h.Verdict.Beat = termination.Beat(random.IntN(6))
 		h.Verdict.WouldRefuse = h.Verdict.Outcome == termination.OutcomeOpen && h.Verdict.Reason != "" && random.IntN(2) == 0
+		if slices.Contains(termination.NoiseReasons(), h.Verdict.Reason) && random.IntN(2) == 0 {
+			h.Noise = termination.NoiseScan
+		}
 		h.Duration = time.Duration(random.IntN(100)) * time.Millisecond
 		h.Chosen.Version, h.Chosen.Group, h.Chosen.PostQuantum = uint16(0x0303+random.IntN(2)), []uint16{0, 23, 29, 4588}[random.IntN(4)], random.IntN(2) == 0
 		h.Client.Fingerprint = termination.Fingerprint{byte(random.IntN(256)), byte(random.IntN(4))}
@@ -273,7 +276,7 @@ func TestFiltersSelectWhatMatchSelects(t *testing.T) {
 		case termination.FilterKX:
 			return pick([]string{"X25519", "P-256", "X25519MLKEM768"})
 		case termination.FilterIs:
-			return pick([]string{"pq", "would_refuse"})
+			return pick([]string{"pq", "would_refuse", "noise"})
 		case termination.FilterMS:
 			return pick([]string{">", ">=", "<", "<="}) + fmt.Sprint(random.IntN(100))
 		case termination.FilterSince, termination.FilterUntil:

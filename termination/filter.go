@@ -40,7 +40,7 @@ const (
 	FilterIP       FilterKey = "ip"       // Peer's address, or a network that it is in
 	FilterTLS      FilterKey = "tls"      // Chosen.Version
 	FilterKX       FilterKey = "kx"       // Chosen.Group
-	FilterIs       FilterKey = "is"       // pq: Chosen.PostQuantum; would_refuse: Verdict.WouldRefuse
+	FilterIs       FilterKey = "is"       // pq: Chosen.PostQuantum; would_refuse: Verdict.WouldRefuse; noise: Noise
 	FilterALPN     FilterKey = "alpn"     // text: Chosen.ALPN
 	FilterJA4      FilterKey = "ja4"      // text: Hello.JA4
 	FilterMS       FilterKey = "ms"       // Duration
@@ -60,6 +60,7 @@ func FilterKeys() []FilterKey {
 const (
 	FilterPQ          = "pq"           // its key exchange is post-quantum
 	FilterWouldRefuse = "would_refuse" // let in only because its policy is report_only
+	FilterNoise       = "noise"        // a port scan, a health check, plain HTTP, half a ClientHello
 )
 
 // FilterFailed is the group word of the key "outcome" for those that were not let in.
@@ -143,7 +144,7 @@ func (v *FilterValue) match(key FilterKey, h *Handshake) bool {
 	case FilterKX:
 		return h.Chosen != nil && h.Chosen.Group == v.Number
 	case FilterIs:
-		return v.Text == FilterPQ && h.Chosen != nil && h.Chosen.PostQuantum || v.Text == FilterWouldRefuse && h.Verdict.WouldRefuse
+		return v.matchIs(h)
 	case FilterALPN:
 		return h.Chosen != nil && v.matchText(h.Chosen.ALPN)
 	case FilterJA4:
@@ -154,6 +155,18 @@ func (v *FilterValue) match(key FilterKey, h *Handshake) bool {
 		return !h.Time.Before(v.Time)
 	case FilterUntil:
 		return h.Time.Before(v.Time)
+	}
+	return false
+}
+
+func (v *FilterValue) matchIs(h *Handshake) bool {
+	switch v.Text {
+	case FilterPQ:
+		return h.Chosen != nil && h.Chosen.PostQuantum
+	case FilterWouldRefuse:
+		return h.Verdict.WouldRefuse
+	case FilterNoise:
+		return h.Noise != ""
 	}
 	return false
 }

@@ -93,6 +93,8 @@ func TestFilterMatch(t *testing.T) {
 		{"is:would_refuse", false, false},
 		{"-is:would_refuse", true, true},
 		{"is:pq,would_refuse", true, false},
+		{"is:noise", false, false},
+		{"-is:noise", true, true},
 		{"alpn:h2", true, false},
 		{"alpn:http/1.1", false, false},
 		{"ja4:t13d1516h2_8daaf6152771_02713d6af862", true, false},
@@ -324,6 +326,19 @@ func TestFilterByWhatAPolicyOnlyReported(t *testing.T) {
 		"is:would_refuse": true, "-is:would_refuse": false, "outcome:open is:would_refuse reason:cert_missing": true, "is:pq": false, "outcome:failed": false,
 	} {
 		if got := mustParse(t, filter).Match(h); got != want {
+			t.Errorf("%s: %v, want %v", filter, got, want)
+		}
+	}
+}
+
+func TestFilterByNoise(t *testing.T) {
+	check := &Handshake{Noise: NoisePortCheck, Verdict: Verdict{Outcome: OutcomeBrokenOff, Reason: ReasonSilent}}
+	waiting := &Handshake{Verdict: Verdict{Outcome: OutcomeBrokenOff, Reason: ReasonNotTLS}} // MQTT: a client, not noise
+	for filter, want := range map[string][2]bool{
+		"is:noise": {true, false}, "-is:noise": {false, true}, "is:pq,noise": {true, false}, "reason:silent is:noise": {true, false},
+	} {
+		f := mustParse(t, filter)
+		if got := [2]bool{f.Match(check), f.Match(waiting)}; got != want {
 			t.Errorf("%s: %v, want %v", filter, got, want)
 		}
 	}

@@ -40,6 +40,7 @@ type Handshake struct {
 
 	Passed *Passed `json:"passed,omitempty"` // what was seen of a handshake that passed through sealed; nil where TLS ended with us
 
+	Noise    Noise           `json:"noise,omitempty"` // empty: somebody may care
 	Verdict  Verdict         `json:"verdict"`
 	Alert    *Alert          `json:"alert,omitempty"`
 	Error    string          `json:"error,omitempty"` // the TLS library's own words, for experts

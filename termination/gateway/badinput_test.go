@@ -34,15 +34,17 @@ func TestBadInput(t *testing.T) {
 		answer  string
 		reason  termination.Reason
 		outcome termination.Outcome
+		noise   termination.Noise
 	}{
-		{name: "plain HTTP", send: "GET / HTTP/1.1\r\nHost: a.localhost\r\n\r\n", answer: "HTTP/1.1 400 Bad Request", reason: termination.ReasonNotTLS, outcome: termination.OutcomeBrokenOff},
-		{name: "garbage", send: "\x00\x01\x02garbage that is no protocol at all", reason: termination.ReasonNotTLS, outcome: termination.OutcomeBrokenOff},
+		{name: "plain HTTP", send: "GET / HTTP/1.1\r\nHost: a.localhost\r\n\r\n", answer: "HTTP/1.1 400 Bad Request", reason: termination.ReasonNotTLS, outcome: termination.OutcomeBrokenOff, noise: termination.NoisePlainHTTP},
+		{name: "garbage", send: "\x00\x01\x02garbage that is no protocol at all", reason: termination.ReasonNotTLS, outcome: termination.OutcomeBrokenOff, noise: termination.NoiseScan},
 		{name: "PostgreSQL", send: "\x00\x00\x00\x08\x04\xd2\x16\x2f", reason: termination.ReasonStartTLS, outcome: termination.OutcomeBrokenOff},
 		{name: "PROXY header", send: "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", reason: termination.ReasonProxyHeader, outcome: termination.OutcomeRefused},
-		{name: "nothing", reason: termination.ReasonSilent, outcome: termination.OutcomeBrokenOff},
-		{name: "silence", wait: true, reason: termination.ReasonSilent, outcome: termination.OutcomeBrokenOff},
-		{name: "half a hello", send: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03abc", reason: termination.ReasonHelloBroken, outcome: termination.OutcomeBrokenOff},
+		{name: "nothing", reason: termination.ReasonSilent, outcome: termination.OutcomeBrokenOff, noise: termination.NoisePortCheck},
+		{name: "silence", wait: true, reason: termination.ReasonSilent, outcome: termination.OutcomeBrokenOff, noise: termination.NoisePortCheck},
+		{name: "half a hello", send: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03abc", reason: termination.ReasonHelloBroken, outcome: termination.OutcomeBrokenOff, noise: termination.NoiseHalfHello},
 		{name: "half a hello, then silence", send: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03abc", wait: true, reason: termination.ReasonTimeout, outcome: termination.OutcomeBrokenOff},
+		{name: "MQTT, of a client that somebody wants to make work", send: "\x10\x10\x00\x04MQTT\x04\x02", reason: termination.ReasonNotTLS, outcome: termination.OutcomeBrokenOff},
 		{name: "too large", send: "\x16\x03\x01\x40\x00\x01\x01\x00\x00", reason: termination.ReasonHelloBroken, outcome: termination.OutcomeRefused},
 	}
 	for _, test := range tests {
@@ -69,6 +71,9 @@ func TestBadInput(t *testing.T) {
 			rec := r.next()
 			if rec.Verdict.Reason != test.reason || rec.Verdict.Outcome != test.outcome {
 				t.Errorf("recorded %s %q, want %s %q (%s)", rec.Verdict.Outcome, rec.Verdict.Reason, test.outcome, test.reason, rec.Error)
+			}
+			if rec.Noise != test.noise {
+				t.Errorf("classed as %q, want %q", rec.Noise, test.noise)
 			}
 			if rec.Verdict.Explanation.Sentence == "" {
 				t.Error("no explanation")

@@ -53,6 +53,7 @@ func (c *client) refuseHello(err error) {
 	rec := c.record
 	rec.Error = err.Error()
 	rec.Verdict = termination.Verdict{Outcome: termination.OutcomeBrokenOff, Reason: termination.ReasonHelloBroken, Beat: termination.BeatHello}
+	rec.Noise = noiseOf(err)
 	var last []byte
 	var flaw *wire.HelloError
 	if !errors.As(err, &flaw) {
@@ -65,6 +66,7 @@ func (c *client) refuseHello(err error) {
 	case errors.Is(err, wire.ErrNoBytes):
 		rec.Verdict.Reason = termination.ReasonSilent
 		if rec.StartTLS != termination.StartTLSNone { // it asked for TLS, was answered, and then said nothing more
+			rec.Noise = ""
 			rec.Verdict.Reason = termination.ReasonClientLeft
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				rec.Verdict.Reason = termination.ReasonTimeout
@@ -95,6 +97,29 @@ func (c *client) refuseHello(err error) {
 		rec.Alert = &termination.Alert{Number: flaw.Alert, Name: wire.AlertName(flaw.Alert), Sent: true}
 	}
 	c.refuse(last)
+}
+
+// noiseOf classes what ended before a ClientHello was read; empty: it may be a client that somebody wants to make work.
+func noiseOf(err error) termination.Noise {
+	var flaw *wire.HelloError
+	switch {
+	case !errors.As(err, &flaw), errors.Is(err, net.ErrClosed):
+		return ""
+	case errors.Is(err, wire.ErrNoBytes):
+		return termination.NoisePortCheck
+	case errors.Is(err, wire.ErrCutShort) && !errors.Is(err, os.ErrDeadlineExceeded):
+		return termination.NoiseHalfHello
+	case !errors.Is(err, wire.ErrNotTLS):
+		return ""
+	}
+	switch flaw.Protocol {
+	case wire.ProtocolHTTP, wire.ProtocolHTTP2:
+		return termination.NoisePlainHTTP
+	case wire.ProtocolUnknown, wire.ProtocolSSH, wire.ProtocolSSLv2, wire.ProtocolSOCKS, wire.ProtocolRDP:
+		return termination.NoiseScan
+	default:
+		return ""
+	}
 }
 
 // refuseName ends a connection whose server name leads nowhere. There is no fall through to another endpoint.

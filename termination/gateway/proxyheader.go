@@ -57,7 +57,7 @@ func (c *client) refusePROXY(err error) {
 	case errors.Is(err, net.ErrClosed): // by Close
 		rec.Verdict.Reason = termination.ReasonShutdown
 	case errors.Is(err, proxyproto.ErrNothing):
-		rec.Verdict.Reason = termination.ReasonSilent
+		rec.Verdict.Reason, rec.Noise = termination.ReasonSilent, termination.NoisePortCheck
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		rec.Verdict.Reason = termination.ReasonTimeout
 	}

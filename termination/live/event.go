@@ -27,6 +27,7 @@ func newEvent(h *termination.Handshake, endpoint int, update bool) Event {
 		Proof:    flag(h.Proof),
 		Update:   flag(update),
 	}
+	e.Noise = h.Noise
 	e.WouldRefuse = flag(h.Verdict.WouldRefuse)
 	e.Authority = shorten(h.Client.Authority)
 	if e.Authority == "" {

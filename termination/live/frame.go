@@ -53,7 +53,8 @@ type Event struct {
 	Outcome     int                `json:"o"` // index into hi's outcomes
 	Beat        int                `json:"b"`
 	Reason      termination.Reason `json:"r,omitempty"`
-	WouldRefuse int                `json:"w,omitempty"`  // 1: let in only because its policy is report_only
+	WouldRefuse int                `json:"w,omitempty"` // 1: let in only because its policy is report_only
+	Noise       termination.Noise  `json:"x,omitempty"`
 	Endpoint    int                `json:"ep,omitempty"` // number in the legend; 0: none was found
 	ServerName  string             `json:"s,omitempty"`
 	Client      string             `json:"c,omitempty"` // best name
