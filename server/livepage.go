@@ -43,6 +43,7 @@ func (s *Server) livePage(c echo.Context) error {
 	p.Keys = views.LiveKeys()
 	text := c.QueryParam("f")
 	v := views.Live{Filter: text, Pulse: s.pulse(text), Segments: segments(text), LastSeq: s.hub.Status().Seq}
+	v.Saved = s.savedLinks(c, text)
 	status := http.StatusOK
 	filter, err := termination.ParseFilter(text, s.now())
 	if err != nil {
@@ -56,6 +57,7 @@ func (s *Server) livePage(c echo.Context) error {
 			return &Problem{Status: http.StatusBadRequest, Code: "cursor", Title: "That link to older handshakes is damaged", Href: "/live", Link: "Newest handshakes"}
 		}
 	}
+	v.Save = saveLink(text, v.Saved)
 	page, err := s.store.Handshakes(c.Request().Context(), query)
 	if err != nil {
 		return fmt.Errorf("read handshakes for the page: %w", err)

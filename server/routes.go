@@ -70,6 +70,7 @@ func (s *Server) routes() []route {
 		s.settingsRoutes(),
 		s.partsRoutes(),
 		s.liveRoutes(),
+		s.savedViewRoutes(),
 		s.endpointRoutes(),
 		s.authorityRoutes(),
 		s.revocationRoutes(),

@@ -31,6 +31,7 @@ const (
 
 	KindRegistration = "invitation of a client"
 	KindCredential   = "credential"
+	KindSavedView    = "saved view"
 )
 
 // NotFoundError says that there is no such object.

@@ -20,6 +20,7 @@ const (
 	PrefixIdentity    = "id"
 	PrefixBlock       = "blk"
 	PrefixCredential  = "cred"
+	PrefixSavedView   = "view"
 )
 
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -11,6 +11,8 @@ type Live struct {
 	Filter      string // as typed
 	FilterError string // why it was not understood, in words
 	Segments    []Segment
+	Saved       []SavedLink
+	Save        string // leads to the form that saves this filter; empty: there is nothing to save
 	Pulse       Pulse
 	Rows        []Row
 	Older       string // link to older records; empty: there are none

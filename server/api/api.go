@@ -102,6 +102,7 @@ func New(o Options) *API {
 	a.proofs()
 	a.simulations()
 	a.handshakes()
+	a.savedViews()
 	a.agents()
 	a.identities()
 	a.registrations()
