@@ -142,6 +142,7 @@ func (g *Gateway) newRecord(t *table, raw net.Conn, a Arrival) *termination.Hand
 func (g *Gateway) publishRecord(rec *termination.Handshake) {
 	rec.Duration = g.now().Sub(rec.Time)
 	g.ruleHits.add(rec, g.now())
+	g.seen.Note(rec)
 	g.hub.Publish(rec)
 }
 
@@ -167,6 +168,7 @@ func (c *client) refuse(last []byte) {
 	}
 	c.record.Duration, c.published = took, true
 	c.gateway.ruleHits.add(c.record, c.gateway.now())
+	c.gateway.seen.Note(c.record)
 	c.gateway.hub.Publish(c.record)
 	c.probe.recorded(c.record)
 	linger(c.raw, c.table.config.Limits.RefusalLinger)

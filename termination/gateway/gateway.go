@@ -20,6 +20,7 @@ import (
 	"countersign/termination/staple"
 	"countersign/termination/tunnel"
 	"countersign/termination/upstream"
+	"countersign/termination/verify"
 )
 
 // Options are what a gateway needs besides its configuration.
@@ -69,6 +70,7 @@ type Gateway struct {
 	slots      slots
 	live       sessions
 	ruleHits   ruleHits
+	seen       verify.Seen // CA certificates that clients have sent lately, for explanations
 	local      localCerts
 	probes     probes
 

@@ -60,7 +60,7 @@ func (g *Gateway) compile(config *termination.Config, before *table) (*table, er
 		routes: map[netip.AddrPort]*proxy.Names[*endpoint]{},
 		closed: map[netip.AddrPort]*proxy.Names[*endpoint]{},
 		byID:   map[string]*endpoint{},
-		search: verify.NewSearch(config),
+		search: verify.NewSearch(config).WithSeen(&g.seen),
 
 		postgres: map[netip.AddrPort]bool{},
 	}

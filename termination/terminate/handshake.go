@@ -138,6 +138,11 @@ func (t *Terminator) fail(conn *Conn, rec *termination.Handshake, state tls.Conn
 		// crypto/tls stopped at its own verification; ours lists everything that is wrong.
 		rec.Presented = unverified.UnverifiedCertificates
 		t.refused(rec, (*t.policies.Load())[0].Judge(verify.Client{Presented: rec.Presented, ServerName: state.ServerName, Version: state.Version, Peer: rec.Peer}, t.now()))
+	case len(state.PeerCertificates) > 0:
+		// It broke after the certificate had passed: the key was not proven, or the client went away. What it showed is a
+		// claim, and yet says whose file is mixed up.
+		rec.Presented = state.PeerCertificates
+		rec.Client = verify.BestName(rec.Presented[0])
 	}
 }
 

@@ -43,6 +43,9 @@ func TestCommandsRun(t *testing.T) {
 					continue
 				}
 				ran[line] = true
+				if calls("openssl pkcs12 -export") { // it asks for a password
+					line += " -passout pass:test"
+				}
 				cmd := exec.Command(shell, "-e", "-c", line)
 				cmd.Dir = dir
 				if out, err := cmd.CombinedOutput(); err != nil {

@@ -67,6 +67,7 @@ func (a *account) refine() {
 
 func (a *account) explanation() termination.Explanation {
 	ex := a.words()
+	a.tellMistake(&ex)
 	ex.Sentence += a.reportOnly()
 	info, _ := a.handshake.Verdict.Reason.Info()
 	if ex.Turn == "" {
@@ -124,9 +125,9 @@ func (a *account) fine() termination.Explanation {
 	v := a.handshake.Verdict
 	switch {
 	case v.Outcome == termination.OutcomeVerified && a.handshake.Client.Pin != "":
-		return termination.Explanation{Sentence: fmt.Sprintf("%s came in at %s: its certificate is pinned there.", a.who(), a.at())}
+		return a.noted(termination.Explanation{Sentence: fmt.Sprintf("%s came in at %s: its certificate is pinned there.", a.who(), a.at())})
 	case v.Outcome == termination.OutcomeVerified && a.handshake.Client.Authority != "":
-		return termination.Explanation{Sentence: fmt.Sprintf("%s came in at %s with a certificate of the authority %s.", a.who(), a.at(), a.handshake.Client.Authority)}
+		return a.noted(termination.Explanation{Sentence: fmt.Sprintf("%s came in at %s with a certificate of the authority %s.", a.who(), a.at(), a.handshake.Client.Authority)})
 	case v.Outcome == termination.OutcomeVerified:
 		return termination.Explanation{Sentence: fmt.Sprintf("%s came in at %s with a certificate that is trusted there.", a.who(), a.at())}
 	case v.Outcome == termination.OutcomePassed:
@@ -267,10 +268,13 @@ func (a *account) fate() string {
 	if a.handshake.Verdict.WouldRefuse {
 		return "is let in for now, but will be refused once the policy is enforced,"
 	}
-	switch a.handshake.Verdict.Outcome {
+	switch v := a.handshake.Verdict; v.Outcome {
 	case termination.OutcomeOpen:
 		return "was let in without being verified"
 	case termination.OutcomeVerified:
+		if v.Reason == "" {
+			return "was let in"
+		}
 		return "was let in, but then turned away,"
 	default:
 		return "was refused"

@@ -27,12 +27,16 @@ func (a *account) dateWords(r termination.Reason) termination.Explanation {
 
 func (a *account) expiredWords(c *x509.Certificate) termination.Explanation {
 	ended := span(a.moment().Sub(c.NotAfter))
+	clock := "If the clock here is wrong, correct it instead"
+	if a.moment().Sub(c.NotAfter) < 24*time.Hour {
+		clock = fmt.Sprintf("If it should still hold, one of two clocks is wrong: this one, which would be at least %s ahead, or that of the machine that issued it. Correct the wrong one", ended)
+	}
 	return termination.Explanation{
 		Sentence: fmt.Sprintf("%s with a certificate that ended %s ago, on %s.", a.came(), ended, stamp(c.NotAfter)),
-		Right:    a.chainRight(termination.ReasonCertExpired, "the date"),
+		Right:    a.chainRight(termination.ReasonCertExpired, "the date") + a.shifted(),
 		Fixes: []termination.Fix{
 			a.issue("Issue a replacement"),
-			a.clock("If the clock here is wrong, correct it instead"),
+			a.clock(clock),
 		},
 		ClientTo: a.toClient(fmt.Sprintf("the certificate ended on %s", stamp(c.NotAfter)), "Please install a new one; if you have it already, the client still uses the old file."),
 	}
@@ -42,7 +46,7 @@ func (a *account) caExpiredWords(c *x509.Certificate) termination.Explanation {
 	ended := span(a.moment().Sub(c.NotAfter))
 	ex := termination.Explanation{
 		Sentence: fmt.Sprintf("%s under the CA certificate %s, which ended %s ago, on %s.", a.came(), certName(c), ended, stamp(c.NotAfter)),
-		Right:    a.chainRight(termination.ReasonCAExpired, "the date of that CA certificate"),
+		Right:    a.chainRight(termination.ReasonCAExpired, "the date of that CA certificate") + a.shifted(),
 		ClientTo: a.toClient(fmt.Sprintf("the CA certificate %s ended on %s", certName(c), stamp(c.NotAfter)), "Please install the renewed CA certificate in the client's chain, or a certificate from its successor."),
 	}
 	kept := a.search.kept(c)
@@ -82,23 +86,22 @@ func (a *account) earlyWords(c *x509.Certificate) termination.Explanation {
 	}
 	ex := termination.Explanation{
 		Sentence: fmt.Sprintf("%s %s that becomes valid in %s, on %s.", a.came(), what, span(ahead), stamp(c.NotBefore)),
-		Right:    a.chainRight(termination.ReasonCertEarly, "the date"),
+		Right:    a.chainRight(termination.ReasonCertEarly, "the date") + a.shifted(),
 		ClientTo: a.toClient(fmt.Sprintf("the certificate becomes valid on %s", stamp(c.NotBefore)), "Please wait until then, or have it issued again by a machine whose clock is right."),
 	}
 	clock := a.clock("If the clock here is wrong, correct it")
 	if ahead < 24*time.Hour {
 		clock = a.clock(fmt.Sprintf("One of two clocks is probably wrong: this one, or that of the machine that issued the certificate, which would be %s ahead. Correct the wrong one", span(ahead)))
 	}
-	ex.Fixes = append(ex.Fixes, clock, termination.Fix{Text: fmt.Sprintf("Wait until %s.", stamp(c.NotBefore))})
-	if ahead >= 24*time.Hour {
+	ex.Fixes = append(ex.Fixes, clock)
+	waiting := a.onlyProblem(termination.ReasonCertEarly)
+	if waiting {
+		ex.Fixes = append(ex.Fixes, termination.Fix{Text: fmt.Sprintf("Wait until %s.", stamp(c.NotBefore))})
+	}
+	if ahead >= 24*time.Hour || !waiting {
 		ex.Fixes = append(ex.Fixes, a.issue("Or issue one that is valid now"))
 	}
 	return ex
-}
-
-// clock shows the time here, for comparison.
-func (a *account) clock(text string) termination.Fix {
-	return termination.Fix{Text: fmt.Sprintf("%s. Clock here: %s.", text, stamp(a.moment())), Command: "date -u"}
 }
 
 // moment is the moment of the handshake; durations are counted from there, so that they are the same whenever it is
@@ -205,6 +208,9 @@ func (a *account) traitAsk(r termination.Reason, check termination.Check) string
 		if check.Certificate != 0 {
 			return "Please use a certificate from a CA without this limit."
 		}
+		if FromPublicCA(a.leaf) {
+			return "It comes from a public CA, which does not issue for clients any more; please use one that was issued by " + a.acceptable() + "."
+		}
 		return "Please have it issued again for clients, with the extended key usage clientAuth."
 	case termination.ReasonCertWeak:
 		return "Please have a new one issued, for a new key of ECDSA P-256 or RSA with 2048 bits or more, signed with SHA-256 or better."
@@ -230,6 +236,9 @@ func (a *account) traitFixes(r termination.Reason, check termination.Check) []te
 				a.issue(fmt.Sprintf("Issue the client's certificate under another CA than %s", certName(subject))),
 				{Text: fmt.Sprintf("Or have %s issued again with clientAuth among its extended key usages, or with none.", certName(subject))},
 			}
+		}
+		if FromPublicCA(a.leaf) {
+			return []termination.Fix{a.issue("Issue the client a certificate of your own CA; renewing this one does not help. " + publicRenewal), look}
 		}
 		return []termination.Fix{a.issue("Issue it again with the extended key usage clientAuth"), look}
 	case termination.ReasonCertWeak:

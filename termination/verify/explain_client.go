@@ -32,13 +32,15 @@ func (a *account) missingWords() termination.Explanation {
 		}
 		ex.Sentence += fmt.Sprintf(" It was asked for one from %s.", alternatives(names, 6))
 		ex.Fixes = append(ex.Fixes, termination.Fix{
-			Text:    "Give the client its certificate and key. If it has one from another CA than those named, that is why it stays silent: many clients do.",
+			Text:    "Give the client its certificate and key. If it has one from another CA than those named, or one that is not made for clients, that is why it stays silent: browsers, .NET, Go and others do.",
 			Command: a.call(true, false),
 		})
 	} else {
 		ex.Fixes = append(ex.Fixes, termination.Fix{Text: "Give the client its certificate and key.", Command: a.call(true, false)})
 	}
-	ex.Fixes = append(ex.Fixes, a.issue("If it has none, issue one"), termination.Fix{
+	ex.Fixes = append(ex.Fixes, termination.Fix{
+		Text: "If its command names them already, look at the dashes: a text that was pasted from a document may have one long dash (–) in place of the two of --cert, and then it is no option. A key alone (--key without --cert) sends nothing either.",
+	}, a.issue("If it has none, issue one"), termination.Fix{
 		Text: "In a browser, import the certificate and its key as a .p12 file, and choose it when asked.",
 	})
 	if policy != nil && policy.mode == termination.ModeRequire {

@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -14,16 +15,18 @@ import (
 // origin is what the search for the leaf's issuer came to.
 type origin struct {
 	reason      termination.Reason
-	passesNow   bool              // the policy of now has a chain: it was changed since
-	top         *x509.Certificate // the last certificate that could be linked to the leaf
-	missing     *x509.Certificate // chain_gap: the certificate that was not sent, where it is known
-	keptIn      []string          // chain_gap: the authorities that hold it
-	guessed     bool              // chain_gap: concluded from names alone
-	anchor      *x509.Certificate // ca_other_endpoint: where the chain ends
-	authorities []string          // ca_other_endpoint: the authorities of that anchor
-	users       []string          // ca_other_endpoint: the endpoints that trust it
-	namesake    knownCA           // ca_same_name: the CA that has the name
-	impostor    *x509.Certificate // ca_same_name: the one that was sent under that name, if it was
+	passesNow   bool                // the policy of now has a chain: it was changed since
+	top         *x509.Certificate   // the last certificate that could be linked to the leaf
+	missing     *x509.Certificate   // chain_gap: the certificate that was not sent, where it is known
+	gap         []*x509.Certificate // chain_gap: all that were not sent, in the order of the chain
+	lately      bool                // chain_gap: it is known because another client has sent it
+	keptIn      []string            // chain_gap: the authorities that hold it
+	guessed     bool                // chain_gap: concluded from names alone
+	anchor      *x509.Certificate   // ca_other_endpoint: where the chain ends
+	authorities []string            // ca_other_endpoint: the authorities of that anchor
+	users       []string            // ca_other_endpoint: the endpoints that trust it
+	namesake    knownCA             // ca_same_name: the CA that has the name
+	impostor    *x509.Certificate   // ca_same_name: the one that was sent under that name, if it was
 }
 
 // refineIssuer looks for the issuer among everything that is known, from the most certain cause to the least.
@@ -60,11 +63,19 @@ func (a *account) findOrigin() origin {
 		o.reason = termination.ReasonCertSelf
 		return o
 	}
-	if a.policy != nil && a.throughOthers(&o, presented) {
+	seen := a.search.seen.certificates()
+	if a.throughOthers(&o, presented, a.search.others) {
+		return o
+	}
+	if len(seen) > 0 && a.throughOthers(&o, presented, seen) {
+		o.lately = true
 		return o
 	}
 	everywhere := a.search.all.find(presented, coldSignatures)
 	if a.elsewhere(&o, everywhere) {
+		return o
+	}
+	if len(seen) > 0 && a.elsewhere(&o, a.search.everything(seen).find(presented, coldSignatures)) {
 		return o
 	}
 	o.top = everywhere.top()
@@ -90,18 +101,30 @@ func (a *account) readable() []*x509.Certificate {
 	return out
 }
 
-// throughOthers tries the endpoint's own anchors with every certificate that is known anywhere in between.
-func (a *account) throughOthers(o *origin, presented []*x509.Certificate) bool {
-	is := newIssuers(a.policy.anchors, a.search.others)
+// throughOthers tries the endpoint's own anchors with other certificates in between: those that are known anywhere, or
+// that were seen.
+func (a *account) throughOthers(o *origin, presented, others []*x509.Certificate) bool {
+	if a.policy == nil {
+		return false
+	}
+	is := newIssuers(a.policy.anchors, append(slices.Clone(a.policy.helpers), others...))
 	for _, c := range is.find(presented, coldSignatures).chains {
-		if !c.proven {
+		if !c.proven || len(c.certificates) < 2 {
 			continue
 		}
+		o.gap = nil
 		for _, cert := range c.certificates[1 : len(c.certificates)-1] {
-			if !contains(presented, cert) && !contains(a.policy.helpers, cert) {
-				o.reason, o.missing, o.keptIn = termination.ReasonChainGap, cert, a.search.kept(cert)
-				return true
+			if contains(presented, cert) {
+				continue
 			}
+			o.gap = append(o.gap, cert)
+			if o.missing == nil && !contains(a.policy.helpers, cert) {
+				o.missing = cert
+			}
+		}
+		if o.missing != nil {
+			o.reason, o.keptIn = termination.ReasonChainGap, a.search.kept(o.missing)
+			return true
 		}
 	}
 	return false
@@ -253,8 +276,16 @@ func (a *account) gapWords() termination.Explanation {
 		Text:    fmt.Sprintf("Make the client send its whole chain: its own certificate first, then that of %s.", missing),
 		Command: "cat client.crt intermediate.crt > client-chain.crt",
 	}
+	if command := chainFile(o.gap); command != "" {
+		send.Command = command
+		send.Text += " This makes the file: what is missing stands in it."
+	}
 	if call := a.call(true, true); call != "" {
 		send.Command += "\n" + call
+	}
+	bundle := termination.Fix{
+		Text:    "If the client uses a .p12 file, that was made without the chain: make it again from the whole file.",
+		Command: "openssl pkcs12 -export -in client-chain.crt -inkey client.key -out client.p12",
 	}
 	ex := termination.Explanation{
 		Turn: termination.TurnClient,
@@ -265,15 +296,21 @@ func (a *account) gapWords() termination.Explanation {
 		Right: a.leafRight(),
 	}
 	switch {
+	case o.lately:
+		ex.Sentence = fmt.Sprintf("%s without sending the intermediate certificate %s, and %s does not hold it; another client has sent it lately, and it stands below %s, which %s trusts.", a.came(), missing, a.at(), alternatives(a.anchors(), 4), a.at())
+		ex.Fixes = []termination.Fix{send, bundle, {
+			Text:   fmt.Sprintf("Or get the certificate of %s from its owner and upload it as a helper: it completes the chains of clients that forget it, and decides nothing.", missing),
+			Action: authorityPage(a.firstAuthority()),
+		}}
 	case o.missing != nil && len(o.keptIn) > 0:
 		ex.Sentence = fmt.Sprintf("%s without sending the intermediate certificate %s, and the authorities of %s do not hold it; we have it under the authority %s.", a.came(), missing, a.at(), list(o.keptIn, 3))
-		ex.Fixes = []termination.Fix{send, {
+		ex.Fixes = []termination.Fix{send, bundle, {
 			Text:   fmt.Sprintf("Or keep %s as a helper with the authority of %s too: it completes the chains of clients that forget it.", missing, a.at()),
 			Action: authorityPage(a.firstAuthority()),
 		}}
 	case o.missing != nil:
 		ex.Sentence = fmt.Sprintf("%s without sending the intermediate certificate %s, and the authorities of %s do not hold it; we know it only from a server certificate's chain.", a.came(), missing, a.at())
-		ex.Fixes = []termination.Fix{send, {
+		ex.Fixes = []termination.Fix{send, bundle, {
 			Text:   fmt.Sprintf("Or upload %s as a helper to the authority of %s: it completes the chains of clients that forget it.", missing, a.at()),
 			Action: authorityPage(a.firstAuthority()),
 		}}
@@ -281,6 +318,7 @@ func (a *account) gapWords() termination.Explanation {
 		ex.Sentence = fmt.Sprintf("%s without sending the certificate of %s, which issued its own, and it is not stored here; by its name it seems to stand below %s, which %s trusts.", a.came(), missing, alternatives(a.anchors(), 4), a.at())
 		ex.Fixes = []termination.Fix{
 			send,
+			bundle,
 			{
 				Text:   fmt.Sprintf("Or upload the certificate of %s as a helper: it completes the chains of clients that forget it, and decides nothing.", missing),
 				Action: authorityPage(a.firstAuthority()),
@@ -289,6 +327,22 @@ func (a *account) gapWords() termination.Explanation {
 		}
 	}
 	return ex
+}
+
+// chainFile is a command that makes the file which a client lacks, of its own certificate and of those missing. It is
+// empty where they are unknown, or too many or too large to be copied by hand.
+func chainFile(missing []*x509.Certificate) string {
+	if len(missing) == 0 || len(missing) > 3 {
+		return ""
+	}
+	command := "cat client.crt > client-chain.crt"
+	for _, c := range missing {
+		if len(c.Raw) > 4<<10 {
+			return ""
+		}
+		command += "\necho " + base64.StdEncoding.EncodeToString(c.Raw) + " | openssl base64 -d -A | openssl x509 -inform DER >> client-chain.crt"
+	}
+	return command
 }
 
 // firstAuthority is the authority whose page serves to add a helper.
@@ -307,18 +361,26 @@ func (a *account) otherEndpointWords() termination.Explanation {
 	}
 	authorities := list(o.authorities, 3)
 	fixes := []termination.Fix{a.issue("Issue it a certificate for " + a.at())}
+	trust := termination.Fix{
+		Text:   fmt.Sprintf("Or trust the authority %s at %s too: then everyone comes in whom it signs.", authorities, a.at()),
+		Action: a.endpointPage(), Lowers: true,
+	}
+	cause, ask := fmt.Sprintf("its CA %s is not accepted at this endpoint", certName(o.anchor)), "Please use a certificate that was issued by "+a.acceptable()+"."
+	if other := a.policy.trustedAs(o.anchor.RawSubject); other != nil {
+		use += fmt.Sprintf(". A CA of the same name is trusted at %s, but with the key %s; this one's is %s", a.at(), termination.KeyFingerprintOf(other).Short(), termination.KeyFingerprintOf(o.anchor).Short())
+		trust.Text = fmt.Sprintf("Or, if the CA was made anew and both are yours, trust the authority %s at %s too, until all clients have changed over: then everyone comes in whom it signs.", authorities, a.at())
+		cause = fmt.Sprintf("its CA has the name %s, but not the key that is trusted there (SHA-256 of the public key %s)", certName(other), termination.KeyFingerprintOf(other))
+		ask = "Please use a certificate of the CA that is trusted."
+	}
 	if len(o.users) > 0 {
 		fixes = append(fixes, termination.Fix{Text: fmt.Sprintf("Or let the client call %s, if that is where it belongs.", alternatives(o.users, 4))})
 	}
-	fixes = append(fixes, termination.Fix{
-		Text:   fmt.Sprintf("Or trust the authority %s at %s too: then everyone comes in whom it signs.", authorities, a.at()),
-		Action: a.endpointPage(), Lowers: true,
-	})
+	fixes = append(fixes, trust)
 	return termination.Explanation{
 		Sentence: fmt.Sprintf("%s with a certificate of %s, which is known here under the authority %s, but %s does not trust it; %s.", a.came(), certName(o.anchor), authorities, a.at(), use),
 		Right:    a.leafRight(),
 		Fixes:    fixes,
-		ClientTo: a.toClient(fmt.Sprintf("its CA %s is not accepted at this endpoint", certName(o.anchor)), "Please use a certificate that was issued by "+a.acceptable()+"."),
+		ClientTo: a.toClient(cause, ask),
 	}
 }
 

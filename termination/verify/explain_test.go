@@ -151,6 +151,24 @@ func (w *world) cases(t testing.TB) []explained {
 		{"ca_same_name_sent", judged("payments", client(w.impostor).X509, w.impostor.X509), termination.ReasonCASameName},
 		{"chain_gap", judged("payments", client(w.issuing).X509), termination.ReasonChainGap},
 		{"chain_gap_kept", judged("bench", client(w.labIssuing).X509), termination.ReasonChainGap},
+		{"chain_gap_lately", judged("payments", client(w.lately).X509), termination.ReasonChainGap},
+		{"verified_completed", judged("complete", client(w.dockIssuing).X509), ""},
+		{"verified_public", judged("payments", chain(client(w.issuing, domainValidated()))...), ""},
+		{"cert_use_public", judged("payments", chain(client(w.issuing, domainValidated(), tlstest.EKU(x509.ExtKeyUsageServerAuth)))...), termination.ReasonCertUse},
+		{"ca_other_endpoint_same_name", judged("erp", client(w.partnerAnew).X509), termination.ReasonCAOtherEndpoint},
+		{"wrong_order", judged("payments", w.issuing.X509, client(w.issuing).X509), termination.ReasonCertUse},
+		{"wrong_order_root_first", judged("payments", w.root.X509, w.issuing.X509, client(w.issuing).X509), termination.ReasonCertUse},
+		{"wrong_order_stranger", judged("payments", w.stranger.X509, client(w.stranger).X509), termination.ReasonCertSelf},
+		{"root_alone", judged("payments", w.root.X509), termination.ReasonCertUse},
+		{"root_alone_stranger", judged("payments", w.stranger.X509), termination.ReasonCertSelf},
+		{"helper_alone", judged("payments", w.issuing.X509), termination.ReasonCertUse},
+		{"cert_self_openssl", judged("payments", tlstest.SelfSigned(tlstest.CN("billing-batch"), tlstest.CATrue(), years).X509), termination.ReasonCertSelf},
+		{"server_certificate", judged("payments", w.server.X509), termination.ReasonCAUnknown},
+		{"not_listed_elsewhere", judged("badges", w.pinned.X509), termination.ReasonNotListed},
+		{"cert_self_elsewhere", judged("payments", w.pinned.X509), termination.ReasonCertSelf},
+		{"cert_expired_clock", judged("payments", chain(client(w.issuing, tlstest.Valid(noon.Add(-30*day), noon.Add(-90*time.Minute))))...), termination.ReasonCertExpired},
+		{"dates_shift", judged("payments", chain(client(oldInter, old))...), termination.ReasonCertExpired},
+		{"dates_never", judged("payments", chain(client(oldInter, early))...), termination.ReasonCertEarly},
 		{"cert_self", judged("payments", tlstest.SelfSigned(tlstest.CN("billing-batch"), years).X509), termination.ReasonCertSelf},
 		{"cert_expired", judged("payments", chain(client(w.issuing, tlstest.Valid(noon.Add(-30*day), noon.Add(-3*day))))...), termination.ReasonCertExpired},
 		{"cert_expired_local", judged("demo", chain(client(w.local, tlstest.Valid(noon.Add(-30*day), noon.Add(-3*day))))...), termination.ReasonCertExpired},
@@ -219,8 +237,18 @@ func (w *world) cases(t testing.TB) []explained {
 	}
 }
 
+// domainValidated makes a certificate say that a public CA has issued it.
+func domainValidated() tlstest.Option {
+	oid, err := x509.OIDFromInts([]uint64{2, 23, 140, 1, 2, 1})
+	if err != nil {
+		panic(err)
+	}
+	return tlstest.Template(func(c *x509.Certificate) { c.Policies = append(c.Policies, oid) })
+}
+
 var (
 	sha256Hex = regexp.MustCompile(`[0-9a-f]{64}`)
+	base64DER = regexp.MustCompile(`echo [A-Za-z0-9+/=]{100,}`)
 	shortHex  = regexp.MustCompile(`[0-9a-f]{12}…[0-9a-f]{2}`)
 )
 
@@ -251,7 +279,8 @@ func text(v termination.Verdict) string {
 	if len(v.Checks) > 0 {
 		fmt.Fprintf(&b, "\nchecks:%s\n", details(v.Checks))
 	}
-	return shortHex.ReplaceAllString(sha256Hex.ReplaceAllString(b.String(), "<SHA-256>"), "<SHA-256>")
+	masked := base64DER.ReplaceAllString(b.String(), "echo <DER>")
+	return shortHex.ReplaceAllString(sha256Hex.ReplaceAllString(masked, "<SHA-256>"), "<SHA-256>")
 }
 
 func TestExplanations(t *testing.T) {

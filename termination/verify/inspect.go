@@ -89,6 +89,7 @@ func failures(checks []termination.Check) int {
 func (in *inspection) leaf(leaf *x509.Certificate) {
 	in.dates(leaf, true)
 	in.usage(leaf, true)
+	in.renewal(leaf)
 	in.key(leaf)
 	in.extensions(leaf)
 	if leaf.Version < 3 {

@@ -311,3 +311,16 @@ func (p *Policy) Announced() *x509.CertPool {
 	}
 	return p.nobody
 }
+
+// trustedAs returns the anchor of this name; nil: there is none.
+func (p *Policy) trustedAs(subject []byte) *x509.Certificate {
+	if p == nil {
+		return nil
+	}
+	for _, c := range p.anchors {
+		if nameKey(c.RawSubject) == nameKey(subject) {
+			return c
+		}
+	}
+	return nil
+}

@@ -19,6 +19,14 @@ type Search struct {
 	others []*x509.Certificate  // everything that could stand between a leaf and an anchor
 
 	identities *Identities
+	seen       *Seen // nil: nothing is remembered
+}
+
+// WithSeen returns a search that also goes by what clients have sent lately.
+func (s *Search) WithSeen(seen *Seen) *Search {
+	with := *s
+	with.seen = seen
+	return &with
 }
 
 // knownCA is a CA certificate and the place where it is kept.
@@ -90,6 +98,17 @@ func clientAuths(e *termination.Endpoint) []termination.ClientAuth {
 		}
 	}
 	return auths
+}
+
+// everything is what is known anywhere, and what was seen besides.
+func (s *Search) everything(seen []*x509.Certificate) issuers {
+	var anchors []*x509.Certificate
+	for _, k := range s.known {
+		if k.anchor {
+			anchors = append(anchors, k.certificate)
+		}
+	}
+	return newIssuers(anchors, append(slices.Clone(s.others), seen...))
 }
 
 // kept returns the authorities in which a certificate is kept.

@@ -57,6 +57,8 @@ type world struct {
 	oldRoot, spare                                 *tlstest.Cert
 	meter                                          *tlstest.Cert // of an identity
 	lost                                           *tlstest.Cert // its key is blocked
+	lately                                         *tlstest.Cert // nobody keeps it, but a client has sent it
+	server, partnerAnew, dockIssuing               *tlstest.Cert
 }
 
 func newWorld(t testing.TB) *world {
@@ -76,6 +78,7 @@ func newWorld(t testing.TB) *world {
 	w.meter = tlstest.SelfSigned(tlstest.CN("meter"), years)
 	w.issuing = intermediate(w.root, "Acme Issuing CA 2", "Acme")
 	w.labIssuing = intermediate(w.lab, "Lab Issuing CA", "Lab")
+	w.dockIssuing = intermediate(ca("Dock Root", "Dock"), "Dock Issuing CA", "Dock")
 	w.remade = w.root.Impostor(years, tlstest.SubjectKeyID([]byte{1, 2, 3, 4}))
 	w.impostor = w.root.Impostor(years)
 	var pins []termination.Pin
@@ -90,6 +93,7 @@ func newWorld(t testing.TB) *world {
 		{Certificate: w.oldRoot.Reissue(w.oldRoot, years).X509, Role: termination.RoleAnchor},
 	}}
 	server := w.public.Server("shop.example.com", years)
+	w.server, w.partnerAnew = server, w.partner.Impostor(years, tlstest.SubjectKeyID([]byte{5, 6, 7, 8}))
 	ended := w.public.Server("old.example.com", tlstest.Valid(noon.Add(-90*day), noon.Add(-2*day)))
 	w.cfg = &termination.Config{
 		Limits: termination.DefaultLimits(),
@@ -101,6 +105,8 @@ func newWorld(t testing.TB) *world {
 			authority("local", w.local),
 			authority("legacy", w.oldRoot),
 			authority("spare", w.spare),
+			authority("partners anew", w.partnerAnew),
+			authority("dock", w.dockIssuing.Root(), w.dockIssuing),
 			renewed,
 		},
 		LocalCAs: []termination.LocalCA{{Name: "local", Certificate: w.local.X509, Key: w.local.Key}},
@@ -183,7 +189,17 @@ func newWorld(t testing.TB) *world {
 		e.Upstream = termination.Upstream{Scheme: termination.UpstreamTCP, Address: "127.0.0.1:7443"}
 		e.ClientAuth = termination.ClientAuth{Mode: termination.ModeOff}
 	})
-	w.search = verify.NewSearch(w.cfg)
+	add("complete", "complete.example.com", func(e *termination.Endpoint) {
+		trust("dock")(e)
+		e.Port = 9444
+	})
+	w.lately = intermediate(w.root, "Acme Warehouse CA", "Acme")
+	seen := &verify.Seen{}
+	seen.Note(&termination.Handshake{
+		Peer: netip.MustParseAddrPort("203.0.113.7:50123"), Presented: client(w.lately).Chain(),
+		Path: append(client(w.lately).Chain(), w.root.X509),
+	})
+	w.search = verify.NewSearch(w.cfg).WithSeen(seen)
 	return w
 }
 
