@@ -67,6 +67,7 @@ func (s *Server) routes() []route {
 
 			{method: http.MethodGet, path: "/api/v1/handshakes/live", kind: kindSocket, access: needToken, scope: store.ScopeRead, handler: s.liveStream},
 		},
+		s.metricsRoutes(),
 		s.settingsRoutes(),
 		s.partsRoutes(),
 		s.liveRoutes(),

@@ -41,6 +41,7 @@ type Options struct {
 	Sockets *sockets.Set                                     // opens that address, or takes over its socket; nil: a set of its own
 	Upgrade Upgrade                                          // replaces the running program; nil: it cannot
 	Hosts   []string                                         // more names that the dashboard answers to
+	Metrics http.Handler                                     // answers scrapes; nil: there is nothing to scrape
 	Version string
 	Portal  *Portal // answers invited clients, behind the gateway; nil: nobody is invited
 	User    string  // suggested name at sign-in

@@ -23,20 +23,23 @@ func (c *CarriedHandshake) Record() *Handshake {
 	return &h
 }
 
-// CarriedEnd is the end of a connection on its way from one process to another, with the ID that its JSON leaves out.
+// CarriedEnd is the end of a connection on its way from one process to another, with what its JSON leaves out.
 type CarriedEnd struct {
 	ConnectionEnd
 
-	ID string `json:"id"` // of the handshake
+	ID       string `json:"id"` // of the handshake
+	Endpoint string `json:"endpoint,omitempty"`
 }
 
 // CarryEnd makes an end ready for another process.
-func CarryEnd(e ConnectionEnd) *CarriedEnd { return &CarriedEnd{ConnectionEnd: e, ID: e.ID} }
+func CarryEnd(e ConnectionEnd) *CarriedEnd {
+	return &CarriedEnd{ConnectionEnd: e, ID: e.ID, Endpoint: e.Endpoint}
+}
 
-// End returns the end with its ID.
+// End returns the end whole.
 func (c *CarriedEnd) End() ConnectionEnd {
 	e := c.ConnectionEnd
-	e.ID = c.ID
+	e.ID, e.Endpoint = c.ID, c.Endpoint
 	return e
 }
 

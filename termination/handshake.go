@@ -118,6 +118,7 @@ type UpstreamResult struct {
 // ConnectionEnd completes a handshake's record when its connection ends.
 type ConnectionEnd struct {
 	ID       string    `json:"-"`
+	Endpoint string    `json:"-"` // name at that time; empty for what the gateway made itself
 	Time     time.Time `json:"time"`
 	BytesIn  int64     `json:"bytes_in"`  // from the client
 	BytesOut int64     `json:"bytes_out"` // to the client

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"countersign/server"
+	"countersign/server/metrics"
 	"countersign/store"
-	"countersign/termination"
 	"countersign/termination/acme"
 	"countersign/termination/gateway"
 	"countersign/termination/live"
@@ -84,6 +84,7 @@ type app struct {
 	acme     atomic.Pointer[acme.Manager]
 	portal   *server.Portal
 	obtained *servercert.Obtained
+	metrics  *metrics.Metrics
 
 	listen    string       // address of the dashboard, as it was asked for
 	hosts     []string     // that the dashboard answers to
@@ -174,10 +175,13 @@ func (a *app) prepare(ctx context.Context) error {
 		return err
 	}
 	a.pen.use(a.store.WriteHistory)
-	a.hub = live.New(live.Options{FirstSeq: a.store.NextSeq(), Sink: a.pen.write, Log: a.log})
+	a.measure()
+	a.hub = live.New(live.Options{
+		FirstSeq: a.store.NextSeq(), Sink: a.pen.write, Log: a.log, Observe: a.metrics.Observe, ObserveEnd: a.metrics.ObserveEnd,
+	})
 	a.gateway = gateway.New(gateway.Options{
 		Hub: a.hub, Log: a.log, Sockets: a.sockets, Hold: a.hold,
-		Registry: server.AgentRegistry(a.current.Load), Obtained: a.obtained, Lists: server.RevocationLists(a.current.Load), Applied: func(c *termination.Config) { a.acme.Load().Apply(c) },
+		Registry: server.AgentRegistry(a.current.Load), Obtained: a.obtained, Lists: server.RevocationLists(a.current.Load), Applied: a.applied,
 		Portal: a.portal,
 	})
 	if err := a.gateway.RestoreRevocation(ctx); err != nil {

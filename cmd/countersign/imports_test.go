@@ -31,6 +31,10 @@ func rules() []rule {
 		{path: "cmd/countersign", ours: []string{"..."}, other: []string{"github.com/spf13/cobra", "github.com/fsnotify/fsnotify"}},
 		{path: "server/api", ours: []string{"store", "termination/..."}, other: []string{"github.com/danielgtaylor/huma/v2"}},
 		{
+			path: "server/metrics", ours: []string{"termination", "termination/gateway", "termination/live", "termination/revocation"},
+			other: []string{"github.com/prometheus/client_golang"},
+		},
+		{
 			path: "server", ours: []string{"views/...", "static", "store", "termination/...", "server/api"},
 			other: []string{"github.com/labstack/echo/v4", "github.com/gorilla/websocket"},
 			files: map[string][]string{"render.go": {"github.com/a-h/templ"}, "endpoints_yaml.go": {"github.com/goccy/go-yaml"}},

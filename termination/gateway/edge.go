@@ -104,6 +104,9 @@ func (g *Gateway) finish(s *session, end termination.ConnectionEnd) {
 	}
 	g.live.remove(s)
 	end.ID, end.Time = s.record.ID, g.now()
+	if !s.record.Proof {
+		end.Endpoint = s.record.Endpoint
+	}
 	if s.record.Verdict.Outcome == termination.OutcomeVerified {
 		end.IdentityID = s.record.Client.IdentityID
 	}

@@ -154,6 +154,7 @@ type Status struct {
 	LostEnds         uint64        // ends of connections, likewise
 	HistoryError     error         // of the last batch; nil when it was stored
 	Subscribers      int           // at most [MaxSubscribers]
+	Dropped          uint64        // events that subscribers were not shown, all of them together: sampled, or they were slow
 	Queue, QueueSize int           // records that wait, and how many can
 	Lag              time.Duration // how long a record waited at worst in the last whole second
 }

@@ -42,6 +42,11 @@ type Options struct {
 	// Sink stores a batch: handshakes in the order of their numbers, and ends, never before their handshakes. It is
 	// called by one goroutine. A batch that it fails to store is counted as lost, and not offered again.
 	Sink func(termination.HistoryBatch) error
+	// Observe is told of each handshake once, whether or not there is room for it in the stream and the history, and
+	// ObserveEnd likewise of each end: for counters that must be exact. The hub's goroutine calls them or, where the
+	// queue is full, the one that publishes; so several may at a time, and they must not wait. Nil: nobody is told.
+	Observe    func(*termination.Handshake)
+	ObserveEnd func(*termination.ConnectionEnd)
 	// Log hears when the sink begins to fail and when it recovers. Nil discards that.
 	Log *slog.Logger
 	// Queue is how many records may wait for the hub; 0 means 8192.
@@ -68,6 +73,9 @@ type Hub struct {
 	abandon   chan struct{} // closed when nobody waits for the history any more
 	abandoned sync.Once
 
+	observe    func(*termination.Handshake)
+	observeEnd func(*termination.ConnectionEnd)
+
 	closed   atomic.Bool
 	missed   missed
 	counters counters
@@ -77,6 +85,7 @@ type Hub struct {
 	seq      atomic.Uint64            // of the newest event; written by the hub's goroutine only
 	lag      atomic.Int64             // of the last whole second
 	watching atomic.Int32             // subscribers
+	dropped  atomic.Uint64            // events that subscribers missed, all of them together
 
 	// These belong to the hub's goroutine.
 	now           time.Duration // since start, as of the last look at the clock
@@ -110,8 +119,15 @@ func New(o Options) *Hub {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Observe == nil {
+		o.Observe = func(*termination.Handshake) {}
+	}
+	if o.ObserveEnd == nil {
+		o.ObserveEnd = func(*termination.ConnectionEnd) {}
+	}
 	now := time.Now()
 	b := &Hub{
+		observe: o.Observe, observeEnd: o.ObserveEnd,
 		start:    now,
 		life:     strconv.FormatInt(now.UnixMilli(), 36),
 		first:    max(o.FirstSeq, 1),
@@ -143,6 +159,7 @@ func New(o Options) *Hub {
 func (b *Hub) Publish(h *termination.Handshake) {
 	if !b.put(record{handshake: h}, h.Verdict.Outcome.In()) {
 		b.missed.add(h)
+		b.observe(h)
 	}
 }
 
@@ -151,6 +168,7 @@ func (b *Hub) Publish(h *termination.Handshake) {
 func (b *Hub) Complete(end termination.ConnectionEnd) {
 	if !b.put(record{end: &end}, end.Reason == "") {
 		b.missed.addEnd()
+		b.observeEnd(&end)
 	}
 }
 

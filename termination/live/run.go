@@ -84,12 +84,14 @@ func (b *Hub) take(r record) {
 		b.counters.add(h)
 		b.clients.add(h, b.counters.now)
 	}
+	b.observe(h)
 	b.history.add(h)
 	b.offer(b.replay.keep(h))
 }
 
 // complete hands an end to the history. Where it says that something went wrong after TLS, the handshake's row changes.
 func (b *Hub) complete(end *termination.ConnectionEnd) {
+	b.observeEnd(end)
 	b.history.addEnd(end)
 	if end.Reason == "" {
 		return
@@ -186,7 +188,7 @@ func (b *Hub) call(f func()) bool {
 func (b *Hub) Status() Status {
 	s := Status{
 		Seq: b.seq.Load(), Lost: b.history.lost.Load(), LostEnds: b.history.lostEnds.Load(),
-		Subscribers: int(b.watching.Load()), Queue: len(b.queue), QueueSize: cap(b.queue), Lag: time.Duration(b.lag.Load()),
+		Subscribers: int(b.watching.Load()), Dropped: b.dropped.Load(), Queue: len(b.queue), QueueSize: cap(b.queue), Lag: time.Duration(b.lag.Load()),
 	}
 	s.Missed, s.MissedEnds = b.missed.totals()
 	if err := b.history.lastError.Load(); err != nil {

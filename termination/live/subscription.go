@@ -281,6 +281,7 @@ func (s *Subscription) endSecond(t int64, all *second, about Stats, failing int)
 	s.mu.Lock()
 	st.Dropped += s.overrun
 	s.overrun = 0
+	s.hub.dropped.Add(st.Dropped)
 	if !s.idle {
 		s.scanned = s.hub.seq.Load()
 	}
