@@ -354,12 +354,16 @@ func (s *Server) endpointHistoryPage(c echo.Context) error {
 	}
 	var list []views.EndpointChange
 	for _, entry := range entries {
-		list = append(list, views.EndpointChange{
-			When: p.Moment(entry.Time), Exact: p.Exact(entry.Time), Who: entry.Actor.Name, Via: entry.Actor.Via, Action: entry.Action,
-			Revision: entry.Revision, Fields: changedFields(entry),
-		})
+		list = append(list, changeOf(p, entry))
 	}
 	return s.render(c, http.StatusOK, views.EndpointHistoryPage(p, head, list))
+}
+
+func changeOf(p views.Page, entry store.AuditEntry) views.EndpointChange {
+	return views.EndpointChange{
+		When: p.Moment(entry.Time), Exact: p.Exact(entry.Time), Who: entry.Actor.Name, Via: entry.Actor.Via, Action: entry.Action,
+		Revision: entry.Revision, Fields: changedFields(entry),
+	}
 }
 
 // changedFields lists what an entry of the audit log changed, one level into the settings.

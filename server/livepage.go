@@ -32,6 +32,7 @@ func (s *Server) liveRoutes() []route {
 		{method: http.MethodGet, path: "/live", handler: s.livePage},
 		{method: http.MethodGet, path: "/live/pulse", handler: s.livePulse},
 		{method: http.MethodGet, path: "/handshakes/:id", handler: s.handshakePage},
+		{method: http.MethodGet, path: "/handshakes/:id/policy", handler: s.policyThenPage},
 		{method: http.MethodGet, path: "/handshakes/:id/chain.pem", handler: s.handshakeChain},
 		{method: http.MethodGet, path: "/handshakes/:id/record.json", handler: s.handshakeRecord},
 	}
