@@ -219,7 +219,11 @@ func (s *Server) findHandshake(c echo.Context) (store.Record, error) {
 		}
 		return r, err
 	}
-	if r.Handshake.Verdict.Explanation.Sentence == "" && s.opts.Gateway != nil {
+	switch {
+	case s.opts.Gateway == nil:
+	case r.End != nil && r.End.Reason != "": // it came in; what to do is about what happened then
+		s.opts.Gateway.ExplainEnd(r.Handshake, *r.End)
+	case r.Handshake.Verdict.Explanation.Sentence == "":
 		s.opts.Gateway.Explain(r.Handshake)
 	}
 	return r, nil

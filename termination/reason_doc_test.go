@@ -76,6 +76,10 @@ A handshake has five beats, and a reason belongs to the beat at which it breaks:
 The outcome in the last line of a reason is the usual one. In the modes ` + "`request` and `require_any`" + ` a certificate that fails
 does not keep its client out: the outcome is then ` + "`open`" + `, with the same reason. The alert is the one that a client gets
 where the exact one can be sent; where the policy decides alone it is 42, bad_certificate.
+
+Below each reason are situations that lead to it, from ` + "`termination/situation*.go`" + `. A test lets a real client fail in each of
+them, finds what the client shows and what Countersign says as it stands here, carries out the fix, and sees the client
+come in. Words that differ from case to case are left out.
 `
 
 var beatTitles = []struct {
@@ -125,4 +129,49 @@ func writeReason(b *strings.Builder, r termination.ReasonInfo) {
 		fmt.Fprintf(b, "; alert sent: %d", r.Alert)
 	}
 	b.WriteString(".\n")
+	writeSituations(b, r.Code)
+}
+
+func writeSituations(b *strings.Builder, code termination.Reason) {
+	head := "\n| situation | the client shows | Countersign says | the fix | whose turn |\n|---|---|---|---|---|\n"
+	for _, s := range termination.Situations() {
+		if s.Reason != code {
+			continue
+		}
+		sees := "nothing"
+		if s.Sees != "" {
+			sees = "“" + s.Sees + "”"
+		}
+		fmt.Fprintf(b, "%s| %s | %s | “%s” | %s | %s |\n", head, s.Title, sees, s.Says, shown(s.Fix), turnWords[s.Turn])
+		head = ""
+	}
+}
+
+// shown sets a command apart from a text.
+func shown(fix string) string {
+	for _, program := range []string{"cat ", "curl ", "openssl ", "date "} {
+		if strings.HasPrefix(fix, program) {
+			return "`" + fix + " …`"
+		}
+	}
+	return "“" + fix + "”"
+}
+
+// Whoever reads the list relies on these.
+func TestSituationList(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range termination.Situations() {
+		if seen[s.ID] || seen[s.Title] {
+			t.Errorf("%q stands there twice", s.ID)
+		}
+		seen[s.ID], seen[s.Title] = true, true
+		if _, known := s.Reason.Info(); !known || turnWords[s.Turn] == "" {
+			t.Errorf("%q: reason %q, turn %q", s.ID, s.Reason, s.Turn)
+		}
+		for _, text := range []string{s.ID, s.Title, s.Says, s.Fix} {
+			if text == "" || strings.ContainsAny(text+s.Sees, "|`\n") {
+				t.Errorf("%q has no, or too odd a, text: %+v", s.ID, s)
+			}
+		}
+	}
 }

@@ -131,6 +131,11 @@ func (g *Gateway) Config() *termination.Config { return g.table.Load().config }
 // Explain fills in the explanation of a record, from what is known now. The record must be the caller's own copy.
 func (g *Gateway) Explain(h *termination.Handshake) { g.table.Load().search.Explain(h, g.now()) }
 
+// ExplainEnd is Explain for a connection that was let in and then ended for a reason: it explains that.
+func (g *Gateway) ExplainEnd(h *termination.Handshake, end termination.ConnectionEnd) {
+	g.table.Load().search.ExplainEnd(h, end, g.now())
+}
+
 // Revocation is what is known of blocked and revoked certificates, for whoever asks what would be.
 func (g *Gateway) Revocation() *revocation.Registry { return g.revocation }
 

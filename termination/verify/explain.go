@@ -23,6 +23,20 @@ func (s *Search) Explain(h *termination.Handshake, now time.Time) {
 	h.Verdict.Explanation = a.explanation()
 }
 
+// ExplainEnd finds out why a connection that was let in ended as it did, and writes that into h's explanation in the place
+// of what there was. Without a reason in end it changes nothing.
+func (s *Search) ExplainEnd(h *termination.Handshake, end termination.ConnectionEnd, now time.Time) {
+	if end.Reason == "" {
+		return
+	}
+	after := *h
+	after.Verdict.Reason, after.Verdict.Checks, after.Error = end.Reason, nil, end.Detail
+	if end.Upstream != nil {
+		after.Upstream = end.Upstream
+	}
+	h.Verdict.Explanation = s.account(&after, now).explanation()
+}
+
 // account is one handshake on its way to an explanation.
 type account struct {
 	search    *Search
