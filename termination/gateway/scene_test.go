@@ -222,7 +222,9 @@ func (s *scene) failsUnverified(saw seen) {
 	if rec.Verdict.Outcome != termination.OutcomeOpen {
 		s.t.Fatalf("%s: %s", rec.Verdict.Outcome, saw.text)
 	}
-	s.told(saw, rec, rec.Verdict.Reason, rec.Verdict.Explanation)
+	own := *rec // a record that is out is not ours to change
+	s.gateway.Explain(&own)
+	s.told(saw, rec, own.Verdict.Reason, own.Verdict.Explanation)
 }
 
 // failsAfter is fails for a client that was let in and whose connection then ended for a reason.

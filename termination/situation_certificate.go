@@ -1,0 +1,133 @@
+package termination
+
+// certificateSituations are those of dates, of what a certificate says about itself, and of the CAs above it.
+func certificateSituations() []Situation {
+	return []Situation{
+		{
+			ID: "expired", Reason: ReasonCertExpired, Turn: TurnClient,
+			Title: "The client's certificate has ended",
+			Sees:  "expired",
+			Says:  "with a certificate that ended 3 days ago",
+			Fix:   "Issue a replacement",
+		},
+		{
+			ID: "clock-ahead", Reason: ReasonCertExpired, Turn: TurnClient,
+			Title: "The clock of the gateway is ahead, so that a certificate that still holds seems to have ended",
+			Sees:  "certificate expired",
+			Says:  "with a certificate that ended",
+			Fix:   "one of two clocks is wrong: this one, which would be at least",
+		},
+		{
+			ID: "clock-behind", Reason: ReasonCertEarly, Turn: TurnCA,
+			Title: "The clock of the gateway is behind, so that a certificate that was just issued is not valid yet",
+			Sees:  "certificate expired",
+			Says:  "that becomes valid in",
+			Fix:   "It is probably this one that is wrong: the server certificate api begins only in",
+		},
+		{
+			ID: "early", Reason: ReasonCertEarly, Turn: TurnCA,
+			Title: "The client's certificate is meant for next month",
+			Sees:  "expired",
+			Says:  "that becomes valid in 30 days",
+			Fix:   "Or issue one that is valid now",
+		},
+		{
+			ID: "intermediate-ended", Reason: ReasonCAExpired, Turn: TurnCA,
+			Title: "The intermediate that the client sends has ended, and was renewed",
+			Sees:  "expired",
+			Says:  "under the CA certificate Devices Issuing CA, which ended",
+			Fix:   "cat client.crt renewed-intermediate.crt > client-chain.crt",
+		},
+		{
+			ID: "root-ended", Reason: ReasonCAExpired, Turn: TurnOperator,
+			Title: "The CA that is trusted here has ended, and was renewed with the same key",
+			Sees:  "certificate expired",
+			Says:  "under the CA certificate Old Devices CA, which ended",
+			Fix:   "Upload the renewal of Old Devices CA, same name and key",
+		},
+		{
+			ID: "server-certificate", Reason: ReasonCertUse, Turn: TurnCA,
+			Title: "The client's certificate is made for servers",
+			Sees:  "bad certificate",
+			Says:  "its extended key usage is serverAuth, without clientAuth",
+			Fix:   "Issue it again with the extended key usage clientAuth",
+		},
+		{
+			ID: "public-ca-renewed", Reason: ReasonCertUse, Turn: TurnCA,
+			Title: "A public CA has renewed the client's certificate, and issues for clients no more",
+			Sees:  "bad certificate",
+			Says:  "its extended key usage is serverAuth, without clientAuth",
+			Fix:   "Issue the client a certificate of your own CA; renewing this one does not help",
+		},
+		{
+			ID: "code-signing", Reason: ReasonCertUse, Turn: TurnCA,
+			Title: "The client's certificate is made for signing code",
+			Sees:  "bad certificate",
+			Says:  "its extended key usage is codeSigning, without clientAuth",
+			Fix:   "Issue it again with the extended key usage clientAuth",
+		},
+		{
+			ID: "intermediate-for-servers", Reason: ReasonCertUse, Turn: TurnCA,
+			Title: "The intermediate may issue for servers only",
+			Sees:  "bad certificate",
+			Says:  "the CA certificate Devices Server CA limits what is below it to serverAuth",
+			Fix:   "Issue the client's certificate under another CA than Devices Server CA",
+		},
+		{
+			ID: "short-key", Reason: ReasonCertWeak, Turn: TurnCA,
+			Title: "The client's key is RSA with 1024 bits",
+			Sees:  "bad certificate",
+			Says:  "its key is RSA with 1024 bits; at least 2048 are needed",
+			Fix:   "Issue a new one for a new key",
+		},
+		{
+			ID: "sha1", Reason: ReasonCertWeak, Turn: TurnCA,
+			Title: "The client's certificate is signed with SHA-1",
+			Sees:  "tls:",
+			Says:  "which can be forged",
+			Fix:   "Issue a new one for a new key",
+		},
+		{
+			ID: "name-limits", Reason: ReasonCertNameLimits, Turn: TurnCA,
+			Title: "The intermediate may sign names below another domain only",
+			Sees:  "bad certificate",
+			Says:  "a certificate that its CA may not sign",
+			Fix:   "Issue it under a CA that may sign this name",
+		},
+		{
+			ID: "too-deep", Reason: ReasonChainTooDeep, Turn: TurnCA,
+			Title: "More CAs stand above the client's certificate than the policy allows",
+			Sees:  "bad certificate",
+			Says:  "a chain that is too long",
+			Fix:   "Issue it nearer to the root",
+		},
+		{
+			ID: "issuer-not-ca", Reason: ReasonIssuerNotCA, Turn: TurnCA,
+			Title: "The client's certificate was signed with that of a printer",
+			Sees:  "certificate",
+			Says:  "Devices Printer signed, but its basic constraints say CA:FALSE",
+			Fix:   "Issue it from a CA",
+		},
+		{
+			ID: "critical-extension", Reason: ReasonCertExtension, Turn: TurnCA,
+			Title: "The client's certificate has a critical extension that nobody knows",
+			Sees:  "certificate",
+			Says:  "a certificate that demands more than is understood here",
+			Fix:   "Issue it again without that extension",
+		},
+		{
+			ID: "too-many-certificates", Reason: ReasonCertMalformed, Turn: TurnCA,
+			Title: "The client sends its whole trust store besides its certificate",
+			Sees:  "bad certificate",
+			Says:  "12 certificates were presented; more than 10 are not looked at",
+			Fix:   "make it send its own certificate and the intermediates above it, no more",
+		},
+		{
+			ID: "unreadable-certificate", Reason: ReasonCertMalformed, Turn: TurnCA,
+			Title: "The client sends something that is no certificate",
+			Sees:  "error decoding message",
+			Says:  "failed to parse client certificate",
+			Fix:   "Issue it again; look at the bytes",
+		},
+	}
+}
