@@ -13,13 +13,14 @@ import (
 	"countersign/server/api"
 	"countersign/store"
 	"countersign/termination"
+	"countersign/views/format"
 )
 
 // apiRoutes lists the routes of the JSON API: the operations of package api, and its document.
 func (s *Server) apiRoutes() []route {
 	options := api.Options{
 		Store: s.store, Current: s.current, Version: s.opts.Version, Change: s.changeBy,
-		Actor: actorIn, Now: s.now, Prove: s.Prove, CredentialUses: s.credentialUses,
+		Actor: actorIn, Now: s.now, Prove: s.Prove, Visible: format.JSON, CredentialUses: s.credentialUses,
 		Invite: func(ctx context.Context, ask api.InviteRequest) (api.NewInvitation, error) {
 			return s.Invite(ctx, actorIn(ctx), ask)
 		},

@@ -13,6 +13,7 @@ import (
 	"countersign/store"
 	"countersign/termination"
 	"countersign/views"
+	"countersign/views/format"
 )
 
 // Problem is an error with an answer: what is wrong, in words for the person or program that asked. Handlers return
@@ -212,7 +213,11 @@ func problemDocument(status int, p *Problem, id string) document {
 func writeProblem(w http.ResponseWriter, status int, p *Problem, id string) error {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	if err := json.NewEncoder(w).Encode(problemDocument(status, p, id)); err != nil {
+	text, err := json.Marshal(problemDocument(status, p, id))
+	if err == nil {
+		_, err = w.Write(append(format.JSON(text), '\n'))
+	}
+	if err != nil {
 		return fmt.Errorf("write problem document: %w", err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -208,13 +209,13 @@ func segments(filter string) []views.Segment {
 
 // findHandshake reads a record, with an explanation even where none was due when it was made.
 func (s *Server) findHandshake(c echo.Context) (store.Record, error) {
-	r, err := s.store.Handshake(c.Request().Context(), c.Param("id"))
+	r, err := s.store.Handshake(c.Request().Context(), c.Param("id")+c.Param("ref"))
 	if err != nil {
 		var missing store.NotFoundError
 		if errors.As(err, &missing) {
 			return r, &Problem{
 				Status: http.StatusNotFound, Code: "not_found", Title: "That handshake is not stored here",
-				Detail: c.Param("id"), Advice: "It is older than the history, or was never stored. A new one takes up to half a second to get there.", Href: "/live", Link: "Newest handshakes",
+				Detail: c.Param("id") + c.Param("ref"), Advice: "It is older than the history, or was never stored. A new one takes up to half a second to get there.", Href: "/live", Link: "Newest handshakes",
 			}
 		}
 		return r, err
@@ -279,8 +280,12 @@ func (s *Server) handshakeRecord(c echo.Context) error {
 		return err
 	}
 	c.Response().Header().Set("Content-Disposition", `attachment; filename="`+r.Handshake.ID+`.json"`)
-	return c.JSONPretty(http.StatusOK, struct {
+	text, err := json.MarshalIndent(struct {
 		*termination.Handshake
 		End *termination.ConnectionEnd `json:"end,omitempty"`
-	}{r.Handshake, r.End}, "  ")
+	}{r.Handshake, r.End}, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the record as JSON: %w", err)
+	}
+	return c.JSONBlob(http.StatusOK, append(format.JSON(text), '\n'))
 }

@@ -72,6 +72,7 @@ func (s *Server) routes() []route {
 		s.partsRoutes(),
 		s.liveRoutes(),
 		s.savedViewRoutes(),
+		s.exportRoutes(),
 		s.endpointRoutes(),
 		s.authorityRoutes(),
 		s.revocationRoutes(),

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf16"
 
 	"countersign/termination"
 	"countersign/termination/wire"
@@ -70,7 +69,7 @@ func HandshakeOf(clock format.Clock, h *termination.Handshake, end *termination.
 		Tone: parts.VerdictTone(h.Verdict), Mark: parts.OutcomeMark(h.Verdict.Outcome), Outcome: parts.VerdictWords(h.Verdict),
 		Sentence: h.Verdict.Explanation.Sentence, Right: h.Verdict.Explanation.Right, Turn: turnWords(h.Verdict.Explanation.Turn),
 		Fixes: slices.Clone(h.Verdict.Explanation.Fixes), ToOwner: h.Verdict.Explanation.ClientTo,
-		Stages: stagesOf(h), Alert: alertWords(h.Alert), HasChain: len(h.Presented) > 0,
+		Stages: stagesOf(h), Alert: AlertWords(h.Alert), HasChain: len(h.Presented) > 0,
 		Policy: policyFacts(h), Hello: helloFacts(h.Hello), Chosen: chosenFacts(h), Passing: passingFacts(clock, h), After: afterFacts(clock, h, end),
 	}
 	if v.Sentence == "" {
@@ -90,37 +89,22 @@ func HandshakeOf(clock format.Clock, h *termination.Handshake, end *termination.
 	if err != nil {
 		return v, fmt.Errorf("write the record as JSON: %w", err)
 	}
-	v.Raw = asciiJSON(raw)
+	v.Raw = string(format.JSON(raw))
 	v.Offers, v.Offered = offers(h.Hello)
 	for i := range v.Fixes {
-		v.Fixes[i].Command = visibleLines(v.Fixes[i].Command)
+		v.Fixes[i].Command = VisibleLines(v.Fixes[i].Command)
 	}
-	v.ToOwner = visibleLines(v.ToOwner)
+	v.ToOwner = VisibleLines(v.ToOwner)
 	return v, nil
 }
 
-// visibleLines makes hostile characters visible and keeps the line breaks, which are ours.
-func visibleLines(s string) string {
+// VisibleLines makes hostile characters visible and keeps the line breaks, which are ours.
+func VisibleLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i := range lines {
 		lines[i] = format.Visible(lines[i])
 	}
 	return strings.Join(lines, "\n")
-}
-
-// asciiJSON writes what is not plain ASCII in a JSON text as escapes, which say the same and hide nothing.
-func asciiJSON(text []byte) string {
-	var b strings.Builder
-	for _, r := range string(text) {
-		if r < 0x7f {
-			b.WriteRune(r)
-			continue
-		}
-		for _, unit := range utf16.Encode([]rune{r}) {
-			fmt.Fprintf(&b, "\\u%04x", unit)
-		}
-	}
-	return b.String()
 }
 
 // ChainPEM writes certificates one after the other.
@@ -144,7 +128,8 @@ func turnWords(t termination.Turn) string {
 	return ""
 }
 
-func alertWords(a *termination.Alert) string {
+// AlertWords says who sent an alert.
+func AlertWords(a *termination.Alert) string {
 	if a == nil {
 		return ""
 	}

@@ -77,7 +77,7 @@ func LivePage(p Page, l Live) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = savedLinks(l.Saved, l.Save).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = savedLinks(l.Saved, l.Save, l.Filter).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

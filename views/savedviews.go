@@ -1,6 +1,10 @@
 package views
 
-import "countersign/views/parts"
+import (
+	"net/url"
+
+	"countersign/views/parts"
+)
 
 // SavedLink is a saved view as it stands on the Live page.
 type SavedLink struct {
@@ -25,4 +29,13 @@ type SavedItem struct {
 	By     string
 	When   string
 	Exact  string
+}
+
+// exportHref is where what the filter selects can be had as a file.
+func exportHref(kind, filter string) string {
+	href := "/live/export." + kind
+	if filter != "" {
+		href += "?" + url.Values{"f": {filter}}.Encode()
+	}
+	return href
 }

@@ -77,7 +77,7 @@ func TestSealedIsNotMissing(t *testing.T) {
 	if passingFacts(format.Clock{}, &termination.Handshake{}) != nil {
 		t.Error("a handshake that ended here has something sealed")
 	}
-	if got := alertWords(&termination.Alert{Number: 40, Name: "handshake_failure", Service: true, Plaintext: true}); got != "the service sent alert 40 handshake_failure (in plaintext)" {
+	if got := AlertWords(&termination.Alert{Number: 40, Name: "handshake_failure", Service: true, Plaintext: true}); got != "the service sent alert 40 handshake_failure (in plaintext)" {
 		t.Error(got)
 	}
 	if got := stagesOf(h); len(got) != 3 || got[2].Name != "Client's answer" || !got[2].Ran {

@@ -5,7 +5,9 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -56,6 +58,8 @@ type Options struct {
 	// Problem turns an error into the problem document that answers it (RFC 9457), and logs what is internal.
 	Problem func(context.Context, error) Problem
 	Version string
+	// Visible writes what would not show in a JSON text as escapes.
+	Visible func([]byte) []byte
 }
 
 // Problem is a problem document with its status. Its JSON is the document.
@@ -87,7 +91,7 @@ func New(o Options) *API {
 	config.Info.Description = "Mutual TLS in front of any service, and every handshake as it happens."
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	config.CreateHooks = nil // no $schema links: there is nothing to fetch behind them
-	config.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat}
+	config.Formats = map[string]huma.Format{"application/json": visibleJSON(o.Visible), "json": visibleJSON(o.Visible)}
 	config.RejectUnknownQueryParameters = true
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":   {Type: "http", Scheme: "bearer", Description: "An API token: countersign token create NAME --scope read"},
@@ -110,6 +114,22 @@ func New(o Options) *API {
 	a.blocks()
 	a.about()
 	return a
+}
+
+// visibleJSON is JSON whose texts from strangers do nothing to a terminal: JSON itself asks for no escapes but those of
+// characters below U+0020, and leaves C1 controls and bidirectional marks as they are.
+func visibleJSON(visible func([]byte) []byte) huma.Format {
+	return huma.Format{
+		Marshal: func(w io.Writer, v any) error {
+			var text bytes.Buffer
+			if err := huma.DefaultJSONFormat.Marshal(&text, v); err != nil {
+				return err
+			}
+			_, err := w.Write(visible(text.Bytes()))
+			return err
+		},
+		Unmarshal: huma.DefaultJSONFormat.Unmarshal,
+	}
 }
 
 // ServeHTTP implements http.Handler.

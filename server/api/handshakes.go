@@ -33,6 +33,7 @@ type Handshakes struct {
 func (a *API) handshakes() {
 	const tag = "Handshakes"
 	a.documentLive()
+	a.documentExport()
 	register(a, operation{method: http.MethodGet, path: "/handshakes", summary: "Search recorded handshakes, newest first", scope: store.ScopeRead, tag: tag},
 		func(ctx context.Context, in *struct {
 			Filter string `query:"f" maxLength:"1024" doc:"As on the page, such as: outcome:refused endpoint:payments since:15m"`
@@ -62,7 +63,7 @@ func (a *API) handshakes() {
 			if err != nil {
 				return nil, err
 			}
-			return &one[Handshake]{handshakeOf(record)}, nil
+			return &one[Handshake]{HandshakeOf(record)}, nil
 		})
 }
 
@@ -78,10 +79,37 @@ func (a *API) documentLive() {
 	})
 }
 
+// documentExport describes what is streamed or packed, and so is served beside the operations.
+func (a *API) documentExport() {
+	text := func(name, doc string) *huma.Param {
+		return &huma.Param{Name: name, In: "query", Description: doc, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	a.huma.OpenAPI().AddOperation(&huma.Operation{
+		OperationID: "get-handshakes-export", Method: http.MethodGet, Path: Prefix + "/handshakes/export", Tags: []string{"Handshakes"},
+		Summary: "Export what a filter selects, newest first, as CSV or JSON Lines",
+		Description: "Scope: read. Streamed. The last line says whether this is all: {\"end\":{…}}, or a row that begins with \"(end)\"; without it, the answer broke off on its way. " +
+			"In CSV, text from strangers that could begin a formula has an apostrophe before it, and what cannot be seen stands as its number.",
+		Parameters: []*huma.Param{
+			text("f", "As on the page."), text("before", "The cursor of an export that was cut off."),
+			{Name: "format", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"jsonl", "csv"}, Default: "jsonl"}},
+		},
+		Responses: map[string]*huma.Response{"200": {Description: "The export", Content: map[string]*huma.MediaType{"application/jsonl": {}, "text/csv": {}}}},
+	})
+	a.huma.OpenAPI().AddOperation(&huma.Operation{
+		OperationID: "get-handshakes-ref-bundle.zip", Method: http.MethodGet, Path: Prefix + "/handshakes/{ref}/bundle.zip", Tags: []string{"Handshakes"},
+		Summary:     "Download a handshake for the owner of its client: explanation, record and chain, as a zip archive",
+		Description: "Scope: read. What is ours stays out: names of endpoints and identities, policies, the service behind; addresses come in only with addresses=1.",
+		Parameters: []*huma.Param{
+			{Name: "ref", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}, text("addresses", "1: with the addresses of client and gateway."),
+		},
+		Responses: map[string]*huma.Response{"200": {Description: "The archive", Content: map[string]*huma.MediaType{"application/zip": {}}}},
+	})
+}
+
 func pageOf(page store.HistoryPage) Handshakes {
 	out := Handshakes{Items: []Handshake{}}
 	for _, r := range page.Records {
-		out.Items = append(out.Items, handshakeOf(r))
+		out.Items = append(out.Items, HandshakeOf(r))
 	}
 	if page.Next != 0 {
 		out.Cursor = strconv.FormatUint(page.Next, 10)
@@ -92,7 +120,8 @@ func pageOf(page store.HistoryPage) Handshakes {
 	return out
 }
 
-func handshakeOf(r store.Record) Handshake {
+// HandshakeOf is a record as the API shows it.
+func HandshakeOf(r store.Record) Handshake {
 	out := Handshake{Handshake: r.Handshake, End: r.End, DurationMS: milliseconds(r.Handshake.Duration), StagesMS: map[string]float64{}}
 	s := r.Handshake.Stages
 	for name, d := range map[string]time.Duration{"hello": s.Hello, "reply": s.Reply, "wait": s.Wait, "check": s.Check} {
