@@ -63,8 +63,8 @@ func TestLiveSocket(t *testing.T) {
 func TestLiveSocketAnswersAWrongFirstFilter(t *testing.T) {
 	bubble(t, func(t *testing.T, h *liveHarness) {
 		ws := h.open()
-		h.send(ws, `{"op":"sub","f":"is:new"}`)
-		if f := h.next(ws, "err"); f.At != 4 || !strings.Contains(f.Message, "not in this version") {
+		h.send(ws, `{"op":"sub","f":"is:nobody"}`)
+		if f := h.next(ws, "err"); f.At != 4 || !strings.Contains(f.Message, "nothing that a handshake can be") {
 			t.Errorf("the answer is %+v", f)
 		}
 		go func() { // somebody thinks about it for an hour

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
@@ -93,4 +95,28 @@ func fill(t testing.TB, s *Store, n int) {
 		}
 		return nil
 	})
+}
+
+// BenchmarkWriteStrangers writes batches in which every record has a certificate that was never seen.
+func BenchmarkWriteStrangers(b *testing.B) {
+	s, c := newStore(b)
+	template := *tlstest.NewCA().Client("rhea").X509
+	seq := uint64(0)
+	b.ResetTimer()
+	begun := time.Now()
+	for range b.N {
+		batch := termination.HistoryBatch{}
+		for range 1000 {
+			seq++
+			leaf := template
+			leaf.Raw = binary.BigEndian.AppendUint64(nil, seq)
+			h := refusedAt(seq, c.Now().Add(time.Duration(seq)*time.Millisecond))
+			h.Presented = []*x509.Certificate{&leaf}
+			batch.Handshakes = append(batch.Handshakes, h)
+		}
+		if err := s.WriteHistory(batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(seq)/time.Since(begun).Seconds(), "records/s")
 }

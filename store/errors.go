@@ -23,6 +23,7 @@ const (
 	KindToken       = "token"
 	KindIssued      = "issued certificate"
 	KindHandshake   = "handshake"
+	KindClient      = "client" // by its certificate, in the register
 	KindAgent       = "agent"
 	KindInvitation  = "invitation"
 	KindAgentCA     = "agents' CA"

@@ -107,6 +107,8 @@ func (c *condition) value(key termination.FilterKey, v termination.FilterValue) 
 		switch v.Text {
 		case termination.FilterPQ:
 			return "h.pq", nil
+		case termination.FilterNew:
+			return "h.first_in", nil
 		case termination.FilterWouldRefuse:
 			// Few are open for a reason, so that their records can be looked into, and every other one is spared a column.
 			return "h.outcome = " + c.arg(string(termination.OutcomeOpen)) + ` AND h.reason <> ''

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -26,8 +27,8 @@ type storedHandshake struct {
 }
 
 const insertHandshake = `INSERT INTO handshakes (seq, id, time, duration, outcome, reason, beat, proof, endpoint_id, endpoint,
-	ip, address, sni, client, client_full, authority, issuer, fingerprint, version, key_group, pq, alpn, ja4, identity)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+	ip, address, sni, client, client_full, authority, issuer, fingerprint, version, key_group, pq, alpn, ja4, identity, first_in)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 
 const (
 	insertRecord      = "INSERT INTO records (seq, record) VALUES (?, ?)"
@@ -59,11 +60,15 @@ type historyWriter struct {
 	known          map[termination.Fingerprint]int64 // certificates that were written, with the time they carry
 	nextSeq        uint64
 	sinceRetention int
+
+	traits    map[traitKey]bool               // of clients, that were written; true: with a proven key
+	untrimmed map[termination.Fingerprint]int // of a client, traits that may be too many
+	strangers int                             // rows of never verified clients, since their number was looked at
 }
 
-func newHistoryWriter(ctx context.Context, db *database) (*historyWriter, error) {
-	w := &historyWriter{db: db.writer, statements: map[string]*sql.Stmt{}, known: map[termination.Fingerprint]int64{}}
-	for _, query := range []string{insertHandshake, insertRecord, insertEnd, insertCertificate, insertMinute, insertCounter, insertIdentityDay, insertIdentitySeen} {
+func newHistoryWriter(ctx context.Context, db *database, now time.Time) (*historyWriter, error) {
+	w := &historyWriter{db: db.writer, statements: map[string]*sql.Stmt{}, known: map[termination.Fingerprint]int64{}, traits: map[traitKey]bool{}, untrimmed: map[termination.Fingerprint]int{}}
+	for _, query := range append(clientStatements(), insertHandshake, insertRecord, insertEnd, insertCertificate, insertMinute, insertCounter, insertIdentityDay, insertIdentitySeen) {
 		statement, err := db.writer.PrepareContext(ctx, query) //nolint:sqlclosecheck // it ends with the database
 		if err != nil {
 			return nil, fmt.Errorf("prepare to write the history: %w", err)
@@ -82,6 +87,9 @@ func newHistoryWriter(ctx context.Context, db *database) (*historyWriter, error)
 	w.nextSeq = uint64(last) + 1 //nolint:gosec // never negative
 	if !clean {
 		w.nextSeq += leap
+	}
+	if err := w.beginClients(ctx, now); err != nil {
+		return nil, fmt.Errorf("begin the register of clients: %w", err)
 	}
 	return w, nil
 }
@@ -107,19 +115,14 @@ func (w *historyWriter) write(ctx context.Context, b termination.HistoryBatch) (
 		return 0, fmt.Errorf("begin to write the history: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	batch := historyBatch{ctx: ctx, w: w, tx: tx, bound: map[string]*sql.Stmt{}, counters: map[counterKey]int64{}, minutes: map[int64][2]int64{}, fresh: map[termination.Fingerprint]int64{}}
+	batch := newHistoryBatch(ctx, w, tx)
 	if err := batch.write(b); err != nil {
 		return 0, fmt.Errorf("write the history: %w", err)
 	}
 	if err := tx.Commit(); err != nil {
 		return 0, fmt.Errorf("commit the history: %w", err)
 	}
-	if len(w.known)+len(batch.fresh) > maxKnown {
-		clear(w.known)
-	}
-	for f, at := range batch.fresh {
-		w.known[f] = at
-	}
+	batch.remember()
 	w.sinceRetention += len(b.Handshakes)
 	return batch.skipped, nil
 }
@@ -145,15 +148,49 @@ type historyBatch struct {
 	fresh    map[termination.Fingerprint]int64
 
 	identityCounts identityCounts
+	clientCounts   clientCounts
+	traits         map[traitKey]bool // for the writer, once this is stored
+	untrimmed      map[termination.Fingerprint]int
+	strangers      int // likewise
+	backfilling    bool
 }
 
-func (b *historyBatch) exec(query string, args ...any) (sql.Result, error) {
+func newHistoryBatch(ctx context.Context, w *historyWriter, tx *sql.Tx) *historyBatch {
+	return &historyBatch{
+		ctx: ctx, w: w, tx: tx, bound: map[string]*sql.Stmt{}, counters: map[counterKey]int64{}, minutes: map[int64][2]int64{},
+		fresh: map[termination.Fingerprint]int64{}, clientCounts: clientCounts{}, traits: map[traitKey]bool{}, untrimmed: map[termination.Fingerprint]int{},
+	}
+}
+
+// remember tells the writer what is in the file now.
+func (b *historyBatch) remember() {
+	w := b.w
+	w.strangers = b.strangers
+	if len(w.traits)+len(b.traits) > maxTraits {
+		clear(w.traits)
+		clear(w.untrimmed)
+	}
+	maps.Copy(w.untrimmed, b.untrimmed)
+	maps.Copy(w.traits, b.traits)
+	if len(w.known)+len(b.fresh) > maxKnown {
+		clear(w.known)
+	}
+	for f, at := range b.fresh {
+		w.known[f] = at
+	}
+}
+
+func (b *historyBatch) statement(query string) *sql.Stmt {
 	statement := b.bound[query]
 	if statement == nil {
 		statement = b.tx.StmtContext(b.ctx, b.w.statements[query]) //nolint:sqlclosecheck // it ends with the transaction
 		b.bound[query] = statement
 	}
-	return statement.ExecContext(b.ctx, args...)
+	return statement
+}
+
+func (b *historyBatch) exec(query string, args ...any) (sql.Result, error) {
+	return b.statement(query).ExecContext(b.ctx, args...)
 }
 
 func (b *historyBatch) write(batch termination.HistoryBatch) error {
@@ -173,6 +210,9 @@ func (b *historyBatch) write(batch termination.HistoryBatch) error {
 		b.identityCounts.end(&batch.Ends[i])
 	}
 	if err := b.identities(); err != nil {
+		return err
+	}
+	if err := b.clients(); err != nil {
 		return err
 	}
 	for minute, seqs := range b.minutes {
@@ -219,6 +259,7 @@ func (b *historyBatch) handshake(h *termination.Handshake) error {
 	}
 	b.count(h, seq)
 	b.identityCounts.handshake(h)
+	b.clientCounts.handshake(h, stored.Presented)
 	return nil
 }
 
@@ -272,7 +313,7 @@ func columns(h *termination.Handshake) []any {
 	v := []any{
 		int64(h.Seq), h.ID, nanos(h.Time), int64(h.Duration), string(h.Verdict.Outcome), string(h.Verdict.Reason), int64(h.Verdict.Beat), h.Proof, //nolint:gosec // fits
 		h.EndpointID, column(h.Endpoint), nonNil(peer.WithZone("").AsSlice()), column(address), column(serverName(h)),
-		column(h.Client.Name), nil, column(h.Client.Authority), column(h.Client.Issuer), nil, nil, nil, nil, nil, nil, nil,
+		column(h.Client.Name), nil, column(h.Client.Authority), column(h.Client.Issuer), nil, nil, nil, nil, nil, nil, nil, nil,
 	}
 	if h.Client.Full != h.Client.Name {
 		v[14] = column(h.Client.Full)
@@ -288,6 +329,9 @@ func columns(h *termination.Handshake) []any {
 	}
 	if h.Client.Identity != "" {
 		v[23] = column(h.Client.Identity)
+	}
+	if h.New {
+		v[24] = true
 	}
 	return v
 }

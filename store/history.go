@@ -61,7 +61,7 @@ func (h *history) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w, err := newHistoryWriter(ctx, db)
+	w, err := newHistoryWriter(ctx, db, h.now())
 	if err != nil {
 		_ = db.close()
 		return err

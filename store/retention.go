@@ -69,7 +69,7 @@ func (r *retention) run(ctx context.Context, settings func(context.Context) (His
 		return err
 	}
 	if shrunk || now.Sub(r.swept) >= time.Hour {
-		if err := r.sweep(ctx, now); err != nil {
+		if err := r.sweep(ctx, now, keep.MaxSize); err != nil {
 			return err
 		}
 		r.swept = now
@@ -232,8 +232,8 @@ func fileSize(ctx context.Context, tx *sql.Tx) (used, all int64, err error) {
 	return (pages - free) * size, pages * size, nil
 }
 
-// sweep deletes certificates, minutes and counters that nothing refers to any more.
-func (r *retention) sweep(ctx context.Context, now time.Time) error {
+// sweep deletes certificates, minutes, counters and clients that nothing refers to any more.
+func (r *retention) sweep(ctx context.Context, now time.Time, most int64) error {
 	var oldest sql.NullInt64 // minute of the oldest record
 	err := r.step(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "DELETE FROM minutes WHERE last_seq < coalesce((SELECT min(seq) FROM handshakes), ?)", int64(1)<<62)
@@ -245,6 +245,9 @@ func (r *retention) sweep(ctx context.Context, now time.Time) error {
 		}
 		if err == nil {
 			_, err = tx.ExecContext(ctx, "DELETE FROM identity_seen WHERE last < ?", nanos(now.Add(-countersKeep)))
+		}
+		if err == nil {
+			err = sweepClients(ctx, tx, now, most)
 		}
 		if err == nil {
 			err = tx.QueryRowContext(ctx, "SELECT min(minute) FROM minutes").Scan(&oldest)
@@ -261,7 +264,8 @@ func (r *retention) sweep(ctx context.Context, now time.Time) error {
 	for {
 		var n int64
 		err := r.step(ctx, func(tx *sql.Tx) error {
-			res, err := tx.ExecContext(ctx, "DELETE FROM certificates WHERE rowid IN (SELECT rowid FROM certificates WHERE last_seen < ? LIMIT ?)", limit, retentionWindow)
+			res, err := tx.ExecContext(ctx, `DELETE FROM certificates WHERE rowid IN (SELECT rowid FROM certificates c WHERE last_seen < ?
+				AND NOT EXISTS (SELECT 1 FROM clients k WHERE k.fingerprint = c.fingerprint) LIMIT ?)`, limit, retentionWindow)
 			if err != nil {
 				return err
 			}

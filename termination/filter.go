@@ -40,7 +40,7 @@ const (
 	FilterIP       FilterKey = "ip"       // Peer's address, or a network that it is in
 	FilterTLS      FilterKey = "tls"      // Chosen.Version
 	FilterKX       FilterKey = "kx"       // Chosen.Group
-	FilterIs       FilterKey = "is"       // pq: Chosen.PostQuantum; would_refuse: Verdict.WouldRefuse; noise: Noise
+	FilterIs       FilterKey = "is"       // pq: Chosen.PostQuantum; would_refuse: Verdict.WouldRefuse; noise: Noise; new: New
 	FilterALPN     FilterKey = "alpn"     // text: Chosen.ALPN
 	FilterJA4      FilterKey = "ja4"      // text: Hello.JA4
 	FilterMS       FilterKey = "ms"       // Duration
@@ -61,6 +61,7 @@ const (
 	FilterPQ          = "pq"           // its key exchange is post-quantum
 	FilterWouldRefuse = "would_refuse" // let in only because its policy is report_only
 	FilterNoise       = "noise"        // a port scan, a health check, plain HTTP, half a ClientHello
+	FilterNew         = "new"          // its certificate was let in as verified for the first time
 )
 
 // FilterFailed is the group word of the key "outcome" for those that were not let in.
@@ -165,6 +166,8 @@ func (v *FilterValue) matchIs(h *Handshake) bool {
 		return h.Chosen != nil && h.Chosen.PostQuantum
 	case FilterWouldRefuse:
 		return h.Verdict.WouldRefuse
+	case FilterNew:
+		return h.New
 	case FilterNoise:
 		return h.Noise != ""
 	}

@@ -202,7 +202,7 @@ func TestFilterRefusals(t *testing.T) {
 		{"tls:1.1", 5, "expected 1.2 or 1.3"},
 		{"kx:rsa", 4, "is no key exchange"},
 		{"kx:65536", 4, "is no key exchange"},
-		{"is:new", 4, "is:new is not in this version"},
+		{"is:newer", 4, "nothing that a handshake can be"},
 		{"is:marked", 4, "is:marked is not in this version"},
 		{"is:good", 4, "expected pq"},
 		{"ms:50", 4, "compares nothing"},

@@ -46,6 +46,10 @@ type Handshake struct {
 	Error    string          `json:"error,omitempty"` // the TLS library's own words, for experts
 	Upstream *UpstreamResult `json:"upstream,omitempty"`
 	Proof    bool            `json:"proof,omitempty"` // made by the gateway to prove a policy; left out of counts
+
+	// New says that this client certificate was let in as verified for the first time, as far as is remembered. It is
+	// found out when the handshake enters the live feed, as Seq is.
+	New bool `json:"new,omitempty"`
 }
 
 // Stages are the measured spans of a handshake; a negative span was not run.

@@ -175,9 +175,13 @@ func (a *app) prepare(ctx context.Context) error {
 		return err
 	}
 	a.pen.use(a.store.WriteHistory)
+	letIn, err := a.store.ClientsLetIn(ctx)
+	if err != nil {
+		return fmt.Errorf("read which clients were let in: %w", err)
+	}
 	a.measure()
 	a.hub = live.New(live.Options{
-		FirstSeq: a.store.NextSeq(), Sink: a.pen.write, Log: a.log, Observe: a.metrics.Observe, ObserveEnd: a.metrics.ObserveEnd,
+		FirstSeq: a.store.NextSeq(), LetIn: letIn, Sink: a.pen.write, Log: a.log, Observe: a.metrics.Observe, ObserveEnd: a.metrics.ObserveEnd,
 	})
 	a.gateway = gateway.New(gateway.Options{
 		Hub: a.hub, Log: a.log, Sockets: a.sockets, Hold: a.hold,

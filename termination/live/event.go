@@ -28,7 +28,7 @@ func newEvent(h *termination.Handshake, endpoint int, update bool) Event {
 		Update:   flag(update),
 	}
 	e.Noise = h.Noise
-	e.WouldRefuse = flag(h.Verdict.WouldRefuse)
+	e.WouldRefuse, e.New = flag(h.Verdict.WouldRefuse), flag(h.New)
 	e.Authority = shorten(h.Client.Authority)
 	if e.Authority == "" {
 		e.Authority = shorten(h.Client.Issuer)

@@ -67,10 +67,11 @@ type Event struct {
 	CipherSuite uint16             `json:"cs,omitempty"`
 	ALPN        string             `json:"al,omitempty"`
 	JA4         string             `json:"j,omitempty"`
-	Resumed     int                `json:"z,omitempty"` // 1: yes
-	Duration    float64            `json:"d"`           // milliseconds
-	Proof       int                `json:"p,omitempty"` // 1: made by the gateway itself, not counted
-	Update      int                `json:"u,omitempty"` // 1: replaces the row with the same i
+	Resumed     int                `json:"z,omitempty"`  // 1: yes
+	Duration    float64            `json:"d"`            // milliseconds
+	Proof       int                `json:"p,omitempty"`  // 1: made by the gateway itself, not counted
+	New         int                `json:"nw,omitempty"` // 1: its certificate was let in for the first time
+	Update      int                `json:"u,omitempty"`  // 1: replaces the row with the same i
 }
 
 // Gap says that events are missing at this place of the stream.

@@ -39,6 +39,9 @@ var (
 type Options struct {
 	// FirstSeq is the number of the first event; it should be higher than any that the history holds. 0 means 1.
 	FirstSeq uint64
+	// LetIn are the certificates that are known to have been let in, so that others are new; see [termination.Handshake].
+	// At most [MaxLetIn] are remembered, those that come included. Nil: none is called new.
+	LetIn []termination.Fingerprint
 	// Sink stores a batch: handshakes in the order of their numbers, and ends, never before their handshakes. It is
 	// called by one goroutine. A batch that it fails to store is counted as lost, and not offered again.
 	Sink func(termination.HistoryBatch) error
@@ -80,6 +83,7 @@ type Hub struct {
 	missed   missed
 	counters counters
 	clients  clients
+	letIn    letIn
 	history  history
 	legend   atomic.Pointer[[]string] // names of endpoints; element n has number n+1. Replaced, never changed
 	seq      atomic.Uint64            // of the newest event; written by the hub's goroutine only
@@ -140,6 +144,7 @@ func New(o Options) *Hub {
 		done:     make(chan struct{}),
 		counters: counters{endpoints: make(map[string]*series)},
 		clients:  clients{last: make(map[client]lastHandshake)},
+		letIn:    newLetIn(o.LetIn),
 		replay:   newReplay(o.Replay),
 		numbers:  make(map[endpointName]int),
 	}
@@ -155,7 +160,7 @@ func New(o Options) *Hub {
 
 // Publish takes a finished handshake into the feed, and assigns its Seq there. It never waits: when the queue is full,
 // or the hub is closed, the handshake is counted, and missing from the stream and the history. The caller may go on
-// reading h, apart from Seq, but must not change or copy it any more.
+// reading h, apart from Seq and New, but must not change or copy it any more.
 func (b *Hub) Publish(h *termination.Handshake) {
 	if !b.put(record{handshake: h}, h.Verdict.Outcome.In()) {
 		b.missed.add(h)

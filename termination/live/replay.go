@@ -63,7 +63,7 @@ func (r *replay) keep(h *termination.Handshake) *slot {
 	s.update, s.replaced, s.json = false, false, nil
 	s.handshake = termination.Handshake{
 		ID: h.ID, Seq: h.Seq, Time: h.Time, Duration: h.Duration, Peer: h.Peer,
-		EndpointID: h.EndpointID, Endpoint: h.Endpoint, Proof: h.Proof,
+		EndpointID: h.EndpointID, Endpoint: h.Endpoint, Proof: h.Proof, New: h.New,
 		Client: termination.ClientName{
 			Name: keepText(h.Client.Name), Full: keepText(h.Client.Full), Fingerprint: h.Client.Fingerprint,
 			Issuer: keepText(h.Client.Issuer), Authority: h.Client.Authority,

@@ -81,6 +81,7 @@ func (b *Hub) take(r record) {
 	h.Seq = b.nextSeq()
 	b.number(h)
 	if !h.Proof {
+		h.New = b.letIn.first(h)
 		b.counters.add(h)
 		b.clients.add(h, b.counters.now)
 	}

@@ -131,19 +131,13 @@ type Life struct {
 	Words            string // the text alternative; empty: how many days of how many are used
 }
 
-// LifeTone warns by the share of life that is left, below 20 % and below 5 %. What lives longer than a year must
-// also be within 30 and within 7 days of its end. So neither short-lived certificates nor old roots cry all day.
+// LifeTone warns as [termination.LifeWarnings] says, and of what is not valid now.
 func LifeTone(from, until, now time.Time) Tone {
-	const day = 24 * time.Hour
-	total, left := until.Sub(from), until.Sub(now)
-	warn, bad := total/5, total/20
-	if total > 366*day {
-		warn, bad = min(warn, 30*day), min(bad, 7*day)
-	}
+	warn, urgent := termination.LifeWarnings(from, until)
 	switch {
-	case left <= 0 || now.Before(from) || left < bad:
+	case !now.Before(until) || now.Before(from) || now.After(urgent):
 		return Bad
-	case left < warn:
+	case now.After(warn):
 		return Warn
 	}
 	return OK
