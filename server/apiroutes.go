@@ -16,8 +16,8 @@ import (
 	"countersign/views/format"
 )
 
-// apiRoutes lists the routes of the JSON API: the operations of package api, and its document.
-func (s *Server) apiRoutes() []route {
+// newOperations builds the operations of the JSON API.
+func (s *Server) newOperations() *api.API {
 	options := api.Options{
 		Store: s.store, Current: s.current, Version: s.opts.Version, Change: s.changeBy,
 		Actor: actorIn, Now: s.now, Prove: s.Prove, Visible: format.JSON, CredentialUses: s.credentialUses,
@@ -43,7 +43,12 @@ func (s *Server) apiRoutes() []route {
 	if s.opts.ACME != nil {
 		options.ACME = s.opts.ACME.Status
 	}
-	operations := api.New(options)
+	return api.New(options)
+}
+
+// apiRoutes lists the routes of the JSON API: the operations of package api, and its document.
+func (s *Server) apiRoutes() []route {
+	operations := s.operations
 	list := []route{{
 		method: http.MethodGet, path: api.DocumentPath, kind: kindAPI, access: needToken, scope: store.ScopeRead,
 		handler: func(c echo.Context) error {

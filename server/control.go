@@ -37,8 +37,8 @@ const viaCommand = "command"
 
 // Control answers the command line on a Unix socket in the data directory. Whoever can open the socket owns the data
 // directory already, so there is no other credential; it can make a sign-in link, an API token and an invitation of an
-// agent, have an endpoint for as long as a command runs, and prove one, and nothing else. It
-// shares no route with the dashboard, and no browser can reach it.
+// agent, have an endpoint for as long as a command runs, prove one, and show handshakes, and nothing else. No browser
+// can reach it.
 type Control struct {
 	server *Server
 	path   string
@@ -72,6 +72,7 @@ func (s *Server) OpenControl(ctx context.Context) (*Control, error) {
 	mux.HandleFunc("POST /leave/{id}", c.serveLeave)
 	mux.HandleFunc("POST /prove/{ref}", c.serveProve)
 	mux.HandleFunc("POST /ready/{id}", c.serveReady)
+	c.handleHandshakes(mux)
 	all := http.NewServeMux()
 	all.Handle("/", http.MaxBytesHandler(mux, controlBody))
 	all.HandleFunc("POST /join", c.serveJoin)
@@ -308,6 +309,7 @@ var ErrNoGateway = errors.New("no gateway is running there")
 // ControlClient asks the gateway that runs on a data directory.
 type ControlClient struct {
 	http *http.Client
+	dial func(ctx context.Context, network, address string) (net.Conn, error) // to the socket, whatever the address
 }
 
 // NewControlClient returns a client for the gateway that runs on dir. Nothing is opened until something is asked.
@@ -317,18 +319,16 @@ func NewControlClient(dir string) (*ControlClient, error) {
 		return nil, fmt.Errorf("find data directory: %w", err)
 	}
 	path := filepath.Join(dir, ControlFile)
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
-			var dialer net.Dialer
-			err = withShortPath(path, func(short string) error {
-				conn, err = dialer.DialContext(ctx, "unix", short)
-				return err
-			})
-			return conn, err
-		},
+	dial := func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
+		var dialer net.Dialer
+		err = withShortPath(path, func(short string) error {
+			conn, err = dialer.DialContext(ctx, "unix", short)
+			return err
+		})
+		return conn, err
 	}
-	return &ControlClient{http: &http.Client{Transport: transport, Timeout: controlTimeout}}, nil
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: dial}
+	return &ControlClient{http: &http.Client{Transport: transport, Timeout: controlTimeout}, dial: dial}, nil
 }
 
 // SignInLink asks for a one-time sign-in link. When no gateway answers, the error wraps [ErrNoGateway].

@@ -14,6 +14,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"countersign/server/api"
 	"countersign/static"
 	"countersign/store"
 	"countersign/termination"
@@ -62,7 +63,9 @@ type Server struct {
 	now     func() time.Time
 	assets  *static.Assets
 	list    []route
-	handler http.Handler
+	// operations of the JSON API, which the control socket answers some of too.
+	operations *api.API
+	handler    http.Handler
 
 	attempts attempts
 	said     said
@@ -111,6 +114,7 @@ func New(o Options) (*Server, error) {
 	s.said.bySession = map[string][]views.Said{}
 	s.problems.Store(&[]store.Problem{})
 	s.allowed.Store(&[]string{})
+	s.operations = s.newOperations()
 	s.list = s.routes()
 
 	e := echo.New()

@@ -28,8 +28,9 @@ type rule struct {
 func rules() []rule {
 	words := []string{"termination"}
 	return []rule{
-		{path: "cmd/countersign", ours: []string{"..."}, other: []string{"github.com/spf13/cobra", "github.com/fsnotify/fsnotify"}},
+		{path: "cmd/countersign", ours: []string{"..."}, other: []string{"github.com/spf13/cobra", "github.com/fsnotify/fsnotify"}, files: map[string][]string{"terminal.go": {"golang.org/x/term"}}},
 		{path: "server/api", ours: []string{"store", "termination/..."}, other: []string{"github.com/danielgtaylor/huma/v2"}},
+		{path: "server/client", ours: []string{"termination", "termination/live"}, other: []string{"github.com/gorilla/websocket"}},
 		{
 			path: "server/metrics", ours: []string{"termination", "termination/gateway", "termination/live", "termination/revocation"},
 			other: []string{"github.com/prometheus/client_golang"},
