@@ -60,6 +60,13 @@ func certificateSituations() []Situation {
 			Fix:   "Issue the client a certificate of your own CA; renewing this one does not help",
 		},
 		{
+			ID: "public-ca-grace", Reason: ReasonCertUse, Turn: TurnCA,
+			Title: "A public CA has renewed the client's certificate, and it takes a while to change over to another",
+			Sees:  "bad certificate",
+			Says:  "its extended key usage is serverAuth, without clientAuth",
+			Fix:   "Or, for the time being, let api only note this (hygiene: usage: warn)",
+		},
+		{
 			ID: "code-signing", Reason: ReasonCertUse, Turn: TurnCA,
 			Title: "The client's certificate is made for signing code",
 			Sees:  "bad certificate",

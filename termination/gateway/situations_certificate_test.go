@@ -83,6 +83,13 @@ func certificateStories() map[string]func(*scene) {
 		"too-deep":                 reissued("client.csr", func(s *scene) *tlstest.Cert { return s.devices.Intermediates(5).Client("alice") }),
 		"issuer-not-ca":            reissued("client.csr", under(nil, tlstest.CN("Devices Printer"), tlstest.CAFalse())),
 		"critical-extension":       reissued("client.csr", below(tlstest.UnknownCritical())),
+		"public-ca-grace": func(s *scene) {
+			s.holds("client", s.devices.Client("alice", tlstest.EKU(x509.ExtKeyUsageServerAuth)))
+			s.serves(require("devices"))
+			s.fails(s.calls())
+			s.decides("/endpoints/api", func(c *termination.Config) { c.Endpoint("api").ClientAuth.Hygiene.Usage = termination.LevelWarn })
+			s.passes(s.calls())
+		},
 		"too-many-certificates": func(s *scene) {
 			alice := s.devices.Client("alice")
 			s.holds("client", alice)

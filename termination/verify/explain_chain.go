@@ -192,7 +192,7 @@ func (a *account) traitWords(r termination.Reason) termination.Explanation {
 	cause = strings.TrimPrefix(cause, lowerFirst(nameLimitDetail))
 	ex := termination.Explanation{
 		Sentence: fmt.Sprintf("%s with %s: %s.", a.came(), trait, cause),
-		Fixes:    a.traitFixes(r, check),
+		Fixes:    append(a.traitFixes(r, check), a.grace(r)...),
 		ClientTo: a.toClient(cause, a.traitAsk(r, check)),
 	}
 	if r != termination.ReasonCertMalformed {

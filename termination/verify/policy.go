@@ -97,9 +97,7 @@ func Compile(cfg *termination.Config, auth termination.ClientAuth, scope Scope) 
 	}
 	p.registered = p.identities.trustedAt(p.endpoint)
 	p.boundLimits()
-	for _, l := range [...]termination.Level{p.hygiene.WeakSignature, p.hygiene.Usage, p.hygiene.NameConstraints} {
-		p.lenient = p.lenient || l != termination.LevelRefuse
-	}
+	p.lenient = lowers(p.hygiene)
 	if eff.When != "" && p.mode.Asks() {
 		var err error
 		if p.when, err = expression.Compile(eff.When, expression.Condition, cfg.Limits.ExpressionCost); err != nil {
@@ -124,6 +122,11 @@ func Compile(cfg *termination.Config, auth termination.ClientAuth, scope Scope) 
 	p.issuers = newIssuers(p.anchors, p.helpers)
 	p.hash = p.digest()
 	return p, nil
+}
+
+// lowers reports whether something is lowered that crypto/x509 refuses by itself.
+func lowers(h termination.Hygiene) bool {
+	return h.WeakSignature != termination.LevelRefuse || h.Usage != termination.LevelRefuse || h.NameConstraints != termination.LevelRefuse
 }
 
 // boundLimits fills absent limits with their defaults, so that no configuration leaves the work unbounded.
