@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"countersign/termination"
+	"countersign/termination/clienterror"
 	"countersign/termination/wire"
 	"countersign/views/format"
 	"countersign/views/parts"
@@ -43,6 +44,7 @@ type Handshake struct {
 	Chosen   []parts.Fact
 	Passing  []parts.Fact // what was seen, and what was sealed, of a handshake that passed through
 	After    []parts.Fact
+	Printed  []parts.Fact // what the client's tool has probably printed, by tool
 	Raw      string
 
 	EndpointHref string // the endpoint as it is now; empty: there is none any more
@@ -91,6 +93,9 @@ func HandshakeOf(clock format.Clock, h *termination.Handshake, end *termination.
 	}
 	v.Raw = string(format.JSON(raw))
 	v.Offers, v.Offered = offers(h.Hello)
+	for _, l := range clienterror.Lines(h) {
+		v.Printed = append(v.Printed, parts.Fact{Name: l.Tool, Value: l.Text})
+	}
 	for i := range v.Fixes {
 		v.Fixes[i].Command = VisibleLines(v.Fixes[i].Command)
 	}

@@ -1,6 +1,7 @@
 package views
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -46,5 +47,21 @@ func TestStagesOf(t *testing.T) {
 				t.Errorf("broke at %d, %d ran, last %q; want %d, %d, %q", broke, ran, got[3].Name, test.broke, test.ran, test.last)
 			}
 		})
+	}
+}
+
+// A refusal shows what the client's tool printed, folded; a success shows nothing of it.
+func TestHandshakePrinted(t *testing.T) {
+	h := passedExample(func(h *termination.Handshake) {
+		h.TerminateAt, h.Passed, h.Scheme = termination.AtEdge, nil, termination.SchemeHTTPS
+		h.Alert = &termination.Alert{Number: 116, Name: "certificate_required", Sent: true}
+		h.Verdict = termination.Verdict{Outcome: termination.OutcomeRefused, Reason: termination.ReasonCertMissing, Beat: termination.BeatClientCert}
+	})
+	if page := renderPage(t, drawer(h)); !strings.Contains(page, "<summary>What the client printed</summary>") || !strings.Contains(page, "tlsv13 alert certificate required, errno 0") {
+		t.Errorf("it is not told what the client printed:\n%s", page)
+	}
+	h.Verdict = termination.Verdict{Outcome: termination.OutcomeVerified, Beat: termination.BeatEstablished}
+	if page := renderPage(t, drawer(h)); strings.Contains(page, "What the client printed") {
+		t.Error("a client that came in printed an error")
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"countersign/store"
 	"countersign/termination"
+	"countersign/termination/clienterror"
 )
 
 // Handshake is the record of one attempt to get in.
@@ -20,6 +21,7 @@ type Handshake struct {
 	StagesMS    map[string]float64         `json:"stages_ms" doc:"hello, reply, wait, check; a stage that did not run is left out."`
 	Certificate []X509                     `json:"presented,omitempty" doc:"As the client sent it; only the first is proven, and only when the handshake got to beat 5."`
 	PathToTrust []X509                     `json:"path,omitempty" doc:"Leaf to anchor, where a chain was found."`
+	Printed     []clienterror.Printed      `json:"printed,omitempty" doc:"What the client's tool has probably printed, one line for each tool; only where one handshake is shown."`
 	End         *termination.ConnectionEnd `json:"end,omitempty" doc:"Absent: the connection is open, or its end was not kept."`
 }
 
@@ -63,7 +65,9 @@ func (a *API) handshakes() {
 			if err != nil {
 				return nil, err
 			}
-			return &one[Handshake]{HandshakeOf(record)}, nil
+			h := HandshakeOf(record)
+			h.Printed = clienterror.Lines(record.Handshake)
+			return &one[Handshake]{h}, nil
 		})
 }
 
