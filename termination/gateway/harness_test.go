@@ -76,6 +76,12 @@ func newRig(t *testing.T) *rig {
 // newRigAt is newRig with a clock.
 func newRigAt(t *testing.T, now func() time.Time) *rig {
 	t.Helper()
+	return newRigOf(t, gateway.Options{Now: now})
+}
+
+// newRigOf is newRig with options, to which its own are added.
+func newRigOf(t *testing.T, options gateway.Options) *rig {
+	t.Helper()
 	r := &rig{
 		t: t, serverCA: tlstest.NewCA(tlstest.CN("Server CA")), ends: map[string]termination.ConnectionEnd{},
 		config: &termination.Config{Revision: 1, Node: "node_test", Limits: termination.DefaultLimits()},
@@ -83,7 +89,8 @@ func newRigAt(t *testing.T, now func() time.Time) *rig {
 	r.changed = sync.NewCond(&r.mu)
 	r.hub = live.New(live.Options{Sink: r.sink, Flush: 2 * time.Millisecond})
 	r.registry = &tunneltest.Registry{}
-	r.gateway = gateway.New(gateway.Options{Hub: r.hub, Registry: r.registry, Now: now})
+	options.Hub, options.Registry = r.hub, r.registry
+	r.gateway = gateway.New(options)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

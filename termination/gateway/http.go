@@ -88,7 +88,7 @@ func (c *client) handToHTTP(s *session, result terminate.Result) {
 			s.endedBy(termination.ClosedByClient)
 		}
 		s.http.Ended()
-		g.finish(s, s.noted(s.http.Requests()))
+		g.finish(s, c.leftForName(s, s.noted(s.http.Requests())))
 		s.slot.release()
 		g.conns.Done()
 	})
@@ -104,6 +104,24 @@ func (c *client) handToHTTP(s *session, result terminate.Result) {
 		}
 		f = next
 	}
+}
+
+// leftForName notes that a client most likely left because of our certificate's name: some, curl among them, compare
+// it only after the handshake, and then go without an alert and without a request.
+func (c *client) leftForName(s *session, end termination.ConnectionEnd) termination.ConnectionEnd {
+	who := s.closedBy.Load()
+	asked := c.record.Hello.ServerName
+	if end.Requests > 0 || end.Reason != "" || who == nil || *who != termination.ClosedByClient || asked == "" {
+		return end
+	}
+	for _, chain := range c.endpoint.chains {
+		if chain.Certificates[0].VerifyHostname(asked) == nil {
+			return end
+		}
+	}
+	end.Reason = termination.ReasonClientLeft
+	end.Detail = "It closed after the handshake without a request, and our certificate does not have the name that it asked for."
+	return end
 }
 
 // saidGoodbye reports whether the client's close_notify was read on a connection that is closed below TLS: only

@@ -71,7 +71,10 @@ func turnedAway(rec *termination.Handshake, limit Limit) termination.Verdict {
 		Explanation: termination.Explanation{
 			Sentence: fmt.Sprintf("%s was turned away: the limit %s is reached.", rec.Peer.Addr(), limit),
 			Turn:     termination.TurnOperator,
-			Fixes:    []termination.Fix{{Text: fmt.Sprintf("Raise limits.%s, or find out who uses most of it.", limit)}},
+			Fixes: []termination.Fix{
+				{Text: "Find who uses most of it: see the addresses of the latest handshakes.", Action: "/live"},
+				{Text: fmt.Sprintf("Or raise limits.%s, if the machine can take it.", limit), Action: "/settings", Lowers: true},
+			},
 		},
 	}
 }

@@ -17,10 +17,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"countersign/termination"
+	"countersign/termination/gateway"
+	"countersign/termination/servercert"
 	"countersign/termination/tlstest"
 )
 
@@ -43,6 +46,9 @@ type scene struct {
 	devices   *tlstest.Cert     // the CA of the authority devices, which exists from the start
 	upstream  *tlstest.Upstream // the service behind; it echoes
 
+	obtained *servercert.Obtained
+	ahead    *atomic.Int64 // by which the gateway's clock was moved, in nanoseconds
+
 	record *termination.Handshake  // of the client that failed
 	ex     termination.Explanation // of it
 }
@@ -55,8 +61,10 @@ type seen struct {
 
 func newScene(t *testing.T, situation termination.Situation) *scene {
 	t.Helper()
+	obtained, ahead := servercert.NewObtained(), new(atomic.Int64)
 	s := &scene{
-		rig: newRig(t), situation: situation, dir: t.TempDir(), port: freePort(t),
+		rig:       newRigOf(t, gateway.Options{Obtained: obtained, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }}),
+		situation: situation, dir: t.TempDir(), port: freePort(t), obtained: obtained, ahead: ahead,
 		devices: tlstest.NewCA(tlstest.CN("Devices CA"), tlstest.Org("Devices Inc")), upstream: tlstest.HTTP(t),
 	}
 	s.trust("devices", s.devices)
@@ -127,6 +135,9 @@ func (s *scene) issued(ca *tlstest.Cert, request, certificate string) {
 	s.write(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
+// later moves the gateway's clock.
+func (s *scene) later(d time.Duration) { s.ahead.Add(int64(d)) }
+
 func (s *scene) url() string { return fmt.Sprintf("https://api.localhost:%d/", s.port) }
 
 // curl calls the endpoint with these options.
@@ -138,11 +149,11 @@ func (s *scene) curl(options ...string) seen {
 // openssl calls the endpoint as somebody who tries it with s_client, and waits for what the gateway says.
 func (s *scene) openssl(options ...string) seen {
 	s.t.Helper()
-	return s.shell(fmt.Sprintf("openssl s_client -ign_eof -connect api.localhost:%d -servername api.localhost %s", s.port, strings.Join(options, " ")))
+	return s.shell(fmt.Sprintf("openssl s_client -ign_eof -connect api.localhost:%d %s", s.port, strings.Join(options, " ")))
 }
 
 // connectByName is what only a resolver of systemd knows: that names below localhost are this machine.
-var connectByName = regexp.MustCompile(`-connect [a-z0-9.-]+\.localhost:`)
+var connectByName = regexp.MustCompile(`-connect ([a-z0-9.-]+\.localhost):`)
 
 // shell runs a command line, or several, in the client's directory. Nothing in them is replaced but the name that openssl
 // would look up, where name servers do not know it.
@@ -150,7 +161,7 @@ func (s *scene) shell(commands string) seen {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, tlstest.Program(s.t, "sh"), "-e", "-c", connectByName.ReplaceAllString(commands, "-connect 127.0.0.1:"))
+	cmd := exec.CommandContext(ctx, tlstest.Program(s.t, "sh"), "-e", "-c", connectByName.ReplaceAllString(commands, "-servername $1 -connect 127.0.0.1:"))
 	cmd.Dir, cmd.WaitDelay = s.dir, time.Second
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C", "no_proxy=*", "SSL_CERT_FILE=" + filepath.Join(s.dir, "system.pem")}
 	var out bytes.Buffer
@@ -243,6 +254,11 @@ func (s *scene) failsAfter(saw seen) {
 func (s *scene) told(saw seen, rec *termination.Handshake, reason termination.Reason, ex termination.Explanation) {
 	s.t.Helper()
 	want := s.situation
+	if ex.Sentence == "" { // explained when somebody looks
+		own := *rec
+		s.gateway.Explain(&own)
+		ex = own.Verdict.Explanation
+	}
 	s.record, s.ex = rec, ex
 	if reason != want.Reason {
 		s.t.Fatalf("the reason is %q, not %q: %s\n%s\n%s", reason, want.Reason, ex.Sentence, rec.Error, saw.text)

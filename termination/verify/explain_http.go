@@ -2,6 +2,8 @@ package verify
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"countersign/termination"
 )
@@ -12,7 +14,7 @@ func (a *account) proofWords() termination.Explanation {
 		Sentence: fmt.Sprintf("%s reached %s, but did not prove what a request has to prove there besides.", a.who(), a.at()),
 		Right:    "The connection is in order, and the service behind saw nothing of the request.",
 		Fixes: []termination.Fix{
-			{Text: "Send a token or a password that counts here: curl takes --oauth2-bearer TOKEN, or --user NAME:PASSWORD.", Command: a.call(a.leaf != nil, false)},
+			{Text: "Send a token or a password that counts here, in the place of the words in capitals.", Command: a.callProving()},
 			{Text: "See whether the one that it uses is blocked, has expired, or is made for another endpoint or certificate.", Action: "/credentials"},
 		},
 		ClientTo: a.toClient("its request came without a token or password that counts here", "Please send the one that you were given in the Authorization header."),
@@ -21,6 +23,18 @@ func (a *account) proofWords() termination.Explanation {
 		ex.Sentence = fmt.Sprintf("%s reached %s. %s", a.who(), a.at(), e)
 	}
 	return ex
+}
+
+// callProving is a command that calls the endpoint with what it demands besides: curl's option for it.
+func (a *account) callProving() string {
+	option := "--oauth2-bearer TOKEN"
+	if a.endpoint != nil {
+		kinds := append(slices.Clone(a.endpoint.Also.AllOf), a.endpoint.Also.AnyOf...)
+		if slices.Contains(kinds, termination.ProofBasic) && !slices.Contains(kinds, termination.ProofBearer) {
+			option = "--user NAME:PASSWORD"
+		}
+	}
+	return strings.Replace(a.call(a.leaf != nil, false), "curl ", "curl "+option+" ", 1)
 }
 
 // tooLargeWords tells of a request above the limits.

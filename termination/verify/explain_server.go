@@ -220,6 +220,12 @@ func (a *account) leftWords() termination.Explanation {
 	switch beat := a.handshake.Verdict.Beat; {
 	case beat >= termination.BeatEstablished:
 		ex.Sentence = fmt.Sprintf("%s finished the handshake with %s and closed at once, without a request.", a.who(), a.at())
+		if leaves := a.serverLeaves(); len(leaves) > 0 && !a.local() && !a.named(leaves) {
+			ex.Turn = termination.TurnOperator
+			ex.Sentence += fmt.Sprintf(" It asked for “%s”, and our certificate does not have that name: some clients, curl among them, look at it only after the handshake.", visible(a.askedName(), maxNameText))
+			ex.Fixes = append([]termination.Fix{{Text: "Give the endpoint a server certificate that has this name among its subject alternative names.", Action: a.endpointPage()}}, ex.Fixes...)
+			return ex
+		}
 		ex.Fixes = append(ex.Fixes, termination.Fix{Text: "Compare the name that it calls with those in our certificate: some clients look at the name only after the handshake."})
 	case beat == termination.BeatClientCert:
 		ex.Sentence = fmt.Sprintf("A client closed the connection to %s without a word, when its certificate was due.", a.at())
