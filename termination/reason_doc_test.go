@@ -157,14 +157,22 @@ func shown(fix string) string {
 	return "“" + fix + "”"
 }
 
-// Whoever reads the list relies on these.
+// fewestSituations is how many there are at least.
+const fewestSituations = 60
+
+// Whoever reads the list relies on these. Each situation is let happen by a test of the gateway, so that each reason is
+// produced by a real handshake.
 func TestSituationList(t *testing.T) {
 	seen := map[string]bool{}
+	covered := map[termination.Reason]bool{}
+	if n := len(termination.Situations()); n < fewestSituations {
+		t.Errorf("%d situations, fewer than the %d that were promised", n, fewestSituations)
+	}
 	for _, s := range termination.Situations() {
 		if seen[s.ID] || seen[s.Title] {
 			t.Errorf("%q stands there twice", s.ID)
 		}
-		seen[s.ID], seen[s.Title] = true, true
+		seen[s.ID], seen[s.Title], covered[s.Reason] = true, true, true
 		if _, known := s.Reason.Info(); !known || turnWords[s.Turn] == "" {
 			t.Errorf("%q: reason %q, turn %q", s.ID, s.Reason, s.Turn)
 		}
@@ -172,6 +180,11 @@ func TestSituationList(t *testing.T) {
 			if text == "" || strings.ContainsAny(text+s.Sees, "|`\n") {
 				t.Errorf("%q has no, or too odd a, text: %+v", s.ID, s)
 			}
+		}
+	}
+	for _, info := range termination.Reasons() {
+		if !info.Later && !covered[info.Code] {
+			t.Errorf("no situation leads to %q", info.Code)
 		}
 	}
 }

@@ -62,7 +62,7 @@ func serverSituations() []Situation {
 		{
 			ID: "curl-name", Reason: ReasonClientLeft, Turn: TurnOperator,
 			Title: "An alias of the endpoint is missing in its certificate, for curl, which looks after the handshake",
-			Sees:  "does not match target host name",
+			Sees:  "no alternative certificate subject name",
 			Says:  "closed at once, without a request",
 			Fix:   "a server certificate that has this name",
 		},

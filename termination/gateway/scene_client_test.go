@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"countersign/termination"
@@ -52,12 +51,8 @@ func (s *scene) decides(page string, change func(*termination.Config)) {
 // clocked gives the gateway a clock that is wrong by this much, until it is set right.
 func (s *scene) clocked(wrong time.Duration) (setRight func()) {
 	s.t.Helper()
-	var off atomic.Int64
-	off.Store(int64(wrong))
-	s.rig = newRigAt(s.t, func() time.Time { return time.Now().Add(time.Duration(off.Load())) })
-	s.trust("devices", s.devices)
-	s.knows(s.serverCA)
-	return func() { off.Store(0) }
+	s.ahead.Store(int64(wrong))
+	return func() { s.ahead.Store(0) }
 }
 
 // anchor makes a change that adds a CA certificate to an authority.

@@ -142,8 +142,8 @@ func (s *scene) certificate(names ...string) termination.Certificate {
 	return termination.Certificate{ID: "crt_api", Name: "api", Chain: server.Chain(), Key: server.Key}
 }
 
-// presents makes the endpoint api present this one from the start.
-func (s *scene) presents(server *tlstest.Cert) {
+// showsCertificate makes the endpoint api present this one from the start.
+func (s *scene) showsCertificate(server *tlstest.Cert) {
 	s.t.Helper()
 	next := *s.config
 	next.Certificates = slices.Clone(next.Certificates)

@@ -21,7 +21,7 @@ const shop = "shop.localhost"
 func (s *scene) servesAlias() {
 	s.t.Helper()
 	s.serves(func(e *termination.Endpoint) { e.Aliases = []string{shop} })
-	s.presents(s.serverCA.Server("api.localhost"))
+	s.showsCertificate(s.serverCA.Server("api.localhost"))
 }
 
 func (s *scene) addsName() {
@@ -83,14 +83,14 @@ func serverStories() map[string]func(*scene) {
 		},
 		"server-expired": func(s *scene) {
 			s.serves(nil)
-			s.presents(s.serverCA.Server("api.localhost", tlstest.Expired()))
+			s.showsCertificate(s.serverCA.Server("api.localhost", tlstest.Expired()))
 			s.fails(s.curl())
 			s.changes("/certificates", func(c *termination.Config) { c.Certificates[0] = s.certificate("api.localhost") })
 			s.passes(s.curl())
 		},
 		"server-early": func(s *scene) {
 			s.serves(nil)
-			s.presents(s.serverCA.Server("api.localhost", tlstest.NotYetValid()))
+			s.showsCertificate(s.serverCA.Server("api.localhost", tlstest.NotYetValid()))
 			s.fails(s.visits(nil, nil))
 			s.changes("/certificates", func(c *termination.Config) { c.Certificates[0] = s.certificate("api.localhost") })
 			s.passes(s.visits(nil, nil))
@@ -237,7 +237,7 @@ func afterStories() map[string]func(*scene) {
 			s.failsUnverified(s.openssl("-alpn acme-tls/1"))
 			_ = s.fix()
 			s.obtained.Withdraw("api.localhost")
-			s.presents(s.serverCA.Server("api.localhost")) // the certificate that comes next
+			s.showsCertificate(s.serverCA.Server("api.localhost")) // the certificate that comes next
 			s.passes(s.curl())
 		},
 		"restart": testRestart,
