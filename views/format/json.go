@@ -1,25 +1,22 @@
 package format
 
 import (
-	"strconv"
+	"fmt"
 	"unicode/utf16"
 	"unicode/utf8"
 )
 
-// JSON writes a document of JSON so that a terminal may show it: what [Visible] would replace is escaped instead (RFC 8259,
-// section 7), and so means the same to whoever reads it.
-func JSON(document []byte) []byte {
-	out := make([]byte, 0, len(document))
-	for i := 0; i < len(document); {
-		r, n := utf8.DecodeRune(document[i:])
+// JSON writes what would not show in a JSON text, or would make what is around it show wrongly, as escapes, which mean the
+// same: a terminal and an editor show what is there. Line feeds stay, since encoders write them between members only.
+func JSON(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRune(text[i:])
 		switch {
-		case r == '\n', standIn(document[i], r, n) == "":
-			out = append(out, document[i:i+n]...)
+		case r == '\n' || r == '\t' || standIn(text[i], r, n) == "":
+			out = append(out, text[i:i+n]...)
 		case r == utf8.RuneError && n <= 1:
-			out = append(out, `\ufffd`...) // as encoding/json does
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			out = appendEscape(appendEscape(out, high), low)
+			out = append(out, `\ufffd`...)
 		default:
 			out = appendEscape(out, r)
 		}
@@ -29,6 +26,8 @@ func JSON(document []byte) []byte {
 }
 
 func appendEscape(out []byte, r rune) []byte {
-	hex := strconv.FormatInt(int64(r)|0x10000, 16)
-	return append(append(out, `\u`...), hex[1:]...)
+	for _, unit := range utf16.AppendRune(nil, r) {
+		out = fmt.Appendf(out, "\\u%04x", unit)
+	}
+	return out
 }
