@@ -212,6 +212,13 @@ func mistakenSituations() []Situation {
 			Fix:   "Give the client a certificate of its own",
 		},
 		{
+			ID: "server-certificate-of-our-name", Reason: ReasonCertUse, Turn: TurnClient,
+			Title: "The client shows the certificate that its host has as a server behind that name",
+			Sees:  "bad certificate",
+			Says:  "What it showed is a server certificate for api.localhost, a name of the endpoint api",
+			Fix:   "Give the client a certificate of its own",
+		},
+		{
 			ID: "wrong-key", Reason: ReasonKeyProof, Turn: TurnClient,
 			Title: "The client signs with a key that does not belong to its certificate",
 			Sees:  "decrypt",

@@ -256,6 +256,12 @@ func mistakenStories() map[string]func(*scene) {
 			}
 			s.reissued("new-client.csr")
 		},
+		"server-certificate-of-our-name": func(s *scene) {
+			s.holds("client", s.devices.Server("api.localhost"))
+			s.serves(require("devices"))
+			s.fails(s.calls())
+			s.reissued("new-client.csr")
+		},
 		"wrong-key": func(s *scene) {
 			alice, bob := s.devices.Client("alice"), s.devices.Client("bob")
 			s.holds("client", alice)

@@ -92,7 +92,7 @@ func (a *account) edges() []time.Time {
 // holdsAt reports whether a presented list would pass at another time. It decides nothing, and nothing of it is kept.
 func (p *Policy) holdsAt(presented []*x509.Certificate, at time.Time) bool {
 	in := &inspection{presented: presented, now: at, hygiene: p.hygiene}
-	if !p.bounded(in) {
+	if len(presented) == 0 || !p.bounded(in) {
 		return false
 	}
 	in.leaf(presented[0])

@@ -64,10 +64,10 @@ func (a *account) findOrigin() origin {
 		return o
 	}
 	seen := a.search.seen.certificates()
-	if a.throughOthers(&o, presented, a.search.others) {
+	if a.throughOthers(&o, presented, a.search.others, coldSignatures) {
 		return o
 	}
-	if len(seen) > 0 && a.throughOthers(&o, presented, seen) {
+	if len(seen) > 0 && a.throughOthers(&o, presented, seen, seenSignatures) {
 		o.lately = true
 		return o
 	}
@@ -75,7 +75,7 @@ func (a *account) findOrigin() origin {
 	if a.elsewhere(&o, everywhere) {
 		return o
 	}
-	if len(seen) > 0 && a.elsewhere(&o, a.search.everything(seen).find(presented, coldSignatures)) {
+	if len(seen) > 0 && a.elsewhere(&o, a.search.everything(seen).find(presented, seenSignatures)) {
 		return o
 	}
 	o.top = everywhere.top()
@@ -103,12 +103,12 @@ func (a *account) readable() []*x509.Certificate {
 
 // throughOthers tries the endpoint's own anchors with other certificates in between: those that are known anywhere, or
 // that were seen.
-func (a *account) throughOthers(o *origin, presented, others []*x509.Certificate) bool {
+func (a *account) throughOthers(o *origin, presented, others []*x509.Certificate, signatures int) bool {
 	if a.policy == nil {
 		return false
 	}
 	is := newIssuers(a.policy.anchors, append(slices.Clone(a.policy.helpers), others...))
-	for _, c := range is.find(presented, coldSignatures).chains {
+	for _, c := range is.find(presented, signatures).chains {
 		if !c.proven || len(c.certificates) < 2 {
 			continue
 		}

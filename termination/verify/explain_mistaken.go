@@ -51,8 +51,8 @@ func (a *account) mistake() (mistaken, bool) {
 	if own := a.ownBelow(); own != nil {
 		return a.wrongOrder(own), true
 	}
-	if name, users := a.search.serverCertificate(a.leaf); name != "" {
-		return a.ourServerCertificate(name, users), true
+	if what := a.search.serverCertificate(a.leaf); what != "" {
+		return a.ourServerCertificate(what), true
 	}
 	if a.signsOthers() {
 		return a.caInstead(), true
@@ -129,13 +129,9 @@ func (a *account) inOrder(own *x509.Certificate) string {
 	return "In the right order its chain would not hold either: see what is said of it then."
 }
 
-func (a *account) ourServerCertificate(name string, users []string) mistaken {
-	where := "is kept here for servers"
-	if len(users) > 0 {
-		where = fmt.Sprintf("is the server's own at %s", list(users, 4))
-	}
+func (a *account) ourServerCertificate(what string) mistaken {
 	return mistaken{
-		sentence: fmt.Sprintf("What it showed is the server certificate %s, which %s.", name, where),
+		sentence: fmt.Sprintf("What it showed is %s.", what),
 		fixes: []termination.Fix{
 			a.issueNew("Give the client a certificate of its own"),
 			{Text: "Find out whether the client has the key of that certificate as well: it belongs nowhere but here. If it does, replace certificate and key.", Action: "/certificates"},
@@ -178,21 +174,37 @@ func (a *account) caInstead() mistaken {
 	}
 }
 
-// serverCertificate finds the server certificate of this gateway that c is, and the endpoints that show it.
-func (s *Search) serverCertificate(c *x509.Certificate) (name string, users []string) {
+// serverCertificate says which server certificate of this gateway c is; empty: none. One that the local CA or an ACME CA
+// has issued in the meantime is told by its names.
+func (s *Search) serverCertificate(c *x509.Certificate) string {
 	for i := range s.cfg.Certificates {
 		k := &s.cfg.Certificates[i]
 		if len(k.Chain) == 0 || k.Chain[0] == nil || !k.Chain[0].Equal(c) {
 			continue
 		}
+		var users []string
 		for j := range s.cfg.Endpoints {
 			if e := &s.cfg.Endpoints[j]; slices.Contains(e.Certificates, k.Name) {
 				users = append(users, e.Name)
 			}
 		}
-		return visible(k.Name, maxNameText), users
+		if len(users) == 0 {
+			return fmt.Sprintf("the server certificate %s, which is kept here for servers", visible(k.Name, maxNameText))
+		}
+		return fmt.Sprintf("the server certificate %s, which is the server's own at %s", visible(k.Name, maxNameText), list(users, 4))
 	}
-	return "", nil
+	if !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth) || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
+		return ""
+	}
+	for i := range s.cfg.Endpoints {
+		e := &s.cfg.Endpoints[i]
+		for _, name := range c.DNSNames {
+			if slices.Contains(e.ServerNames(), name) {
+				return fmt.Sprintf("a server certificate for %s, a name of the endpoint %s", visible(name, maxNameText), e.Name)
+			}
+		}
+	}
+	return ""
 }
 
 // pinnedAt returns the other endpoints at which c is pinned.

@@ -164,6 +164,7 @@ func (w *world) cases(t testing.TB) []explained {
 		{"helper_alone", judged("payments", w.issuing.X509), termination.ReasonCertUse},
 		{"cert_self_openssl", judged("payments", tlstest.SelfSigned(tlstest.CN("billing-batch"), tlstest.CATrue(), years).X509), termination.ReasonCertSelf},
 		{"server_certificate", judged("payments", w.server.X509), termination.ReasonCAUnknown},
+		{"server_certificate_of_a_name", judged("payments", chain(w.issuing.Server("erp.example.com", years))...), termination.ReasonCertUse},
 		{"not_listed_elsewhere", judged("badges", w.pinned.X509), termination.ReasonNotListed},
 		{"cert_self_elsewhere", judged("payments", w.pinned.X509), termination.ReasonCertSelf},
 		{"cert_expired_clock", judged("payments", chain(client(w.issuing, tlstest.Valid(noon.Add(-30*day), noon.Add(-90*time.Minute))))...), termination.ReasonCertExpired},

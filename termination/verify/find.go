@@ -16,6 +16,7 @@ const (
 	maxSteps       = 512
 	hotSignatures  = 32  // signature checks while a client waits
 	coldSignatures = 256 // and while it does not
+	seenSignatures = 64  // among what strangers have sent
 )
 
 // issuers finds CA certificates by the name that a certificate gives as its issuer.

@@ -21,7 +21,7 @@ func FromPublicCA(c *x509.Certificate) bool {
 		{2, 23, 140, 1, 2, 2}, // organization validated
 		{2, 23, 140, 1, 2, 3}, // individual validated
 	}
-	return slices.ContainsFunc(c.PolicyIdentifiers, func(id asn1.ObjectIdentifier) bool {
+	return c != nil && slices.ContainsFunc(c.PolicyIdentifiers, func(id asn1.ObjectIdentifier) bool {
 		return slices.ContainsFunc(forum, id.Equal)
 	})
 }

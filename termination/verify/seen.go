@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"crypto/rsa"
 	"crypto/x509"
 	"net/netip"
 	"slices"
@@ -14,6 +15,7 @@ const (
 	seenOfEach      = 128      // certificates on each of the two shelves
 	seenOfStranger  = 8        // from one address, while nobody who is trusted vouches for them
 	seenLargest     = 16 << 10 // bytes; a CA certificate with a post-quantum key takes about 10,000
+	seenRSABits     = 4096     // larger keys are met nowhere, and are slow
 	seenPrefixOfIP4 = 32
 	seenPrefixOfIP6 = 64 // a household has as many addresses as it likes below that
 )
@@ -55,10 +57,15 @@ func (s *Seen) Note(h *termination.Handshake) {
 	}
 }
 
-// between reports whether c could stand between a client's certificate and an anchor.
+// between reports whether c could stand between a client's certificate and an anchor, and costs little to check.
 func between(c *x509.Certificate) bool {
-	return c != nil && len(c.Raw) > 0 && len(c.Raw) <= seenLargest && c.BasicConstraintsValid && c.IsCA &&
-		string(c.RawSubject) != string(c.RawIssuer)
+	if c == nil || len(c.Raw) == 0 || len(c.Raw) > seenLargest || !c.BasicConstraintsValid || !c.IsCA {
+		return false
+	}
+	if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > seenRSABits {
+		return false
+	}
+	return string(c.RawSubject) != string(c.RawIssuer)
 }
 
 func (s *Seen) put(c *x509.Certificate, h *termination.Handshake) {

@@ -108,6 +108,27 @@ func TestSeenFromManySides(t *testing.T) {
 	wait.Wait()
 }
 
+// An agent reports checks, and may report them without the certificates that they speak of.
+func TestChecksWithoutCertificates(t *testing.T) {
+	w := newWorld(t)
+	for _, r := range []termination.Reason{
+		termination.ReasonCertUse, termination.ReasonCertWeak, termination.ReasonCertNameLimits, termination.ReasonCertExpired,
+		termination.ReasonCertEarly, termination.ReasonCAExpired, termination.ReasonChainGap, termination.ReasonKeyProof,
+	} {
+		for _, presented := range [][]*x509.Certificate{nil, {nil}, {nil, w.root.X509}, {{}}} {
+			h := w.handshake("payments", termination.OutcomeRefused, r)
+			h.Presented = presented
+			for range 2 {
+				h.Verdict.Checks = append(h.Verdict.Checks, termination.Check{Reason: r, Certificate: -1, Fingerprint: termination.FingerprintOf(w.root.X509), Detail: "It is wrong."})
+			}
+			w.search.Explain(h, noon)
+			if h.Verdict.Explanation.Sentence == "" {
+				t.Errorf("%s: no sentence", r)
+			}
+		}
+	}
+}
+
 // What was made with this gateway begins in the future: it is the clock here that is wrong.
 func TestAClockThatIsBehindIsFound(t *testing.T) {
 	w := newWorld(t)
