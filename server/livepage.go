@@ -1,7 +1,7 @@
 package server
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,17 +15,11 @@ import (
 
 	"countersign/store"
 	"countersign/termination"
-	"countersign/termination/live"
 	"countersign/views"
 	"countersign/views/format"
 )
 
-const (
-	pulsePeriod = 2 * time.Minute
-	whyPeriod   = 15 * time.Minute
-	whyShown    = 6 // reasons at most
-	liveRows    = 200
-)
+const liveRows = 200
 
 // liveRoutes lists the routes of the Live page and of a handshake's own page.
 func (s *Server) liveRoutes() []route {
@@ -39,28 +33,96 @@ func (s *Server) liveRoutes() []route {
 	}
 }
 
+// liveAddress is the whole state of the Live page, which stands in its address.
+type liveAddress struct {
+	filter string   // as typed
+	terms  []string // of the filter, in their canonical form; none when it was not understood
+	parsed termination.Filter
+	period pulsePeriod
+}
+
+// readLiveAddress takes the filter from one or several parameters: without script, what is typed comes beside the terms
+// that stand already.
+func (s *Server) readLiveAddress(c echo.Context) (liveAddress, error) {
+	a := liveAddress{filter: strings.TrimSpace(strings.Join(c.QueryParams()["f"], " ")), period: periodNamed(c.QueryParam("since"))}
+	var err error
+	a.parsed, err = termination.ParseFilter(a.filter, s.now())
+	for _, t := range a.parsed.Terms {
+		a.terms = append(a.terms, t.String())
+	}
+	return a, err
+}
+
+// link is the address with other terms.
+func (a liveAddress) link(terms []string, more ...string) string {
+	q := url.Values{}
+	if len(terms) > 0 {
+		q.Set("f", strings.Join(terms, " "))
+	}
+	if a.period.name != pulsePeriods()[0].name {
+		q.Set("since", a.period.name)
+	}
+	for i := 0; i+1 < len(more); i += 2 {
+		q.Set(more[i], more[i+1])
+	}
+	if len(q) == 0 {
+		return "/live"
+	}
+	return "/live?" + q.Encode()
+}
+
+// toggled returns the terms with one in the place of those of its key, or without it where it stands.
+func (a liveAddress) toggled(term, key string) []string {
+	var kept []string
+	on := false
+	for _, t := range a.terms {
+		on = on || t == term
+		if !strings.HasPrefix(t, key) {
+			kept = append(kept, t)
+		}
+	}
+	if !on && term != "" {
+		kept = append(kept, term)
+	}
+	return kept
+}
+
 // livePage shows the newest handshakes that the filter selects; script makes the list move.
 func (s *Server) livePage(c echo.Context) error {
+	at, wrong := s.readLiveAddress(c)
+	if wrong == nil && len(c.QueryParams()["f"]) > 1 {
+		return s.redirect(c, at.link(at.terms))
+	}
 	p := s.view(c, "Live", "live.js")
 	p.Keys = views.LiveKeys()
-	text := c.QueryParam("f")
-	v := views.Live{Filter: text, Pulse: s.pulse(text), Segments: segments(text), LastSeq: s.hub.Status().Seq}
-	v.Saved = s.savedLinks(c, text)
-	status := http.StatusOK
-	filter, err := termination.ParseFilter(text, s.now())
-	if err != nil {
+	ctx := c.Request().Context()
+	v := views.Live{Filter: at.filter, Segments: segments(at), LastSeq: s.hub.Status().Seq, Clear: at.link(nil)}
+	v.Saved = s.savedLinks(c, at.filter)
+	var err error
+	if wrong != nil {
 		// The page comes all the same, with what was typed and why it was not understood.
-		v.FilterError, status = err.Error(), http.StatusUnprocessableEntity
-		return s.render(c, status, views.LivePage(p, v))
+		v.FilterError = wrong.Error()
+		empty := liveAddress{period: at.period}
+		if v.Pulse, err = s.pulse(ctx, p.Clock, empty); err != nil {
+			return err
+		}
+		return s.render(c, http.StatusUnprocessableEntity, views.LivePage(p, v))
 	}
-	query := store.HistoryQuery{Filter: filter, Limit: liveRows}
+	for i, t := range at.terms {
+		others := slices.Delete(slices.Clone(at.terms), i, i+1)
+		v.Chips = append(v.Chips, views.Chip{Text: t, Href: at.link(others)})
+	}
+	if v.Pulse, err = s.pulse(ctx, p.Clock, at); err != nil {
+		return err
+	}
+	query := store.HistoryQuery{Filter: at.parsed, Limit: liveRows}
 	if before := c.QueryParam("before"); before != "" {
 		if query.Before, err = strconv.ParseUint(before, 10, 64); err != nil {
 			return &Problem{Status: http.StatusBadRequest, Code: "cursor", Title: "That link to older handshakes is damaged", Href: "/live", Link: "Newest handshakes"}
 		}
 	}
-	v.Save = saveLink(text, v.Saved)
-	page, err := s.store.Handshakes(c.Request().Context(), query)
+	v.Save = saveLink(at.filter, v.Saved)
+	page, err := s.store.Handshakes(ctx, query)
 	if err != nil {
 		return fmt.Errorf("read handshakes for the page: %w", err)
 	}
@@ -68,21 +130,64 @@ func (s *Server) livePage(c echo.Context) error {
 		v.Rows = append(v.Rows, views.RowOf(p.Clock, r.Handshake))
 	}
 	if page.Next != 0 {
-		v.Older = liveLink(text, "before", strconv.FormatUint(page.Next, 10))
+		v.Cursor = strconv.FormatUint(page.Next, 10)
+		v.Older = at.link(at.terms, "before", v.Cursor)
 	}
-	if !page.Searched.IsZero() {
+	if !page.Searched.IsZero() && len(page.Records) < liveRows {
 		v.Searched = p.Moment(page.Searched)
 	}
+	if len(v.Rows) == 0 && len(at.terms) > 0 {
+		if v.Since, v.Hidden, err = s.hiddenSince(ctx, p.Clock, page.Searched); err != nil {
+			return err
+		}
+	}
 	v.Keep = p.Status.Keep
-	return s.render(c, status, views.LivePage(p, v))
+	return s.render(c, http.StatusOK, views.LivePage(p, v))
+}
+
+// hiddenSince says how many handshakes a filter that matches nothing hides, from a time on or of all that are kept.
+func (s *Server) hiddenSince(ctx context.Context, clock format.Clock, searched time.Time) (since, hidden string, err error) {
+	status, err := s.store.Status(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	from := status.Oldest
+	if searched.After(from) {
+		from = searched
+	}
+	if from.IsZero() {
+		return "", "", nil
+	}
+	all := termination.Filter{Terms: []termination.FilterTerm{{Key: termination.FilterSince, Values: []termination.FilterValue{{Time: from}}}}}
+	n, counted, err := s.store.CountHandshakes(ctx, store.HistoryQuery{Filter: all, Patience: factsPatience})
+	if err != nil {
+		return "", "", err
+	}
+	hidden = format.Int(n)
+	if !counted.IsZero() {
+		hidden = "More than " + hidden
+	}
+	return clock.Moment(from), hidden, nil
 }
 
 // livePulse is the part of the page that counters fill, alone.
 func (s *Server) livePulse(c echo.Context) error {
-	return s.render(c, http.StatusOK, views.LivePulse(s.pulse(c.QueryParam("f"))))
+	at, err := s.readLiveAddress(c)
+	if err != nil {
+		var wrong *termination.FilterError
+		if errors.As(err, &wrong) {
+			return &Problem{Status: http.StatusUnprocessableEntity, Code: "filter", Title: "The filter cannot be read", Detail: wrong.Error(), Href: "/live", Link: "Without a filter"}
+		}
+		return err
+	}
+	v, err := s.pulse(c.Request().Context(), s.clock(c), at)
+	if err != nil {
+		return err
+	}
+	return s.render(c, http.StatusOK, views.LivePulse(v))
 }
 
-// liveLink is the address of the page with a filter and another parameter.
+// liveLink is the address of the page with a filter and another parameter, for links from other pages.
 func liveLink(filter, key, value string) string {
 	q := url.Values{}
 	if filter != "" {
@@ -97,195 +202,21 @@ func liveLink(filter, key, value string) string {
 	return "/live?" + q.Encode()
 }
 
-// pulse sums up the last minutes. Everything in it comes from counters.
-func (s *Server) pulse(filter string) views.Pulse {
-	now := s.hub.Counts(pulsePeriod, live.AllEndpoints)
-	v := views.Pulse{Total: now.Total(), Demands: s.demandsCertificates()}
-	if v.Total > 0 {
-		v.Verified = format.Percent(now.Verified, v.Total)
-		v.Failing = s.hub.FailingClients(pulsePeriod, live.AllEndpoints)
-		v.Facts = strings.Join(pulseFacts(now), " · ")
-	}
-	// Counters begin with the process: what was before stands in the list only.
-	v.Period = "15 min"
-	if age := s.now().Sub(s.started); age < whyPeriod {
-		v.Period = "since the start"
-		v.Young = max(0, int((pulsePeriod - age).Seconds()))
-	}
-	longer := s.hub.Counts(whyPeriod, live.AllEndpoints)
-	v.Why, v.Failed = why(longer.Reasons, filter), countWords(longer.Failed())
-	return v
-}
-
-func countWords(n uint64) string {
-	if n == 0 {
-		return ""
-	}
-	return format.Int(n)
-}
-
-func pulseFacts(c live.Counts) []string {
-	rate := float64(c.Total()) / pulsePeriod.Seconds()
-	facts := []string{"last 2 minutes", format.Int(c.Total()) + map[bool]string{true: " handshake", false: " handshakes"}[c.Total() == 1]}
-	if rate >= 0.1 {
-		facts = append(facts, strconv.FormatFloat(rate, 'f', 1, 64)+" per second")
-	}
-	if c.P50 > 0 {
-		facts = append(facts, "p50 "+format.Duration(c.P50), "p95 "+format.Duration(c.P95))
-	}
-	if c.KeyExchanges > 0 {
-		facts = append(facts, format.Percent(c.PostQuantum, c.KeyExchanges)+" post-quantum key exchange")
-	}
-	return facts
-}
-
-func (s *Server) demandsCertificates() bool {
-	return slices.ContainsFunc(s.current().Endpoints, func(e termination.Endpoint) bool { return e.ClientAuth.Mode.DemandsCertificate() })
-}
-
-// why lists the most frequent reasons, each a toggle of the filter.
-func why(counts map[termination.Reason]uint64, filter string) []views.Why {
-	var out []views.Why
-	var most uint64
-	for reason, n := range counts {
-		most = max(most, n)
-		out = append(out, views.Why{Reason: reason, Title: views.FailureTitle(reason), Count: n})
-	}
-	slices.SortFunc(out, func(a, b views.Why) int {
-		if a.Count != b.Count {
-			return int(b.Count) - int(a.Count) //nolint:gosec // counts of fifteen minutes
-		}
-		return strings.Compare(string(a.Reason), string(b.Reason))
-	})
-	out = out[:min(len(out), whyShown)]
-	for i := range out {
-		term := "reason:" + string(out[i].Reason)
-		out[i].Share = strconv.FormatFloat(float64(out[i].Count)*100/float64(most), 'f', 1, 64) + "%"
-		out[i].On = slices.Contains(strings.Fields(filter), term)
-		out[i].Href = liveLink(toggle(filter, term, "reason:"), "", "")
-	}
-	return out
-}
-
-// toggle puts a term into a filter in the place of those with its key, or takes it out where it stands.
-func toggle(filter, term, key string) string {
-	var kept []string
-	on := false
-	for _, word := range strings.Fields(filter) {
-		if word == term {
-			on = true
-		}
-		if !strings.HasPrefix(word, key) {
-			kept = append(kept, word)
-		}
-	}
-	if !on && term != "" {
-		kept = append(kept, term)
-	}
-	return strings.Join(kept, " ")
-}
-
 // segments are the choices beside the filter.
-func segments(filter string) []views.Segment {
+func segments(at liveAddress) []views.Segment {
 	choices := []struct{ label, term string }{
 		{"All", ""}, {"Verified", "outcome:verified"}, {"Failed", "outcome:failed"}, {"Passed through", "outcome:passed"},
 	}
 	var out []views.Segment
-	words := strings.Fields(filter)
-	chosen := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "outcome:") })
+	chosen := slices.IndexFunc(at.terms, func(t string) bool { return strings.HasPrefix(t, "outcome:") })
 	for _, ch := range choices {
-		seg := views.Segment{Label: ch.label}
-		seg.Current = ch.term == "" && chosen < 0 || chosen >= 0 && words[chosen] == ch.term
-		with := toggle(filter, ch.term, "outcome:")
+		seg := views.Segment{Label: ch.label, Failed: ch.term == "outcome:failed"}
+		seg.Current = ch.term == "" && chosen < 0 || chosen >= 0 && at.terms[chosen] == ch.term
+		seg.Href = at.link(at.toggled(ch.term, "outcome:"))
 		if seg.Current {
-			with = filter
+			seg.Href = at.link(at.terms)
 		}
-		seg.Href = liveLink(with, "", "")
-		seg.Failed = ch.term == "outcome:failed"
 		out = append(out, seg)
 	}
 	return out
-}
-
-// findHandshake reads a record, with an explanation even where none was due when it was made.
-func (s *Server) findHandshake(c echo.Context) (store.Record, error) {
-	r, err := s.store.Handshake(c.Request().Context(), c.Param("id")+c.Param("ref"))
-	if err != nil {
-		var missing store.NotFoundError
-		if errors.As(err, &missing) {
-			return r, &Problem{
-				Status: http.StatusNotFound, Code: "not_found", Title: "That handshake is not stored here",
-				Detail: c.Param("id") + c.Param("ref"), Advice: "It is older than the history, or was never stored. A new one takes up to half a second to get there.", Href: "/live", Link: "Newest handshakes",
-			}
-		}
-		return r, err
-	}
-	switch {
-	case s.opts.Gateway == nil:
-	case r.End != nil && r.End.Reason != "": // it came in; what to do is about what happened then
-		s.opts.Gateway.ExplainEnd(r.Handshake, *r.End)
-	case r.Handshake.Verdict.Explanation.Sentence == "":
-		s.opts.Gateway.Explain(r.Handshake)
-	}
-	return r, nil
-}
-
-// handshakePage shows everything about one handshake: alone, or as the drawer beside the list.
-func (s *Server) handshakePage(c echo.Context) error {
-	r, err := s.findHandshake(c)
-	if err != nil {
-		return err
-	}
-	p := s.view(c, "Handshake")
-	v, err := views.HandshakeOf(p.Clock, r.Handshake, r.End)
-	if err != nil {
-		return fmt.Errorf("show handshake: %w", err)
-	}
-	s.linkEndpoint(&v, r.Handshake)
-	if isFragment(c.Request()) {
-		return s.render(c, http.StatusOK, views.HandshakeDrawer(v))
-	}
-	p.Title = v.Sentence
-	return s.render(c, http.StatusOK, views.HandshakePage(p, v))
-}
-
-// linkEndpoint leads to the endpoint by its ID: its name may have changed since, or be that of another one now.
-func (s *Server) linkEndpoint(v *views.Handshake, h *termination.Handshake) {
-	known := slices.ContainsFunc(s.current().Endpoints, func(e termination.Endpoint) bool { return e.ID == h.EndpointID })
-	if h.EndpointID == "" || !known || !s.has("/endpoints/:name") {
-		return
-	}
-	v.EndpointHref = "/endpoints/" + h.EndpointID
-	for i := range v.Fixes {
-		if v.Fixes[i].Action == "/endpoints/"+url.PathEscape(h.Endpoint) {
-			v.Fixes[i].Action = v.EndpointHref
-		}
-	}
-}
-
-// handshakeChain downloads what the client presented.
-func (s *Server) handshakeChain(c echo.Context) error {
-	r, err := s.findHandshake(c)
-	if err != nil {
-		return err
-	}
-	c.Response().Header().Set("Content-Disposition", `attachment; filename="`+r.Handshake.ID+`.pem"`)
-	return c.Blob(http.StatusOK, "application/x-pem-file", views.ChainPEM(r.Handshake.Presented))
-}
-
-// handshakeRecord downloads the record.
-func (s *Server) handshakeRecord(c echo.Context) error {
-	r, err := s.findHandshake(c)
-	if err != nil {
-		return err
-	}
-	c.Response().Header().Set("Content-Disposition", `attachment; filename="`+r.Handshake.ID+`.json"`)
-	text, err := json.MarshalIndent(struct {
-		*termination.Handshake
-		End *termination.ConnectionEnd `json:"end,omitempty"`
-	}{r.Handshake, r.End}, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the record as JSON: %w", err)
-	}
-	return c.JSONBlob(http.StatusOK, append(format.JSON(text), '\n'))
 }

@@ -11,6 +11,10 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/tdewolff/minify/v2"
+	"github.com/tdewolff/minify/v2/css"
+	"github.com/tdewolff/minify/v2/js"
 )
 
 //go:embed *.js *.svg THIRD-PARTY.txt css/*.css third-party
@@ -40,6 +44,13 @@ func Load() (*Assets, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Comments, spaces and long names are for those who read the sources: half of what would be sent.
+	shorten := minify.New()
+	shorten.AddFunc(".js", js.Minify)
+	shorten.AddFunc(".css", css.Minify)
+	if sheet, err = shorten.Bytes(".css", sheet); err != nil {
+		return nil, fmt.Errorf("read the style sheet: %w", err)
+	}
 	contents := map[string][]byte{"app.css": sheet}
 	err = fs.WalkDir(files, ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || path.Ext(p) == ".css" {
@@ -47,7 +58,9 @@ func Load() (*Assets, error) {
 		}
 		data, err := files.ReadFile(p)
 		if path.Ext(p) == ".js" && !strings.HasPrefix(p, "third-party/") {
-			data = withoutComments(data)
+			if data, err = shorten.Bytes(".js", data); err != nil {
+				return fmt.Errorf("read %s: %w", p, err)
+			}
 		}
 		contents[path.Base(p)] = data
 		return err
@@ -105,34 +118,10 @@ func stylesheet() ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read style file: %w", err)
 		}
-		for line := range bytes.Lines(data) {
-			out.Write(bytes.TrimLeft(line, " ")) // a tenth of it is indentation
-		}
+		out.Write(data)
 		out.WriteByte('\n')
 	}
-	return withoutComments(out.Bytes()), nil
-}
-
-// withoutComments empties the lines of a script or style that hold nothing but a comment: a quarter of what would be sent.
-// The lines stay, so that the numbers in an error are those of the file.
-func withoutComments(script []byte) []byte {
-	lines := bytes.Split(script, []byte("\n"))
-	within := false
-	for i, line := range lines {
-		text := bytes.TrimSpace(line)
-		end := bytes.Index(text, []byte("*/"))
-		switch {
-		case within || bytes.HasPrefix(text, []byte("/*")):
-			within = end < 0
-			if end >= 0 && end != len(text)-2 {
-				continue // code follows, as after a comment that gives a type; the whole line stays
-			}
-		case !bytes.HasPrefix(text, []byte("//")):
-			continue
-		}
-		lines[i] = nil
-	}
-	return bytes.Join(lines, []byte("\n"))
+	return out.Bytes(), nil
 }
 
 func newAsset(name string, data []byte) (Asset, error) {

@@ -2,17 +2,19 @@
 
 /**
  * @typedef {{q: number, i: string, t: number, o: number, b: number, r?: string, ep?: number, s?: string, c?: string,
- *   f?: string, a?: string, k?: number, pq?: number, v?: number, z?: number, d: number, p?: number, u?: number, w?: number, x?: string}} Event
+ *   f?: string, a?: string, k?: number, pq?: number, v?: number, z?: number, d: number, p?: number, u?: number, w?: number, x?: string,
+ *   al?: string, j?: string, ca?: string, out?: string, en?: string}} Event out and en are the words for o and ep
  * @typedef {{outcomes: string[], reasons: Record<string, string>, endpoints: Record<number, string>}} Legend
  * @typedef {{events(list: Event[], n: number): void, gap(g: {from: number, to: number, count: number}): void,
- *   stats(s: any): void, reset(): void, failure(message: string): void, state(words: string, tone: string): void}} Watcher
+ *   stats(s: any): void, failure(message: string): void, state(words: string, tone: string): void}} Watcher
  */
 
 const part = (/** @type {string} */ name) => document.querySelector(`[data-stream="${name}"]`);
 
-/** Writes a part of the status line. @param {string} name @param {string} words */
-function put(name, words) {
+/** Writes a part of the status line. @param {string} name @param {string} words @param {string} [title] */
+function put(name, words, title) {
   const at = part(name);
+  if (title !== undefined && at instanceof HTMLElement) at.title = title;
   if (!at) return;
   if (at.textContent !== words) at.textContent = words;
   if (at instanceof HTMLElement && at.hasAttribute('hidden')) at.hidden = false;
@@ -29,6 +31,8 @@ export class Stream {
     this.life = '';
     this.wait = 500;
     this.sampled = 1;
+    this.held = ''; // said in the place of an open stream
+    this.put = put;
     /** @type {WebSocket|null} */
     this.socket = null;
     document.addEventListener('visibilitychange', () => this.send({ op: 'idle', on: document.hidden }));
@@ -44,7 +48,6 @@ export class Stream {
   setFilter(filter) {
     this.filter = filter;
     this.last = 0;
-    this.watcher.reset();
     this.send({ op: 'sub', f: filter });
   }
 
@@ -67,15 +70,28 @@ export class Stream {
     });
   }
 
+  /** Says something as long as the stream is open; '' ends that. @param {string} words */
+  hold(words) {
+    this.held = words;
+    if (this.socket?.readyState === WebSocket.OPEN) this.say('stream open', 'ok');
+  }
+
+  /** Gives events the words for their numbers. @param {Event[]} events @param {Record<number, string>} endpoints */
+  name(events, endpoints) {
+    for (const e of events) { e.out = this.legend.outcomes[e.o]; e.en = endpoints[e.ep ?? 0]; }
+    return events;
+  }
+
   /** @param {string} words @param {string} tone */
   say(words, tone) {
+    if (this.held && tone === 'ok') [words, tone] = [this.held, 'dim'];
     put('words', words);
     const dot = part('dot');
     if (dot) {
-      dot.textContent = tone === 'bad' ? '✕' : tone === 'ok' ? '●' : '○';
+      dot.textContent = tone === 'bad' ? '✕' : tone === 'ok' ? '●' : this.held ? '‖' : '○';
       dot.setAttribute('class', tone);
     }
-    if (tone !== 'ok') put('behind', '');
+    if (tone === 'bad') put('behind', '');
     this.watcher.state(words, tone);
   }
 
@@ -94,7 +110,7 @@ export class Stream {
         Object.assign(this.legend.endpoints, f.endpoints ?? {});
         this.sampled = f.n;
         for (const e of f.e) if (e.q > this.last) this.last = e.q;
-        this.watcher.events(f.e, f.n);
+        this.watcher.events(this.name(f.e, this.legend.endpoints), f.n);
         break;
       case 'gap':
         this.last = Math.max(this.last, f.to);
@@ -104,7 +120,7 @@ export class Stream {
         if (f.q > this.last) this.last = f.q;
         put('behind', `${Math.round(f.lag)} ms behind`);
         put('rate', `${f.ok + f.pass + f.bad} ev/s`);
-        put('sampled', `sampled 1:${this.sampled}`);
+        put('sampled', `sampled 1:${this.sampled}`, this.sampled > 1 ? 'Of the handshakes that were let in, one of so many is listed; failures go last. Counts are complete.' : '');
         put('missed', `missed ${f.missed}`);
         this.watcher.stats(f);
         this.sampled = 1;

@@ -188,7 +188,7 @@ func findHandshake(ctx context.Context, tx *sql.Tx, ref string) (int64, error) {
 		return 0, unknown
 	}
 	from := prefix + digits
-	rows, err := tx.QueryContext(ctx, "SELECT seq FROM handshakes WHERE id >= ? AND id < ? ORDER BY id LIMIT 2", from, from+"~")
+	rows, err := tx.QueryContext(ctx, "SELECT seq, id FROM handshakes WHERE id >= ? AND id < ? ORDER BY id LIMIT 2", from, from+"~")
 	if err != nil {
 		return 0, fmt.Errorf("look for handshake: %w", err)
 	}
@@ -196,8 +196,12 @@ func findHandshake(ctx context.Context, tx *sql.Tx, ref string) (int64, error) {
 	var found []int64
 	for rows.Next() {
 		var seq int64
-		if err := rows.Scan(&seq); err != nil {
+		var id string
+		if err := rows.Scan(&seq, &id); err != nil {
 			return 0, fmt.Errorf("look for handshake: %w", err)
+		}
+		if id == from {
+			return seq, nil
 		}
 		found = append(found, seq)
 	}

@@ -10,15 +10,26 @@ import (
 type Live struct {
 	Filter      string // as typed
 	FilterError string // why it was not understood, in words
+	Chips       []Chip // one for each term; none when the filter was not understood
+	Clear       string // the page without a filter
 	Segments    []Segment
 	Saved       []SavedLink
 	Save        string // leads to the form that saves this filter; empty: there is nothing to save
 	Pulse       Pulse
 	Rows        []Row
 	Older       string // link to older records; empty: there are none
+	Cursor      string // of these
 	Searched    string // down to when was searched, where that was not to the end
+	Since       string // where nothing matches: from when on, of all that are kept
+	Hidden      string // how many handshakes the filter hides since then
 	Keep        string // how long records are kept
 	LastSeq     uint64 // the stream goes on from here
+}
+
+// Chip is one term of the filter.
+type Chip struct {
+	Text string // hostile where a value was taken from a handshake
+	Href string // the page without it
 }
 
 // Segment is one of the choices beside the filter.
@@ -29,24 +40,38 @@ type Segment struct {
 	Failed  bool // beside it stands how many failed
 }
 
-// Pulse is what is going on, from counters.
+// Pulse is what is going on, from counters, or from the records where a filter chooses.
 type Pulse struct {
-	Total    uint64 // of the last two minutes
-	Verified string // share of them, as "93.1 %"; empty: none
-	Period   string // of Why and Failed
-	Young    int    // seconds until two minutes are counted; 0: they are
-	Failing  int    // clients that cannot get in
-	Failed   string // how many handshakes failed in the last 15 minutes; empty: none
+	Total    uint64
+	Say      []Word
 	Facts    string // the line under the sentence
-	Bars     []Bar
+	Periods  []Segment
+	Fixed    bool      // the filter says when it ends
+	Live     bool      // the stream's seconds go on with the bars
+	Since    int64     // when the first bar begins, in seconds since 1970
+	Step     int       // seconds of a bar
+	Count    int       // of bars, those included in which nothing happened
+	Series   string    // for the script
+	Drawn    [3]string // paths: let in, passed through, failed
+	From, To string    // ends of the axis
+	Span     string    // both in words
+	Numbers  []Number  // the bars in which something happened, newest first
+	WhySince string    // of Why and Failed
 	Why      []Why
-	Demands  bool // an endpoint demands a certificate
+	Failed   string // how many handshakes failed; empty: none
+	Demands  bool   // an endpoint demands a certificate
 }
 
-// Bar is one second.
-type Bar struct{ OK, Passed, Failed uint64 }
+// Word is a part of a sentence.
+type Word struct {
+	Text string
+	Tone parts.Tone // empty: none
+}
 
-// Why is one reason for failures of the last 15 minutes.
+// Number is one bar in figures.
+type Number struct{ Time, In, Passed, Failed string }
+
+// Why is one reason for failures.
 type Why struct {
 	Reason termination.Reason
 	Title  string
@@ -54,6 +79,23 @@ type Why struct {
 	Share  string // of the most frequent one, as "36.0%"
 	Href   string
 	On     bool // the filter asks for it
+}
+
+func noMatch(l Live) string {
+	if l.Since == "" {
+		return "No match"
+	}
+	return "No match since " + l.Since
+}
+
+func hiddenWords(l Live) string {
+	switch l.Hidden {
+	case "", "0":
+		return "No handshake is stored that the filter could hide."
+	case "1":
+		return "1 other handshake is hidden."
+	}
+	return l.Hidden + " other handshakes are hidden."
 }
 
 // Row is one handshake of the list.
@@ -164,13 +206,19 @@ func keysWord(group uint16, pq bool) string {
 // LiveKeys are the single keys of the Live page. static/live.js answers them.
 func LiveKeys() []Key {
 	return []Key{
-		{[]string{"space"}, "pause and resume"},
-		{[]string{"j", "k"}, "next and previous handshake"},
+		{[]string{"space"}, "pause and resume everything"},
+		{[]string{"j", "k", "↓", "↑"}, "next and previous handshake"},
 		{[]string{"n", "N"}, "next and previous failure"},
 		{[]string{"Enter"}, "open it"},
+		{[]string{"→", "←"}, "unfold and fold repeats"},
 		{[]string{"Home"}, "back to the newest"},
-		{[]string{"f", "-"}, "filter by its reason or client, or shut it out"},
-		{[]string{"y"}, "copy its link"},
+		{[]string{"f", "-"}, "filter by the value under the pointer, else its reason or client; or shut it out"},
+		{[]string{"F"}, "filter off and on"},
 		{[]string{"/"}, "to the filter"},
+		{[]string{"x"}, "mark it"},
+		{[]string{"y"}, "copy its link"},
+		{[]string{"c"}, "copy a curl command that does the same"},
+		{[]string{"e"}, "export what is filtered"},
+		{[]string{"m"}, "mute its client in this browser"},
 	}
 }

@@ -54,7 +54,9 @@ type Options struct {
 	// Simulate judges the clients of some endpoints, as they came since a time, under another configuration; nil: of all
 	// endpoints that it affects.
 	Simulate func(context.Context, *termination.Config, []string, time.Time) (*Simulated, error)
-	Now      func() time.Time
+	// Pulse sums up the handshakes that a filter selects in a period such as 15m.
+	Pulse func(ctx context.Context, filter, period string) (Pulse, error)
+	Now   func() time.Time
 	// Problem turns an error into the problem document that answers it (RFC 9457), and logs what is internal.
 	Problem func(context.Context, error) Problem
 	Version string
@@ -107,6 +109,8 @@ func New(o Options) *API {
 	a.simulations()
 	a.handshakes()
 	a.savedViews()
+	a.pulses()
+	a.handshakeRows()
 	a.agents()
 	a.identities()
 	a.registrations()

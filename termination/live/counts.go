@@ -68,6 +68,7 @@ func (b *Hub) Counts(period time.Duration, endpointID string) Counts {
 type Second struct {
 	Time   int64  // since 1970
 	OK     uint64 // verified and open
+	Open   uint64 // of these
 	Passed uint64
 	Failed uint64
 }
@@ -93,6 +94,7 @@ func (b *Hub) Series(n int, endpointID string) []Second {
 		if at := x.time - from; at >= 0 && at < int64(n) {
 			o := &out[at]
 			o.OK += x.ok()
+			o.Open += x.outcomes[1]
 			o.Passed += x.passed()
 			o.Failed += x.failed()
 		}

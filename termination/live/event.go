@@ -12,6 +12,10 @@ import (
 // maxText bounds each text of an event. Names on the wire have at most 255 bytes; what is longer was made to cost us.
 const maxText = 256
 
+// EventOf makes the event of a recorded handshake, for rows that come from the history. endpoint is the number of its name
+// in a legend of the caller's.
+func EventOf(h *termination.Handshake, endpoint int) Event { return newEvent(h, endpoint, false) }
+
 // newEvent makes the event of a handshake. endpoint is its number in the legend.
 func newEvent(h *termination.Handshake, endpoint int, update bool) Event {
 	e := Event{
