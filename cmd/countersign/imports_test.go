@@ -43,7 +43,7 @@ func rules() []rule {
 		{path: "views/...", ours: []string{"termination", "termination/clienterror", "termination/wire", "views/..."}, other: []string{"github.com/a-h/templ"}},
 		{path: "store/declared", ours: []string{"store", "termination", "termination/unlock"}, other: []string{"github.com/goccy/go-yaml"}},
 		{path: "store", ours: []string{"termination", "termination/expression"}, other: []string{"modernc.org/sqlite", "filippo.io/age", "golang.org/x/sys"}},
-		{path: "static"},
+		{path: "static", other: []string{"github.com/tdewolff/minify/v2"}},
 		{path: "termination", files: map[string][]string{"name.go": {"golang.org/x/net/idna"}}},
 		{path: "termination/wire", other: []string{"golang.org/x/crypto/cryptobyte"}},
 		{path: "termination/clienterror", ours: words},
