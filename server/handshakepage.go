@@ -51,6 +51,11 @@ func (s *Server) handshakePage(c echo.Context) error {
 		return fmt.Errorf("show handshake: %w", err)
 	}
 	s.linkEndpoint(&v, r.Handshake)
+	if again, err := s.store.Repeats(c.Request().Context(), r.Handshake); err != nil {
+		s.log.Warn("how often a handshake was repeated is not known", "id", r.Handshake.ID, "error", err)
+	} else {
+		v.AddRepeats(p.Clock, again.Count, again.First, again.JA4)
+	}
 	if isFragment(c.Request()) {
 		return s.render(c, http.StatusOK, views.HandshakeDrawer(v))
 	}

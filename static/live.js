@@ -277,7 +277,7 @@ function toggleFilter() {
 /** Copies a command that does what the selected client did. @param {string} id */
 async function copyCurl(id) {
   const text = await fetch('/handshakes/' + encodeURIComponent(id), { headers: { 'HX-Request': 'true' } }).then((a) => a.text()).catch(() => '');
-  const code = new DOMParser().parseFromString(text, 'text/html').querySelector('[data-curl] code, [data-curl] .code');
+  const code = new DOMParser().parseFromString(text, 'text/html').querySelector('[data-curl] .code');
   if (code?.textContent && await copyText(code.textContent)) say('Command copied'); else say('There is no command for this one');
 }
 

@@ -49,6 +49,7 @@ type Handshake struct {
 
 	EndpointHref string // the endpoint as it is now; empty: there is none any more
 	Client       string
+	Curl         string // a command that asks as the client did; empty: there is none
 	HasChain     bool
 	// CanName: the client has proven its certificate, and has no name here.
 	CanName bool
@@ -87,6 +88,7 @@ func HandshakeOf(clock format.Clock, h *termination.Handshake, end *termination.
 			v.Problems = append(v.Problems, c.Detail)
 		}
 	}
+	v.Curl = curlOf(h)
 	raw, err := json.MarshalIndent(h, "", "  ")
 	if err != nil {
 		return v, fmt.Errorf("write the record as JSON: %w", err)
@@ -279,16 +281,16 @@ func policyFacts(h *termination.Handshake) []parts.Fact {
 	if h.Endpoint == "" {
 		return nil
 	}
-	facts := []parts.Fact{{Name: "Endpoint", Value: h.Endpoint}}
+	facts := []parts.Fact{seen("Endpoint", termination.FilterEndpoint, h.Endpoint)}
 	if h.TerminateAt == termination.AtUpstream {
 		return append(facts, parts.Fact{Name: "Policy", Value: "decided by the service behind; sealed for us", Tone: parts.Sealed})
 	}
 	facts = append(facts, parts.Fact{Name: "Mode", Value: string(h.Mode)})
 	if h.Client.Identity != "" {
-		facts = append(facts, parts.Fact{Name: "Known as", Value: h.Client.Identity})
+		facts = append(facts, seen("Known as", termination.FilterIdentity, h.Client.Identity))
 	}
 	if h.Client.Authority != "" {
-		facts = append(facts, parts.Fact{Name: "Authority", Value: h.Client.Authority})
+		facts = append(facts, seen("Authority", termination.FilterCA, h.Client.Authority))
 	}
 	if h.Client.Pin != "" {
 		facts = append(facts, parts.Fact{Name: "Pin", Value: h.Client.Pin})
@@ -303,12 +305,12 @@ func helloFacts(h *termination.ClientHello) []parts.Fact {
 	if h == nil {
 		return nil
 	}
-	name := h.ServerName
-	if name == "" {
-		name = "none"
+	name := seen("SNI", termination.FilterSNI, h.ServerName)
+	if h.ServerName == "" {
+		name.Value = "none"
 	}
 	facts := []parts.Fact{
-		{Name: "SNI", Value: name},
+		name,
 		{Name: "Versions", Value: names(h.Versions, wire.VersionName)},
 		{Name: "Groups", Value: names(h.Groups, wire.GroupName)},
 		{Name: "Key shares", Value: names(h.KeyShares, wire.GroupName)},
@@ -316,7 +318,7 @@ func helloFacts(h *termination.ClientHello) []parts.Fact {
 		{Name: "ALPN", Value: orNone(strings.Join(h.ALPN, " "))},
 		{Name: "ECH", Value: yes(h.ECH, "seen, in earnest or as GREASE", "not seen")},
 		{Name: "Resumption", Value: yes(h.OffersResumption, "a ticket was offered", "not offered")},
-		{Name: "JA4", Value: h.JA4},
+		seen("JA4", termination.FilterJA4, h.JA4),
 		{Name: "JA3", Value: h.JA3},
 		{Name: "Size", Value: fmt.Sprintf("%s in %s", format.Bytes(int64(h.Size)), format.Count(h.Records, "record", "records"))},
 	}
@@ -388,7 +390,7 @@ func chosenFacts(h *termination.Handshake) []parts.Fact {
 
 // afterFacts tells what became of the connection.
 func afterFacts(clock format.Clock, h *termination.Handshake, end *termination.ConnectionEnd) []parts.Fact {
-	facts := []parts.Fact{{Name: "Client", Value: h.Peer.String()}, {Name: "Listener", Value: h.Local.String()}}
+	facts := []parts.Fact{peerFact(h), {Name: "Listener", Value: h.Local.String()}}
 	up := h.Upstream
 	if end != nil && end.Upstream != nil {
 		up = end.Upstream

@@ -220,6 +220,8 @@ type Fact struct {
 	Value string // hostile text
 	Note  string // our own word after it
 	Tone  Tone   // of the note
+	Key   string // of the filter that the value is one of; empty: none
+	Href  string // the handshakes with this value
 }
 
 // Option is one choice of a select, a row of radios or a segmented control.
