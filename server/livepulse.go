@@ -151,7 +151,9 @@ func pulseFacts(clock format.Clock, p api.Pulse, period pulsePeriod, fixed bool)
 	return strings.Join(facts, " · ")
 }
 
-func duration(ms float64) string { return format.Duration(time.Duration(ms * float64(time.Millisecond))) }
+func duration(ms float64) string {
+	return format.Duration(time.Duration(ms * float64(time.Millisecond)))
+}
 
 // series is what the script paints: for each bar its beginning, how many were let in, passed through, failed.
 func series(bars []api.Bar) (string, error) {
