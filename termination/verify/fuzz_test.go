@@ -84,6 +84,10 @@ func FuzzJudge(f *testing.F) {
 			h := w.handshake(name, termination.OutcomeRefused, j.Reason)
 			h.Presented, h.Path, h.Verdict.Checks = presented, j.Path, j.Checks
 			w.search.Explain(h, now)
+			w.seen.Note(h)
+			if verify.SeenCount(w.seen) > 256 {
+				t.Fatal("what is remembered has no bound")
+			}
 			if j.Reason != "" && (h.Verdict.Explanation.Sentence == "" || len(h.Verdict.Explanation.Fixes) == 0) {
 				t.Fatalf("%s: no explanation for %q", name, j.Reason)
 			}

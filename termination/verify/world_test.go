@@ -50,6 +50,7 @@ func client(issuer *tlstest.Cert, opts ...tlstest.Option) *tlstest.Cert {
 type world struct {
 	cfg    *termination.Config
 	search *verify.Search
+	seen   *verify.Seen // by search
 
 	root, issuing, partner, lab, labIssuing, local *tlstest.Cert
 	stranger, remade, impostor, public             *tlstest.Cert
@@ -194,12 +195,12 @@ func newWorld(t testing.TB) *world {
 		e.Port = 9444
 	})
 	w.lately = intermediate(w.root, "Acme Warehouse CA", "Acme")
-	seen := &verify.Seen{}
-	seen.Note(&termination.Handshake{
+	w.seen = &verify.Seen{}
+	w.seen.Note(&termination.Handshake{
 		Peer: netip.MustParseAddrPort("203.0.113.7:50123"), Presented: client(w.lately).Chain(),
 		Path: append(client(w.lately).Chain(), w.root.X509),
 	})
-	w.search = verify.NewSearch(w.cfg).WithSeen(seen)
+	w.search = verify.NewSearch(w.cfg).WithSeen(w.seen)
 	return w
 }
 
