@@ -17,6 +17,7 @@ import (
 
 	"countersign/server"
 	"countersign/server/metrics"
+	"countersign/server/otlp"
 	"countersign/store"
 	"countersign/termination/acme"
 	"countersign/termination/gateway"
@@ -50,7 +51,9 @@ type appOptions struct {
 	Passphrase string
 	Version    string
 	Out        io.Writer    // gets the lines of the start
-	Log        *slog.Logger // gets everything else
+	Log        *slog.Logger // gets everything else; nil: LogTo does
+	LogTo      io.Writer    // nil: nothing is logged
+	LogWords   logWords     // how, before what the configuration file says
 	Prove      bool         // endpoints after each change, in the background
 	// Browse opens a link in a browser. Nil: none is opened.
 	Browse func(ctx context.Context, dir, link string) error
@@ -85,6 +88,8 @@ type app struct {
 	portal   *server.Portal
 	obtained *servercert.Obtained
 	metrics  *metrics.Metrics
+	told     *handshakeLog  // nil: no line for handshakes
+	exporter *otlp.Exporter // nil: no collector is told anything
 
 	listen    string       // address of the dashboard, as it was asked for
 	hosts     []string     // that the dashboard answers to
@@ -106,7 +111,7 @@ type app struct {
 
 func newApp(o appOptions) *app {
 	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
+		o.Log = newLogger(o.LogTo, o.LogWords)
 	}
 	if o.Getenv == nil {
 		o.Getenv = func(string) string { return "" }
@@ -179,9 +184,11 @@ func (a *app) prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read which clients were let in: %w", err)
 	}
-	a.measure()
+	if err := a.beginToObserve(ctx); err != nil {
+		return err
+	}
 	a.hub = live.New(live.Options{
-		FirstSeq: a.store.NextSeq(), LetIn: letIn, Sink: a.pen.write, Log: a.log, Observe: a.metrics.Observe, ObserveEnd: a.metrics.ObserveEnd,
+		FirstSeq: a.store.NextSeq(), LetIn: letIn, Sink: a.pen.write, Log: a.log, Observe: a.observe, ObserveEnd: a.metrics.ObserveEnd,
 	})
 	a.gateway = gateway.New(gateway.Options{
 		Hub: a.hub, Log: a.log, Sockets: a.sockets, Hold: a.hold,
@@ -222,6 +229,7 @@ func (a *app) readFile() error {
 	if err != nil {
 		return fmt.Errorf("the configuration file is refused, and nothing was applied:\n%w", err)
 	}
+	a.useLogWords(d.Log)
 	a.hosts = d.Dashboard.Hosts
 	if a.listen == "" {
 		a.listen = d.Dashboard.Listen
@@ -432,6 +440,7 @@ func (a *app) Close(ctx context.Context) error {
 	if a.hub != nil {
 		errs = append(errs, a.hub.Close(last))
 	}
+	a.endObserving(last)
 	if a.store != nil && a.successor == nil {
 		removeRedirect(a.store.Dir())
 		errs = append(errs, a.store.Close())

@@ -36,6 +36,10 @@ func rules() []rule {
 			other: []string{"github.com/prometheus/client_golang"},
 		},
 		{
+			path: "server/otlp", ours: []string{"termination", "termination/live"},
+			other: []string{"go.opentelemetry.io/otel"},
+		},
+		{
 			path: "server", ours: []string{"views/...", "static", "store", "termination/...", "server/api"},
 			other: []string{"github.com/labstack/echo/v4", "github.com/gorilla/websocket"},
 			files: map[string][]string{"render.go": {"github.com/a-h/templ"}, "endpoints_yaml.go": {"github.com/goccy/go-yaml"}},

@@ -1,22 +1,80 @@
 package main
 
 import (
+	"context"
+
 	"countersign/server/metrics"
+	"countersign/server/otlp"
+	"countersign/store/declared"
 	"countersign/termination"
 	"countersign/termination/gateway"
 	"countersign/termination/live"
 	"countersign/termination/revocation"
 )
 
-// measure makes the metrics. What they ask exists by the time of the first scrape.
-func (a *app) measure() {
+// beginToObserve makes what is told of each handshake beside the history and those who watch. It needs the store and the file.
+func (a *app) beginToObserve(ctx context.Context) error {
+	var t declared.Telemetry
+	if a.file != nil {
+		t = a.file.last.Telemetry
+	}
+	if otlp.Wanted(t.Endpoint, a.options.Getenv) {
+		if t.Endpoint == "" {
+			t.Share, t.Lines = 1, true
+		}
+		var err error
+		a.exporter, err = otlp.New(ctx, otlp.Options{
+			Endpoint: t.Endpoint, Headers: t.Headers, Roots: t.Roots, Share: t.Share, Lines: t.Lines, Version: a.options.Version, Node: a.store.Node(), Log: a.log,
+		})
+		if err != nil {
+			return err
+		}
+		a.log = a.exporter.Logger(a.log)
+	}
+	if w := a.options.LogWords.handshakes; w == "failed" || w == "all" {
+		a.told = newHandshakeLog(a.log, w == "all")
+	}
 	a.metrics = metrics.New(metrics.Options{
 		Version:    a.options.Version,
 		Config:     func() *termination.Config { return a.gateway.Config() },
 		Gateway:    func() gateway.Status { return a.gateway.Status() },
 		Revocation: func() []revocation.Status { return a.gateway.RevocationStatus() },
 		Feed:       func() live.Status { return a.hub.Status() },
+		Telemetry:  a.telemetryStatus,
 	})
+	return nil
+}
+
+// observe is told each handshake once, by the hub. It must not wait.
+func (a *app) observe(h *termination.Handshake) {
+	a.metrics.Observe(h)
+	if a.told != nil {
+		a.told.observe(h)
+	}
+	if a.exporter != nil {
+		a.exporter.Observe(h)
+	}
+}
+
+// endObserving ends what beginToObserve began, once the hub has ended.
+func (a *app) endObserving(ctx context.Context) {
+	if a.told != nil {
+		a.told.tap.Close(ctx)
+	}
+	if a.exporter != nil {
+		a.exporter.Close(ctx)
+	}
+}
+
+func (a *app) telemetryStatus() []metrics.Signal {
+	if a.exporter == nil {
+		return nil
+	}
+	var out []metrics.Signal
+	for _, s := range a.exporter.Status() {
+		out = append(out, metrics.Signal(s))
+	}
+	return out
 }
 
 // applied tells whoever goes by the configuration that it is in force.

@@ -96,7 +96,7 @@ func (f *file) apply(ctx context.Context) error {
 func (f *file) reload(ctx context.Context) error {
 	f.reloading.Lock()
 	defer f.reloading.Unlock()
-	before := f.last.Dashboard
+	before, logBefore := f.last.Dashboard, f.last.Log
 	d, err := f.read()
 	if err == nil {
 		err = f.apply(ctx)
@@ -113,6 +113,9 @@ func (f *file) reload(ctx context.Context) error {
 	}
 	if d.Dashboard.Listen != before.Listen || strings.Join(d.Dashboard.Hosts, " ") != strings.Join(before.Hosts, " ") {
 		f.app.log.Info("what the configuration file says of the dashboard takes effect at the next start", "file", f.path)
+	}
+	if d.Log != logBefore {
+		f.app.log.Info("what the configuration file says of the log takes effect at the next start", "file", f.path)
 	}
 	return nil
 }

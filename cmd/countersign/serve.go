@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -21,6 +20,7 @@ type serveOptions struct {
 	config, data, dashboard string
 	noDemo, noBrowser       bool
 	grace                   time.Duration
+	log                     logWords
 }
 
 func (p *program) serveCommand() *cobra.Command {
@@ -43,6 +43,8 @@ The private keys in the store are opened by a key file of mode 0600; $COUNTERSIG
 	c.Flags().StringVar(&o.config, "config", "", "configuration `file`, countersign.yaml")
 	c.Flags().StringVar(&o.dashboard, "dashboard", "", "`address` of the dashboard, on loopback (default 127.0.0.1:7443, or the next free port)")
 	c.Flags().DurationVar(&o.grace, "grace", defaultGrace, "how `long` connections may take to end by themselves when the gateway stops")
+	c.Flags().StringVar(&o.log.level, "log-level", "", "write lines of this `level` and above: debug, info, warn or error (default: the file's, else info)")
+	c.Flags().StringVar(&o.log.format, "log-format", "", "write the log as text or json (default: the file's, else text)")
 	c.Flags().BoolVar(&o.noDemo, "no-demo", false, "make no demo at the first start")
 	c.Flags().BoolVar(&o.noBrowser, "no-browser", false, "do not open the browser")
 	_ = c.MarkFlagFilename("config", "yaml", "yml") // it exists: see above
@@ -54,14 +56,16 @@ func (p *program) serve(ctx context.Context, o serveOptions) error {
 	if o.grace < 0 {
 		return fmt.Errorf("%w: --grace cannot be negative", errUsage)
 	}
+	if err := o.log.check(); err != nil {
+		return err
+	}
 	dir, err := p.dataDirectory(o.data)
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(p.err, nil))
 	options := appOptions{
 		Data: dir, Config: o.config, Dashboard: o.dashboard, NoDemo: o.noDemo, Prove: true, Passphrase: p.passphrase(), Version: p.version,
-		Out: p.out, Log: log, Program: p.path, Args: p.args, Getenv: p.getenv, demoPort: defaultDemoPort,
+		Out: p.out, LogTo: p.err, LogWords: o.log, Program: p.path, Args: p.args, Getenv: p.getenv, demoPort: defaultDemoPort,
 	}
 	if out, ok := p.out.(*os.File); ok && !o.noBrowser && isTerminal(out) {
 		options.Browse = openBrowser

@@ -23,6 +23,7 @@ import (
 	"countersign/termination/live/livetest"
 	"countersign/termination/revocation"
 	"countersign/termination/tlstest"
+	"countersign/termination/tunnel"
 	"countersign/termination/upstream"
 )
 
@@ -44,7 +45,7 @@ func everything(now func() time.Time) (*Metrics, *termination.Config) {
 		Config: func() *termination.Config { return config },
 		Gateway: func() gateway.Status {
 			return gateway.Status{
-				Revision: 7, TurnedAway: map[gateway.Limit]int64{gateway.LimitHalfOpen: 2},
+				Revision: 7, Agents: []tunnel.AgentStatus{{Endpoint: "shop", Dropped: 1}}, TurnedAway: map[gateway.Limit]int64{gateway.LimitHalfOpen: 2},
 				Endpoints: []gateway.EndpointStatus{
 					{Name: "shop", State: gateway.StateListening, Connections: 3, Leaves: []*x509.Certificate{own.X509, own.X509}, Upstreams: []upstream.TargetStatus{{Target: "tcp://db:1"}, {Target: "tcp://db:1"}}},
 					{Name: "off", State: gateway.StateStopped},
@@ -54,7 +55,8 @@ func everything(now func() time.Time) (*Metrics, *termination.Config) {
 		Revocation: func() []revocation.Status {
 			return []revocation.Status{{Authority: "devices", Sources: []revocation.SourceStatus{{Lists: []revocation.ListStatus{{InForce: true, FreshUntil: now().Add(time.Hour)}}}, {Problem: "gone"}}}}
 		},
-		Feed: func() live.Status { return live.Status{Missed: 1, Lost: 2, Subscribers: 3, Dropped: 4} },
+		Telemetry: func() []Signal { return []Signal{{Name: "traces", Sent: 1}} },
+		Feed:      func() live.Status { return live.Status{Missed: 1, Lost: 2, Subscribers: 3, Dropped: 4} },
 	})
 	h := livetest.Handshake(0, now())
 	h.Stages = termination.Stages{Hello: time.Millisecond, Reply: time.Millisecond, Wait: time.Millisecond, Check: time.Millisecond}

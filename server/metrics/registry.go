@@ -22,9 +22,14 @@ type Options struct {
 	Gateway    func() gateway.Status
 	Revocation func() []revocation.Status
 	Feed       func() live.Status
-	// Extra are what other parts count by themselves.
-	Extra []prometheus.Collector
-	Now   func() time.Time // nil: time.Now
+	Telemetry  func() []Signal
+	Now        func() time.Time // nil: time.Now
+}
+
+// Signal is how one kind of telemetry is doing, since the start.
+type Signal struct {
+	Name                  string // traces or logs
+	Sent, Failed, Dropped uint64
 }
 
 // Metrics are the metrics of one gateway, in a registry of their own.
@@ -53,7 +58,6 @@ func New(o Options) *Metrics {
 	build.Set(1)
 	m.registry.MustRegister(build, newState(o), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.counted.collectors()...)
-	m.registry.MustRegister(o.Extra...)
 	return m
 }
 

@@ -42,6 +42,7 @@ func newState(o Options) *state {
 	s.describe("feed_dropped_total", "Events that watchers of the live stream were not shown, all of them together.")
 	s.describe("feed_queue_length", "Records that wait for the live stream.")
 	s.describe("feed_lag_seconds", "How long a record waited at worst in the last second.")
+	s.describe("telemetry_records_total", "Handshakes and lines of the log on their way to the OpenTelemetry collector: sent, failed (it did not take them), dropped (no room).", "signal", "result")
 	s.describe("authority_certificate_expiry_timestamp_seconds", "When a CA certificate of an authority ends.", "authority", "fingerprint")
 	s.describe("crl_expiry_timestamp_seconds", "When the first of an authority's revocation lists is past its time.", "authority")
 	s.describe("crl_sources_failing", "Sources of an authority's revocation lists that cannot be read or fetched.", "authority")
@@ -73,6 +74,9 @@ func (s *state) Collect(to chan<- prometheus.Metric) {
 	}
 	if s.options.Feed != nil {
 		out.feed(s.options.Feed())
+	}
+	if s.options.Telemetry != nil {
+		out.telemetry(s.options.Telemetry())
 	}
 	if s.options.Config != nil {
 		if config := s.options.Config(); config != nil {
@@ -231,6 +235,14 @@ func (o *sink) feed(s live.Status) {
 	o.set("feed_dropped_total", float64(s.Dropped))
 	o.set("feed_queue_length", float64(s.Queue))
 	o.set("feed_lag_seconds", s.Lag.Seconds())
+}
+
+func (o *sink) telemetry(all []Signal) {
+	for _, s := range all {
+		o.set("telemetry_records_total", float64(s.Sent), s.Name, "sent")
+		o.set("telemetry_records_total", float64(s.Failed), s.Name, "failed")
+		o.set("telemetry_records_total", float64(s.Dropped), s.Name, "dropped")
+	}
 }
 
 func seconds(t time.Time) float64 { return float64(t.Unix()) }

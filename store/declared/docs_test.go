@@ -57,6 +57,8 @@ func sections() []struct{ text, heading, prefix string } {
 	return []struct{ text, heading, prefix string }{
 		{"dashboard: {XX: 1}", "## dashboard", ""},
 		{"history: {XX: 1}", "## history", ""},
+		{"log: {XX: 1}", "## log", ""},
+		{"telemetry: {otlp: {XX: 1}}", "## telemetry", "otlp."},
 		{"limits: {XX: 1}", "## limits", ""},
 		{"agents: {XX: 1}", "## agents", ""},
 		{"acme: {XX: 1}", "## acme", ""},

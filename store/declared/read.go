@@ -29,6 +29,8 @@ type Declaration struct {
 	store.Declared
 	Path      string
 	Dashboard Dashboard
+	Telemetry Telemetry
+	Log       Log
 	Warnings  []Warning
 	Files     []string // every file that was read, this one first: a change of any is a change of the declaration
 
@@ -86,6 +88,8 @@ func parse(path string, text []byte, o Options) (*Declaration, error) {
 func (r *reader) document(n ast.Node, d *Declaration) {
 	r.mapping(n, "the file", map[string]field{
 		"dashboard":    func(n ast.Node) { r.dashboard(n, &d.Dashboard) },
+		"telemetry":    func(n ast.Node) { r.telemetry(n, &d.Telemetry) },
+		"log":          func(n ast.Node) { r.log(n, &d.Log) },
 		"history":      func(n ast.Node) { r.history(n, &d.Declared) },
 		"limits":       func(n ast.Node) { r.limits(n, &d.Declared) },
 		"acme":         func(n ast.Node) { r.acme(n, &d.Declared) },
