@@ -29,6 +29,7 @@ export class Stream {
     this.legend = { outcomes: [], reasons: {}, endpoints: {} };
     this.last = 0;
     this.life = '';
+    this.next = '';
     this.wait = 500;
     this.sampled = 1;
     this.held = ''; // said in the place of an open stream
@@ -97,11 +98,13 @@ export class Stream {
 
   /** @param {any} f */
   frame(f) {
+    // Another life of the gateway may give out a few numbers again. Those of the old one count until the first frame that
+    // holds something: a stream that broke off before would else come back as a newcomer, and miss what was in between.
+    if (f.op !== 'hi' && this.next !== this.life) { this.last = 0; this.life = this.next; }
     switch (f.op) {
       case 'hi':
         this.legend = { outcomes: f.outcomes ?? [], reasons: f.reasons ?? {}, endpoints: f.endpoints ?? {} };
-        // Another life of the gateway may give out a few numbers again: it sends all that it remembers, and known rows stay.
-        if (f.life !== this.life) { this.last = 0; this.life = f.life; }
+        this.next = f.life;
         this.say('stream open', 'ok');
         this.watcher.failure('');
         for (const s of f.past ?? []) this.watcher.stats(s);

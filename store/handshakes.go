@@ -59,6 +59,7 @@ type historyWriter struct {
 	statements     map[string]*sql.Stmt
 	known          map[termination.Fingerprint]int64 // certificates that were written, with the time they carry
 	nextSeq        uint64
+	stored         uint64 // highest number at the start
 	sinceRetention int
 
 	traits    map[traitKey]bool               // of clients, that were written; true: with a proven key
@@ -84,7 +85,8 @@ func newHistoryWriter(ctx context.Context, db *database, now time.Time) (*histor
 	if err != nil {
 		return nil, fmt.Errorf("read the history's state: %w", err)
 	}
-	w.nextSeq = uint64(last) + 1 //nolint:gosec // never negative
+	w.stored = uint64(last) //nolint:gosec // never negative
+	w.nextSeq = w.stored + 1
 	if !clean {
 		w.nextSeq += leap
 	}

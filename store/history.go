@@ -25,6 +25,7 @@ type history struct {
 	writer  *historyWriter
 	lastSeq uint64 // the highest that was offered; guarded by writing
 	nextSeq uint64 // as it was found at the start
+	stored  uint64 // likewise: the highest that was written
 
 	mu     sync.RWMutex // held for reading while db is used, for writing to replace it
 	db     *database
@@ -67,7 +68,7 @@ func (h *history) open(ctx context.Context) error {
 		return err
 	}
 	h.db, h.writer = db, w
-	h.nextSeq = max(h.nextSeq, w.nextSeq)
+	h.nextSeq, h.stored = max(h.nextSeq, w.nextSeq), max(h.stored, w.stored)
 	return nil
 }
 
@@ -269,3 +270,6 @@ func (s *Store) WriteHistory(b termination.HistoryBatch) error {
 // NextSeq returns a sequence number above all that were ever given out. After a crash, or when records could not be
 // stored, it leaves a gap for those that were seen but not kept.
 func (s *Store) NextSeq() uint64 { return s.records.nextSeq }
+
+// StoredSeq returns the highest sequence number that was stored before the store was opened.
+func (s *Store) StoredSeq() uint64 { return s.records.stored }

@@ -188,7 +188,7 @@ func (a *app) prepare(ctx context.Context) error {
 		return err
 	}
 	a.hub = live.New(live.Options{
-		FirstSeq: a.store.NextSeq(), LetIn: letIn, Sink: a.pen.write, Log: a.log, Observe: a.observe, ObserveEnd: a.metrics.ObserveEnd,
+		FirstSeq: a.store.NextSeq(), Stored: a.store.StoredSeq(), LetIn: letIn, Sink: a.pen.write, Log: a.log, Observe: a.observe, ObserveEnd: a.metrics.ObserveEnd,
 	})
 	a.gateway = gateway.New(gateway.Options{
 		Hub: a.hub, Log: a.log, Sockets: a.sockets, Hold: a.hold,

@@ -42,6 +42,9 @@ type Options struct {
 	// LetIn are the certificates that are known to have been let in, so that others are new; see [termination.Handshake].
 	// At most [MaxLetIn] are remembered, those that come included. Nil: none is called new.
 	LetIn []termination.Fingerprint
+	// Stored is the highest number that the history holds; those up to FirstSeq were given to nothing that is kept. 0 means
+	// the one before FirstSeq.
+	Stored uint64
 	// Sink stores a batch: handshakes in the order of their numbers, and ends, never before their handshakes. It is
 	// called by one goroutine. A batch that it fails to store is counted as lost, and not offered again.
 	Sink func(termination.HistoryBatch) error
@@ -65,6 +68,7 @@ type Hub struct {
 	start   time.Time
 	life    string        // tells this hub's numbers from those of others
 	first   uint64        // number
+	stored  uint64        // highest number of earlier lives that the history holds
 	flush   time.Duration // how often the sink gets what was recorded
 	queue   chan record
 	reserve int           // records in the queue from which on only failures are taken
@@ -135,6 +139,7 @@ func New(o Options) *Hub {
 		start:    now,
 		life:     strconv.FormatInt(now.UnixMilli(), 36),
 		first:    max(o.FirstSeq, 1),
+		stored:   o.Stored,
 		flush:    o.Flush,
 		queue:    make(chan record, o.Queue),
 		reserve:  o.Queue - o.Queue/8,
@@ -147,6 +152,9 @@ func New(o Options) *Hub {
 		letIn:    newLetIn(o.LetIn),
 		replay:   newReplay(o.Replay),
 		numbers:  make(map[endpointName]int),
+	}
+	if b.stored == 0 || b.stored >= b.first {
+		b.stored = b.first - 1
 	}
 	b.counters.now = b.start.Unix()
 	b.seq.Store(b.first - 1)

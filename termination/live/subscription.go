@@ -156,17 +156,28 @@ func (s *Subscription) begin(r Request) {
 	s.stats, s.gap, s.waiting, s.limit, s.overrun = nil, Gap{}, nil, waitingEvents, 0
 	switch {
 	case r.Life != "" && r.Life != b.life && r.After > 0:
+		// What was recorded between the end of that stream and the end of that life is in the history. The numbers after it
+		// may be given out again.
+		s.missBefore(r.After)
 		s.resume(b.first - 1)
 	case r.After == 0 || r.After > hi.Seq:
 		s.remember(b.replay.newest(s.filter, backfill))
 	default:
-		s.resume(r.After)
+		s.missBefore(r.After)
+		s.resume(max(r.After, b.first-1))
 	}
 	s.scanned = hi.Seq
 	if r.Idle { // in the same step: an event that comes next must find it so
 		s.idle, s.offered = true, hi.Seq
 	}
 	s.signal()
+}
+
+// missBefore points to what earlier lives have put into the history after a number. The caller holds mu.
+func (s *Subscription) missBefore(after uint64) {
+	if stored := s.hub.stored; after < stored {
+		s.miss(after+1, stored, stored-after, true)
+	}
 }
 
 // resume goes on after a number. The caller holds mu.
