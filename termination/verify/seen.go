@@ -41,9 +41,10 @@ type seenEntry struct {
 	owner       string
 }
 
-// Note remembers what a handshake has shown. It costs two look-ups where there is nothing new.
+// Note remembers what a handshake has shown, unless the gateway made it itself to prove a policy. It costs two look-ups
+// where there is nothing new.
 func (s *Seen) Note(h *termination.Handshake) {
-	if s == nil || len(h.Presented) == 0 {
+	if s == nil || h.Proof {
 		return
 	}
 	d := termination.DefaultLimits()

@@ -87,6 +87,12 @@ func TestOnlyWhatCanStandInBetweenIsRemembered(t *testing.T) {
 	if n := verify.SeenCount(seen); n != 1 {
 		t.Errorf("one certificate is remembered %d times", n)
 	}
+	proof := showing("203.0.113.3", w.labIssuing)
+	proof.Proof = true
+	seen.Note(proof)
+	if n := verify.SeenCount(seen); n != 1 {
+		t.Errorf("what the gateway shows to itself is remembered: %d", n)
+	}
 	var none *verify.Seen
 	none.Note(showing("203.0.113.1", w.issuing))
 }
