@@ -45,6 +45,10 @@ func exitCode(err error) int {
 		return exitContradicts
 	case errors.Is(err, errNotProven):
 		return exitNotProven
+	case errors.Is(err, errNotLetIn):
+		return exitNotLetIn
+	case errors.Is(err, errNotTried):
+		return exitNotTried
 	case isError[declared.Errors](err):
 		return exitConfiguration
 	case isError[store.LockedError](err), isError[store.ExposedDirError](err), isError[store.NewerError](err),

@@ -79,6 +79,7 @@ func rules() []rule {
 			path: "termination/gateway",
 			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/expression", "termination/live", "termination/proxy", "termination/proxyproto", "termination/rate", "termination/revocation", "termination/upstream", "termination/localca", "termination/sockets", "termination/staple", "termination/tunnel"},
 		},
+		{path: "termination/doctor", ours: []string{"termination", "termination/wire"}},
 		{path: "termination/proof", ours: []string{"termination", "termination/wire", "termination/localca"}},
 		{path: "termination/tlstest", ours: words, other: []string{"golang.org/x/", "google.golang.org/grpc", "github.com/gorilla/websocket"}},
 	}

@@ -106,7 +106,7 @@ func (s *sight) in(state tls.ConnectionState) {
 
 // failed notes what ended a handshake. Only an alert is a refusal: anything else may have broken the connection.
 func (s *sight) failed(err error) {
-	number, isAlert := alertOf(err)
+	number, isAlert := wire.RemoteAlert(err)
 	if !isAlert {
 		s.detail = "the connection broke: " + err.Error()
 		return
@@ -114,20 +114,6 @@ func (s *sight) failed(err error) {
 	s.verdict = refused
 	s.alert = &termination.Alert{Number: number, Name: wire.AlertName(number)}
 	s.detail = fmt.Sprintf("alert %d %s", number, s.alert.Name)
-}
-
-// alertOf returns the alert that the other side sent. crypto/tls tells it by its text alone.
-func alertOf(err error) (uint8, bool) {
-	op, ok := errors.AsType[*net.OpError](err)
-	if !ok || op.Op != "remote error" || op.Err == nil {
-		return 0, false
-	}
-	for n := range 256 {
-		if tls.AlertError(n).Error() == op.Err.Error() {
-			return uint8(n), true
-		}
-	}
-	return 0, false
 }
 
 // ticketWatch notices the first session ticket. A TLS 1.3 client has finished before the server looks at its

@@ -75,7 +75,7 @@ func refusedWith(reason termination.Reason, beat termination.Beat, alert uint8) 
 // encryption was due, in what passed by: OpenSSL does that when it does not trust our certificate in TLS 1.3, and
 // crypto/tls then reports nothing but a bad record MAC.
 func (t *Terminator) alertReceived(conn *Conn, rec *termination.Handshake, err error) (failure, bool) {
-	number, ok := remoteAlert(err)
+	number, ok := wire.RemoteAlert(err)
 	plaintext := false
 	if !ok {
 		var seen wire.Alert
@@ -123,22 +123,6 @@ func (t *Terminator) covers(conn *Conn, hello *termination.ClientHello) bool {
 		}
 	}
 	return false
-}
-
-// remoteAlert extracts the number of an alert that crypto/tls received and could read. Its inner type is private;
-// the text of tls.AlertError is the same.
-func remoteAlert(err error) (number uint8, ok bool) {
-	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "remote error" {
-		return 0, false
-	}
-	text := op.Err.Error()
-	for n := range 256 {
-		if tls.AlertError(n).Error() == text {
-			return uint8(n), true
-		}
-	}
-	return 0, false
 }
 
 // certificateFailure recognises what is wrong with the client's certificate.

@@ -172,6 +172,17 @@ func plainKey(key any) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: plain}), nil
 }
 
+// PKCS12 unlocks a PKCS#12 file and returns its key and its certificates as PEM, the key's own certificate first among them.
+func PKCS12(data []byte, passphrase string) ([]byte, error) {
+	if len(data) > termination.MaxUpload {
+		return nil, problem("p12", "the file is too large", fmt.Sprintf("give one of at most %d bytes", termination.MaxUpload))
+	}
+	if len(passphrase) > maxPassphrase {
+		return nil, problem(FieldPassphrase, "the passphrase is too long", fmt.Sprintf("give one of at most %d bytes", maxPassphrase))
+	}
+	return openPKCS12(data, passphrase, "p12")
+}
+
 // openPKCS12 unlocks a PKCS#12 file: its key, its certificate and whatever certificates are with it, in any order.
 func openPKCS12(der []byte, passphrase, field string) ([]byte, error) {
 	const check = "openssl pkcs12 -in FILE -noout"

@@ -1,6 +1,11 @@
 package wire
 
-import "fmt"
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+)
 
 // Alerts that this package, or its caller before any handshake, answers with
 // (RFC 8446 section 6).
@@ -35,6 +40,21 @@ func (a Alert) String() string { return AlertName(a.Description) }
 // takes at this point (RFC 8446 section 5.1).
 func AlertRecord(description uint8) [7]byte {
 	return [7]byte{recordAlert, 3, 3, 0, 2, LevelFatal, description}
+}
+
+// RemoteAlert returns the number of the alert that ended a crypto/tls connection, if the other side sent one. The error's
+// inner type is private; its text is that of tls.AlertError.
+func RemoteAlert(err error) (number uint8, ok bool) {
+	op, is := errors.AsType[*net.OpError](err)
+	if !is || op.Op != "remote error" || op.Err == nil {
+		return 0, false
+	}
+	for n := range 256 {
+		if tls.AlertError(n).Error() == op.Err.Error() {
+			return uint8(n), true
+		}
+	}
+	return 0, false
 }
 
 // AlertName returns the name of an alert description (RFC 8446 section 6, and the
