@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -14,6 +17,7 @@ import (
 	"countersign/server/client"
 	"countersign/termination/doctor"
 	"countersign/termination/unlock"
+	"countersign/views/format"
 )
 
 // Exit codes of doctor, for scripts.
@@ -112,12 +116,30 @@ func (p *program) doctor(ctx context.Context, o *doctorOptions, url string) erro
 	if other != nil {
 		other.find(ctx, story)
 	}
+	if story.Record == nil && len(story.Attempts) > 0 && story.Result != doctor.LetIn {
+		story.ForOthers = story.handOver()
+	}
 	if o.asJSON {
-		err = p.printJSON(story)
+		err = p.printStory(story)
 	} else {
 		story.print(p.out)
 	}
 	return errors.Join(err, doctorError(story.Report))
+}
+
+// printStory prints JSON in which nothing hides: a server's words are in it.
+func (p *program) printStory(s *doctorStory) error {
+	var text bytes.Buffer
+	encode := json.NewEncoder(&text)
+	encode.SetIndent("", "  ")
+	encode.SetEscapeHTML(false)
+	if err := encode.Encode(s); err != nil {
+		return fmt.Errorf("print the answer: %w", err)
+	}
+	if _, err := p.out.Write(format.JSON(text.Bytes())); err != nil {
+		return fmt.Errorf("print the answer: %w", err)
+	}
+	return nil
 }
 
 // doctorError is the exit code of a report.
@@ -244,7 +266,7 @@ func (s *otherSide) find(ctx context.Context, story *doctorStory) {
 	defer cancel()
 	own := story.Attempts[0]
 	for {
-		id, by, err := s.look(ctx, own, termination.NormalizeServerName(story.Name))
+		id, by, err := s.look(ctx, own, serverName(story.Name))
 		if id != "" {
 			if story.Record, err = s.client.Handshake(ctx, id); err == nil {
 				story.MatchedBy = by
@@ -264,6 +286,14 @@ func (s *otherSide) find(ctx context.Context, story *doctorStory) {
 			return
 		}
 	}
+}
+
+// serverName is the name in the ClientHello: none for an address (RFC 6066, section 3).
+func serverName(name string) string {
+	if _, err := netip.ParseAddr(name); err == nil {
+		return ""
+	}
+	return name
 }
 
 // look searches what was recorded since begin for the record of an attempt. What only looks alike is none: a story must not

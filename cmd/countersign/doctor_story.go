@@ -43,10 +43,9 @@ func (s *doctorStory) print(out io.Writer) {
 	s.printGateway(w)
 	w.line("%s", s.verdict())
 	s.printFixes(w)
-	if s.Record == nil && len(s.Attempts) > 0 && s.Result != doctor.LetIn {
+	if h := s.ForOthers; h != nil {
 		w.line("")
 		w.line("For whoever runs the server:")
-		h := s.handOver()
 		w.line("  %s", h.Line)
 		w.line("  On the Live page of a Countersign gateway, by this machine's clock: %s", h.Filter)
 	}
@@ -73,7 +72,7 @@ func (s *doctorStory) printGateway(w *visible) {
 	}
 	presented := "nothing"
 	if len(r.Presented) > 0 {
-		presented = fmt.Sprintf("%q, issued by %q, with %d more; SHA-256 %s", r.Presented[0].Subject, r.Presented[0].Issuer, len(r.Presented)-1, r.Presented[0].Fingerprint)
+		presented = fmt.Sprintf("%q, issued by %q, one of %d; SHA-256 %s", r.Presented[0].Subject, r.Presented[0].Issuer, len(r.Presented), r.Presented[0].Fingerprint)
 	}
 	tell("was presented", "%s", presented)
 	e := client.EventOf(r)
@@ -104,7 +103,11 @@ func (s *doctorStory) printGateway(w *visible) {
 		tell("after TLS", "%s", r.End.Detail)
 	}
 	if s.ClockAhead != "" {
-		tell("clocks", "this machine's is %s ahead of the gateway's (behind, where negative)", s.ClockAhead)
+		words := s.ClockAhead + " ahead of"
+		if behind, is := strings.CutPrefix(s.ClockAhead, "-"); is {
+			words = behind + " behind"
+		}
+		tell("clocks", "this machine's is %s the gateway's", words)
 	}
 	w.line("")
 }
@@ -142,9 +145,11 @@ func (s *doctorStory) printFixes(w *visible) {
 			w.line("It is the turn of %s.", whose)
 		}
 	}
-	for _, step := range s.Steps {
-		if step.Fix != "" && (s.Record == nil || step.Name != "handshake") {
-			fixes = append(fixes, termination.Fix{Text: upperFirst(step.Fix) + "."})
+	for _, state := range []doctor.State{doctor.Bad, doctor.Warn} { // what keeps the client out comes first
+		for _, step := range s.Steps {
+			if step.State == state && step.Fix != "" && (s.Record == nil || step.Name != "handshake") {
+				fixes = append(fixes, termination.Fix{Text: upperFirst(step.Fix) + "."})
+			}
 		}
 	}
 	if len(fixes) == 0 {
@@ -175,11 +180,11 @@ func (s *doctorStory) printFixes(w *visible) {
 }
 
 // handOver is what finds this handshake elsewhere.
-func (s *doctorStory) handOver() handOver {
+func (s *doctorStory) handOver() *handOver {
 	a := s.Attempts[0]
 	const slack = 2 * time.Second
 	filter := "since:" + a.Started.Add(-slack).UTC().Format(time.RFC3339) + " until:" + a.Ended.Add(slack).UTC().Format(time.RFC3339)
-	if name := termination.NormalizeServerName(s.Name); name != "" && !strings.Contains(name, ":") {
+	if name := serverName(s.Name); name != "" {
 		filter = termination.FormatFilterTerm(termination.FilterSNI, name, false) + " " + filter
 	}
 	line := fmt.Sprintf("%s, from %s to %s", a.Started.UTC().Format("2006-01-02T15:04:05.000Z"), a.Local, a.Remote)
@@ -192,7 +197,7 @@ func (s *doctorStory) handOver() handOver {
 	if a.Marker != "" {
 		line += ", ALPN marker " + a.Marker
 	}
-	return handOver{Filter: filter, Line: line}
+	return &handOver{Filter: filter, Line: line}
 }
 
 func upperFirst(s string) string {

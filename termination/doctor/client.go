@@ -18,7 +18,7 @@ func (x *examination) lookAtClient() {
 	leaf := id.Chain[0]
 	p := presented(leaf)
 	r.Client = &p
-	r.add("client certificate", Note, fmt.Sprintf("%q, issued by %q, with %d more in its file; SHA-256 %s", p.Subject, p.Issuer, len(id.Chain)-1, p.Fingerprint), "")
+	r.add("client certificate", Note, fmt.Sprintf("%q, issued by %q, %s in its file; SHA-256 %s", p.Subject, p.Issuer, company(len(id.Chain)), p.Fingerprint), "")
 	if id.Fits() {
 		r.add("client key", OK, "it belongs to the certificate", "")
 	} else {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +20,8 @@ type examination struct {
 	o      Options
 	target target
 	report *Report
+
+	guessed bool // the addresses, of a name below localhost
 }
 
 // Examine looks at a service and returns what its client sees. The error says that the options mean nothing; whatever the
@@ -79,6 +82,7 @@ func (x *examination) resolve(ctx context.Context) []netip.Addr {
 	if host == "localhost" || strings.HasSuffix(strings.TrimSuffix(host, "."), ".localhost") {
 		x.report.add("name", Warn, host+" is unknown to this system's resolver; taken for loopback, as curl and browsers do by themselves (RFC 6761, section 6.3)",
 			"for programs that do not, add to the hosts file: 127.0.0.1 "+host)
+		x.guessed = true
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 	}
 	text := host + " has no address"
@@ -125,7 +129,11 @@ func (x *examination) connect(ctx context.Context, addresses []netip.Addr) net.C
 	if first == nil {
 		return nil
 	}
-	for i := range x.report.Steps { // one address that works is enough
+	// One address that works is enough. Where the addresses were guessed, the other is no fault.
+	if x.guessed {
+		x.report.Steps = slices.DeleteFunc(x.report.Steps, func(s Step) bool { return s.Name == "connect" && s.State == Bad })
+	}
+	for i := range x.report.Steps {
 		if s := &x.report.Steps[i]; s.Name == "connect" && s.State == Bad {
 			s.State = Warn
 		}

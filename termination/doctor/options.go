@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"countersign/termination"
 )
 
 // Bounds.
@@ -70,6 +72,12 @@ func (o *Options) target() (target, error) {
 	}
 	if t.name == "" {
 		t.name = t.host
+	}
+	// International names as A-labels, as they stand in certificates; what is no name stays, and is looked up in vain.
+	for _, name := range []*string{&t.host, &t.name} {
+		if normal, err := termination.NormalizeName(*name); err == nil {
+			*name = normal
+		}
 	}
 	return t, nil
 }

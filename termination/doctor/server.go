@@ -82,7 +82,7 @@ func (x *examination) trust(chain []*x509.Certificate, at time.Time) error {
 // lookAtServer says all that is right and wrong with the server's certificate, not only the first.
 func (x *examination) lookAtServer(chain []*x509.Certificate) {
 	r, leaf, now := x.report, chain[0], x.o.Now()
-	r.add("server certificate", Note, fmt.Sprintf("%q, issued by %q, with %d more sent; SHA-256 %s", subjectOf(leaf), issuerOf(leaf), len(chain)-1, termination.FingerprintOf(leaf)), "")
+	r.add("server certificate", Note, fmt.Sprintf("%q, issued by %q, sent %s; SHA-256 %s", subjectOf(leaf), issuerOf(leaf), company(len(chain)), termination.FingerprintOf(leaf)), "")
 	x.dates("server certificate", "the server's certificate", "renew it on the server", leaf)
 	if err := leaf.VerifyHostname(x.target.name); err != nil {
 		r.add("server name", Bad, fmt.Sprintf("the certificate is not for %s, but for %s", x.target.name, namesOf(leaf)), "connect by a name that it is for, or issue one with this name; a wrong certificate may also mean the wrong server")
@@ -116,6 +116,14 @@ func (x *examination) dates(step, what, fix string, c *x509.Certificate) {
 	case c.NotAfter.Sub(now) < soon && c.NotAfter.Sub(c.NotBefore) > 2*soon:
 		x.report.add(step, Warn, fmt.Sprintf("%s ends in %s, on %s", what, span(c.NotAfter.Sub(now)), day(c.NotAfter)), fix)
 	}
+}
+
+// company says whether a certificate came with others.
+func company(n int) string {
+	if n == 1 {
+		return "alone"
+	}
+	return fmt.Sprintf("with %d more", n-1)
 }
 
 func day(t time.Time) string { return t.UTC().Format("2 January 2006 15:04 UTC") }
