@@ -73,6 +73,9 @@ func (s *Server) showEndpoint(c echo.Context, status int, e *termination.Endpoin
 	if v.Told, err = s.toldBy(ctx, e); err != nil {
 		return err
 	}
+	if v.Days, v.Hours, err = trends(p, func(step store.TrendStep) ([]store.TrendBar, error) { return s.store.EndpointTrend(ctx, e.ID, step) }); err != nil {
+		return err
+	}
 	v.Targets = targetLines(p.Clock, gate)
 	if v.Agents, err = s.endpointAgents(c, p, e); err != nil {
 		return err

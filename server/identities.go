@@ -168,7 +168,7 @@ func (s *Server) identitiesPage(c echo.Context) error {
 			list = append(list, i)
 		}
 	}
-	v := views.Identities{Query: q.text, State: string(q.state), Any: len(config.Identities) > 0}
+	v := views.Identities{Tabs: clientTabs("/identities"), Query: q.text, State: string(q.state), Any: len(config.Identities) > 0}
 	for _, chip := range identityChips() {
 		v.States = append(v.States, views.StateChip{
 			Label: chip.label, Count: format.Int(counts[chip.state]), Href: identitiesQuery{text: q.text, state: chip.state}.href(), Current: q.state == chip.state,

@@ -71,6 +71,7 @@ func TestClientsInTheBrowser(t *testing.T) {
 	pages := map[string]string{
 		"clients": "/identities", "clients-found": "/identities?" + url.Values{"q": {"device 00"}, "state": {"blocked"}}.Encode(), "client": "/identities/meter",
 		"client-new": "/identities/new", "client-invite": "/identities/invite",
+		"clients-seen": "/clients", "client-seen": "/clients/" + termination.FingerprintOf(meter.X509).String(), "expiry": "/expiry",
 	}
 	for _, theme := range []string{"light", "dark"} {
 		for name, path := range pages {

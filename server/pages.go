@@ -78,7 +78,7 @@ func (s *Server) nav(path string) (items []views.NavItem, settings views.NavItem
 	}
 	for _, n := range all {
 		if s.has(n.Href) {
-			n.Current = within(path, n.Href) || n.Href == "/authorities" && within(path, "/blocked") || n.Href == "/live" && (path == "/" || within(path, "/handshakes"))
+			n.Current = within(path, n.Href) || n.Href == "/authorities" && within(path, "/blocked") || n.Href == "/identities" && (within(path, "/clients") || within(path, "/expiry")) || n.Href == "/live" && (path == "/" || within(path, "/handshakes"))
 			items = append(items, n)
 		}
 	}

@@ -79,6 +79,7 @@ func (s *Server) routes() []route {
 		s.certificateRoutes(),
 		s.agentRoutes(),
 		s.identityRoutes(),
+		s.clientRoutes(),
 		s.credentialRoutes(),
 		s.blockRoutes(),
 		s.apiRoutes(),

@@ -211,3 +211,14 @@ func (s *Store) SoftwareChanges(ctx context.Context, f termination.Fingerprint) 
 	})
 	return out, err
 }
+
+// ActiveClients returns clients that were let in as verified within [ClientActive] of now, those first whose certificates
+// end first.
+func (s *Store) ActiveClients(ctx context.Context, now time.Time, most int) ([]Client, error) {
+	var out []Client
+	err := s.records.read(ctx, func(db *database) (err error) {
+		out, err = readClients(ctx, db.reader, "last_in > ? ORDER BY not_after, fingerprint LIMIT ?", nanos(now.Add(-ClientActive)), limit(most, 100, 1000))
+		return err
+	})
+	return out, err
+}

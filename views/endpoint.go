@@ -33,6 +33,7 @@ type EndpointDetail struct {
 	Targets        []TargetLine    // the services behind, where we connect to them
 	Agents         *EndpointAgents // nil: its TLS ends elsewhere
 	Told           *ToldPart       // nil: nothing is told
+	Days, Hours    Trend
 }
 
 // ToldPart is what the service behind an endpoint is told about its clients.

@@ -97,6 +97,7 @@ func goldenPages() map[string]templ.Component {
 	}
 	maps.Copy(pages, agentPages())
 	maps.Copy(pages, sealedPages())
+	maps.Copy(pages, clientPages())
 	return pages
 }
 

@@ -4,6 +4,7 @@ import "countersign/views/parts"
 
 // Identities is the page of clients: those that have a name here.
 type Identities struct {
+	Tabs        []parts.Tab
 	Items       []IdentityItem
 	Query       string // what was searched for
 	State       string // of the chosen chip

@@ -113,6 +113,7 @@ func New(o Options) *API {
 	a.handshakeRows()
 	a.agents()
 	a.identities()
+	a.clients()
 	a.registrations()
 	a.credentials()
 	a.blocks()
