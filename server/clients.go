@@ -109,6 +109,10 @@ func (s *Server) clientsPage(c echo.Context) error {
 		q.From = min(from, store.MostStrangers+store.MostVerified)
 	}
 	page, err := s.store.Clients(ctx, q)
+	if err == nil && len(page.Clients) == 0 && q.From > 0 { // what is no place in the list is its beginning
+		q.From = 0
+		page, err = s.store.Clients(ctx, q)
+	}
 	if err != nil {
 		return err
 	}

@@ -51,10 +51,11 @@ func TestClientsSeen(t *testing.T) {
 	}
 	ending, hostile := seenClients(t, f)
 	for path, says := range map[string][]string{
-		"/clients":                           {"billing-batch", "1 to 100 of 122", "ends soon", "Copy for the owner", "&lt;img"},
+		"/clients":                           {"billing-batch", "1 to 100 of 122", "ends soon", "Copy for the owner"},
 		"/clients?from=100":                  {"101 to 122 of 122"},
 		"/clients?from=99999999999999":       {"1 to 100"},
 		"/clients?state=strangers&q=odd":     {"No client fits."},
+		"/clients?q=img":                     {"&lt;img src=x"},
 		"/clients?state=nonsense":            {"billing-batch"},
 		"/clients?q=BILLING":                 {"billing-batch", "Find"},
 		"/clients/" + ending.String():        {"billing-batch", "t13d1516h2_", "Give it a name", "/blocked/new?certificate=" + ending.String(), "fp%3A" + ending.String(), "Last 30 days", "1 let in, 0 failed"},
