@@ -181,7 +181,7 @@ func afterStories() map[string]func(*scene) {
 			s.passes(s.shell(strings.Replace(s.fix().Command, "TOKEN", token, 1)))
 		},
 		"password-wrong": func(s *scene) {
-			s.config.Credentials = []termination.Credential{{ID: "cred_1", Name: "ann", User: "ann", Kind: termination.ProofBasic, Hash: "$2a$08$n0VlN9bTGjnPLjudHJGjhuyHB6zbk2bsAD8W2L8CoajSvgWygHZOa"}} //nolint:gosec // of the password below
+			s.config.Credentials = []termination.Credential{{ID: "cred_1", Name: "ann", User: "ann", Kind: termination.ProofBasic, Hash: "$2a$08$n0VlN9bTGjnPLjudHJGjhuyHB6zbk2bsAD8W2L8CoajSvgWygHZOa"}}
 			s.serves(func(e *termination.Endpoint) { e.Also.AllOf = []termination.ProofKind{termination.ProofBasic} })
 			s.failsAfter(s.curl(status, "--user ann:wrong"))
 			s.passes(s.shell(strings.Replace(s.fix().Command, "NAME:PASSWORD", "ann:right-horse-battery", 1)))
