@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -189,6 +190,12 @@ func withoutAddresses(h *termination.Handshake) func(string) string {
 	}
 	if h.Upstream != nil && h.Upstream.Address != "" {
 		known = append(known, h.Upstream.Address, addressLeftOut)
+		// An error may have the host without scheme and port.
+		if u, err := termination.ParseUpstream(h.Upstream.Address); err == nil {
+			if host, _, err := net.SplitHostPort(u.Address); err == nil && host != "" {
+				known = append(known, host, addressLeftOut)
+			}
+		}
 	}
 	replacer := strings.NewReplacer(known...)
 	return func(s string) string { return hideAddresses(replacer.Replace(s)) }

@@ -29,14 +29,20 @@ func (s *Server) findHandshake(c echo.Context) (store.Record, error) {
 		}
 		return r, err
 	}
+	s.explain(r)
+	return r, nil
+}
+
+// explain fills in what is said of a record where nothing was due when it was made. Of a client that came in and whose
+// connection then ended for a reason, it says what to do about that.
+func (s *Server) explain(r store.Record) {
 	switch {
 	case s.opts.Gateway == nil:
-	case r.End != nil && r.End.Reason != "": // it came in; what to do is about what happened then
+	case r.End != nil && r.End.Reason != "":
 		s.opts.Gateway.ExplainEnd(r.Handshake, *r.End)
 	case r.Handshake.Verdict.Explanation.Sentence == "":
 		s.opts.Gateway.Explain(r.Handshake)
 	}
-	return r, nil
 }
 
 // handshakePage shows everything about one handshake: alone, or as the drawer beside the list.

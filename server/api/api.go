@@ -47,6 +47,8 @@ type Options struct {
 	Actor  func(context.Context) store.Actor // who stands in the context
 	// CredentialUses tells when credentials were used last, by ID.
 	CredentialUses func(context.Context) (map[string]store.CredentialUse, error)
+	// Explain fills in what is said of a stored record, which is the caller's own.
+	Explain func(store.Record)
 	// Prove makes real handshakes with an endpoint and compares.
 	Prove func(context.Context, string) (*proof.Report, error)
 	// Rehearse returns the configuration that a change would lead to, and keeps nothing of it.

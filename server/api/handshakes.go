@@ -65,6 +65,7 @@ func (a *API) handshakes() {
 			if err != nil {
 				return nil, err
 			}
+			a.options.Explain(record)
 			h := HandshakeOf(record)
 			h.Printed = clienterror.Lines(record.Handshake)
 			return &one[Handshake]{h}, nil

@@ -24,16 +24,16 @@ func (s *Search) Explain(h *termination.Handshake, now time.Time) {
 }
 
 // ExplainEnd finds out why a connection that was let in ended as it did, and writes that into h's explanation in the place
-// of what there was. Without a reason in end it changes nothing.
+// of what there was, with the upstream that it speaks of. Without a reason in end it changes nothing.
 func (s *Search) ExplainEnd(h *termination.Handshake, end termination.ConnectionEnd, now time.Time) {
 	if end.Reason == "" {
 		return
 	}
+	if end.Upstream != nil {
+		h.Upstream = end.Upstream
+	}
 	after := *h
 	after.Verdict.Reason, after.Verdict.Checks, after.Error = end.Reason, nil, end.Detail
-	if end.Upstream != nil {
-		after.Upstream = end.Upstream
-	}
 	h.Verdict.Explanation = s.account(&after, now).explanation()
 }
 

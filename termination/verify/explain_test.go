@@ -135,6 +135,11 @@ func (w *world) cases(t testing.TB) []explained {
 		{"client_left", h("payments", b, termination.ReasonClientLeft), termination.ReasonClientLeft},
 		{"client_left_late", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
 			h.Verdict.Reason, h.Verdict.Beat = termination.ReasonClientLeft, termination.BeatEstablished
+			h.Hello.ServerName = "" // so that no name can be the cause
+		}), termination.ReasonClientLeft},
+		{"client_left_name", with(judged("payments", chain(client(w.issuing))...), func(h *termination.Handshake) {
+			h.Verdict.Reason, h.Verdict.Beat = termination.ReasonClientLeft, termination.BeatEstablished
+			h.Hello.ServerName = "payroll.example.com"
 		}), termination.ReasonClientLeft},
 
 		{"cert_missing", judged("payments"), termination.ReasonCertMissing},
