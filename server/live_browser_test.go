@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -156,7 +157,11 @@ func TestLiveInTheBrowser(t *testing.T) {
 // machine: frames a second from requestAnimationFrame, the heap from performance.memory, events missed from the hub.
 // docs/load.md has those of a quiet one.
 func TestLiveUnderLoad(t *testing.T) {
-	const quiet, busy, seconds = 100, 2000, 4
+	const quiet = 100
+	busy, seconds := 2000, 4
+	if rate, err := strconv.Atoi(os.Getenv("LIVE_RATE")); err == nil { // by hand; see docs/load.md
+		busy, seconds = rate, 14
+	}
 	f := start(t, nil)
 	b := openBrowser(t)
 	b.size(1440, 900)
@@ -174,18 +179,20 @@ func TestLiveUnderLoad(t *testing.T) {
 	pool := eval[int](b, `document.querySelectorAll('[data-rows].pool .row').length`)
 	eval[string](b, `takeDelays()`)
 	var fps []int
+	var heap []string // MB
 	for range seconds {
 		before, at := eval[int](b, `window.framesSeen`), time.Now()
 		b.rest(1)
 		fps = append(fps, int(float64(eval[int](b, `window.framesSeen`)-before)/time.Since(at).Seconds()))
+		heap = append(heap, fmt.Sprintf("%.1f", eval[float64](b, `performance.memory.usedJSHeapSize`)/1e6))
 	}
 	if now := eval[int](b, `document.querySelectorAll('[data-rows].pool .row').length`); now != pool {
 		t.Errorf("the pool of rows grew from %d to %d", pool, now)
 	}
 	status := f.opts.Hub.Status()
 	t.Logf("at %d a second: from accept to row %s", quiet, slow)
-	t.Logf("at %d a second: from accept to row %s; %d handshakes published, missed %d, frames a second %v, heap %.1f MB, the stream is %s behind",
-		busy, eval[string](b, `takeDelays()`), n.Load(), status.Missed, fps, eval[float64](b, `performance.memory.usedJSHeapSize`)/1e6, status.Lag)
+	t.Logf("at %d a second: from accept to row %s; %d handshakes published, missed %d, frames a second %v, heap in MB %v, %d rows kept, the stream is %s behind",
+		busy, eval[string](b, `takeDelays()`), n.Load(), status.Missed, fps, heap, eval[int](b, `Number(document.querySelector('[role=table]').getAttribute('aria-rowcount'))`), status.Lag)
 	b.check("live under load")
 }
 

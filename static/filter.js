@@ -38,7 +38,7 @@ export class Filter {
   get list() { return /** @type {HTMLElement} */ (this.root.querySelector('#live-complete')); }
 
   /** The terms that stand as chips. @returns {string[]} */
-  get terms() { return [...this.form.querySelectorAll('[data-term]')].map((c) => c instanceof HTMLElement ? c.dataset.term ?? '' : ''); }
+  get terms() { return [...this.form.querySelectorAll('.chip [data-term]')].map((c) => c instanceof HTMLElement ? c.dataset.term ?? '' : ''); }
 
   apply() { this.close(); this.go(address([...this.terms, this.input.value].join(' '))); }
 
