@@ -211,7 +211,10 @@ func TestFailuresGoLast(t *testing.T) {
 }
 
 func TestQueueKeepsRoomForFailures(t *testing.T) {
-	b := &Hub{queue: make(chan record, 16), reserve: 14, start: time.Now()} // whose goroutine does not run
+	b := &Hub{ // whose goroutine does not run
+		queue: make(chan record, 16), reserve: 14, start: time.Now(),
+		observe: func(*termination.Handshake) {}, observeEnd: func(*termination.ConnectionEnd) {},
+	}
 	for n := range 16 {
 		b.Publish(livetest.Handshake(0, time.Now()))
 		if missed, _ := b.missed.totals(); n < 14 && missed != 0 || n >= 14 && missed != uint64(n-13) {
