@@ -54,7 +54,7 @@ func csvExport() exportFormat {
 		head: format.CSV([]string{
 			"time", "id", "outcome", "reason", "why", "beat", "endpoint", "asked_for", "client", "client_full", "identity", "issuer", "authority",
 			"certificate_sha256", "address", "tls", "cipher_suite", "key_exchange", "post_quantum", "resumed", "alpn", "ja4", "duration_ms", "alert",
-			"upstream", "upstream_error", "bytes_in", "bytes_out", "requests", "closed_by", "then",
+			"upstream", "upstream_error", "bytes_in", "bytes_out", "requests", "closed_by", "then", "mark",
 		}),
 		record: func(r store.Record) ([]byte, error) { return []byte(format.CSV(csvCells(r))), nil },
 		end: func(end exportEnd) ([]byte, error) {
@@ -92,7 +92,7 @@ func csvCells(r store.Record) []string {
 	if h.Peer.IsValid() {
 		cells[14] = format.Cell(h.Peer.String()) // an address may have a zone, which is text
 	}
-	return append(append(append(cells, negotiatedCells(h)...), alertCell(h), upstreamOf(r).Address, format.Cell(upstreamOf(r).Error)), endCells(r.End)...)
+	return append(append(append(cells, negotiatedCells(h)...), alertCell(h), upstreamOf(r).Address, format.Cell(upstreamOf(r).Error)), append(endCells(r.End), string(r.Mark))...)
 }
 
 // negotiatedCells are from tls to duration_ms.

@@ -57,6 +57,7 @@ func (s *Server) handshakePage(c echo.Context) error {
 		return fmt.Errorf("show handshake: %w", err)
 	}
 	s.linkEndpoint(&v, r.Handshake)
+	v.Marked, v.CSRF = r.Mark, p.CSRF
 	if again, err := s.store.Repeats(c.Request().Context(), r.Handshake); err != nil {
 		s.log.Warn("how often a handshake was repeated is not known", "id", r.Handshake.ID, "error", err)
 	} else {

@@ -93,7 +93,7 @@ func (s *Server) livePage(c echo.Context) error {
 	if wrong == nil && len(c.QueryParams()["f"]) > 1 {
 		return s.redirect(c, at.link(at.terms))
 	}
-	p := s.view(c, "Live", "live.js")
+	p := s.view(c, "Live", "live.js", "marks.js")
 	p.Keys = views.LiveKeys()
 	ctx := c.Request().Context()
 	v := views.Live{Filter: at.filter, Segments: segments(at), LastSeq: s.hub.Status().Seq, Clear: at.link(nil)}
@@ -127,7 +127,9 @@ func (s *Server) livePage(c echo.Context) error {
 		return fmt.Errorf("read handshakes for the page: %w", err)
 	}
 	for _, r := range page.Records {
-		v.Rows = append(v.Rows, views.RowOf(p.Clock, r.Handshake))
+		row := views.RowOf(p.Clock, r.Handshake)
+		row.Marked = r.Mark
+		v.Rows = append(v.Rows, row)
 	}
 	if page.Next != 0 {
 		v.Cursor = strconv.FormatUint(page.Next, 10)

@@ -73,6 +73,7 @@ func (s *Server) routes() []route {
 		s.liveRoutes(),
 		s.savedViewRoutes(),
 		s.exportRoutes(),
+		s.markRoutes(),
 		s.endpointRoutes(),
 		s.authorityRoutes(),
 		s.revocationRoutes(),

@@ -115,6 +115,8 @@ func (c *condition) value(key termination.FilterKey, v termination.FilterValue) 
 				AND (SELECT json_extract(CAST(r.record AS TEXT), '$.verdict.would_refuse') FROM records r WHERE r.seq = h.seq)`, nil
 		case termination.FilterNoise:
 			return c.noise(), nil
+		case termination.FilterMarked:
+			return "EXISTS (SELECT 1 FROM marks m WHERE m.seq = h.seq)", nil
 		}
 		return "FALSE", nil
 	case termination.FilterALPN:

@@ -17,6 +17,7 @@ import (
 type Record struct {
 	Handshake *termination.Handshake
 	End       *termination.ConnectionEnd // nil: the connection is open, or its end was not kept
+	Mark      termination.Mark
 }
 
 // storedHandshake is the JSON document of a record. The certificates have rows of their own.

@@ -42,7 +42,7 @@ func (s *Store) Handshakes(ctx context.Context, q HistoryQuery) (HistoryPage, er
 	if err != nil {
 		return page, err
 	}
-	query := `SELECT h.seq, r.record, e.record FROM handshakes h JOIN records r ON r.seq = h.seq LEFT JOIN ends e ON e.seq = h.seq
+	query := `SELECT h.seq, r.record, e.record, coalesce(m.mark, '') FROM handshakes h JOIN records r ON r.seq = h.seq LEFT JOIN ends e ON e.seq = h.seq LEFT JOIN marks m ON m.seq = h.seq
 		WHERE h.seq >= ? AND h.seq <= ? AND h.proof = 0 AND ` + c.sql + ` ORDER BY h.seq DESC LIMIT ?`
 	err = s.search(ctx, q, c, func(tx *sql.Tx, from, to int64) (next int64, err error) {
 		args := append(append([]any{from, to}, c.args...), want-len(page.Records))
@@ -63,7 +63,8 @@ func (s *Store) appendRecords(ctx context.Context, tx *sql.Tx, page *HistoryPage
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var record, end []byte
-		if err := rows.Scan(&last, &record, &end); err != nil {
+		var mark termination.Mark
+		if err := rows.Scan(&last, &record, &end, &mark); err != nil {
 			return 0, fmt.Errorf("search the history: %w", err)
 		}
 		_, r, err := decodeRecord(record, end)
@@ -71,6 +72,7 @@ func (s *Store) appendRecords(ctx context.Context, tx *sql.Tx, page *HistoryPage
 			s.log.Warn("a record of the history cannot be read", "seq", last, "error", err)
 			continue
 		}
+		r.Mark = mark
 		page.Records = append(page.Records, r)
 	}
 	if err := rows.Err(); err != nil {
@@ -224,6 +226,9 @@ func readRecord(ctx context.Context, tx *sql.Tx, seq int64) (Record, error) {
 	}
 	stored, r, err := decodeRecord(record, end)
 	if err != nil {
+		return Record{}, err
+	}
+	if r.Mark, err = markOf(ctx, tx, seq); err != nil {
 		return Record{}, err
 	}
 	if r.Handshake.Presented, err = readChain(ctx, tx, stored.Presented); err != nil {

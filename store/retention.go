@@ -61,6 +61,9 @@ func (r *retention) run(ctx context.Context, settings func(context.Context) (His
 		return err
 	}
 	now := r.history.now()
+	if err := r.step(ctx, func(tx *sql.Tx) error { return forgetMarks(ctx, tx, now) }); err != nil {
+		return err
+	}
 	if err := r.byAge(ctx, now, keep); err != nil {
 		return err
 	}
@@ -167,14 +170,14 @@ func readWindow(ctx context.Context, tx *sql.Tx, after int64) (window, error) {
 	var w window
 	err := tx.QueryRowContext(ctx, `
 		SELECT count(*), coalesce(min(seq), 0), coalesce(max(seq), 0), coalesce(min(time), 0), coalesce(max(time), 0)
-		FROM (SELECT seq, time FROM handshakes WHERE seq > ? ORDER BY seq LIMIT ?)`, after, retentionWindow).
+		FROM (SELECT seq, time FROM handshakes WHERE seq > ? AND `+unmarked+` ORDER BY seq LIMIT ?)`, after, retentionWindow).
 		Scan(&w.rows, &w.first, &w.last, &w.oldest, &w.newest)
 	return w, err
 }
 
 // deleteOlder deletes those of a window that are older than their kind is kept.
 func deleteOlder(ctx context.Context, tx *sql.Tx, w window, in, failed int64) (int64, error) {
-	res, err := tx.ExecContext(ctx, "DELETE FROM handshakes WHERE seq BETWEEN ? AND ? AND time < CASE WHEN outcome IN (?, ?, ?) THEN ? ELSE ? END",
+	res, err := tx.ExecContext(ctx, "DELETE FROM handshakes WHERE seq BETWEEN ? AND ? AND "+unmarked+" AND time < CASE WHEN outcome IN (?, ?, ?) THEN ? ELSE ? END",
 		w.first, w.last, string(termination.OutcomeVerified), string(termination.OutcomeOpen), string(termination.OutcomePassed), in, failed)
 	if err != nil {
 		return 0, err
@@ -204,11 +207,15 @@ func (r *retention) bySize(ctx context.Context, most int64) (bool, error) {
 				return err
 			}
 			w, err := readWindow(ctx, tx, 0)
-			if err != nil || w.rows == 0 {
+			if err != nil {
+				return err
+			}
+			if w.rows == 0 { // only what is marked is left, and it is too much
+				more, err = forgetAllMarks(ctx, tx)
 				return err
 			}
 			for _, query := range []string{"DELETE FROM handshakes WHERE seq <= ?", "DELETE FROM records WHERE seq <= ?", "DELETE FROM ends WHERE seq <= ?"} {
-				if _, err := tx.ExecContext(ctx, query, w.last); err != nil {
+				if _, err := tx.ExecContext(ctx, query+" AND "+unmarked, w.last); err != nil {
 					return err
 				}
 			}
@@ -236,7 +243,7 @@ func fileSize(ctx context.Context, tx *sql.Tx) (used, all int64, err error) {
 func (r *retention) sweep(ctx context.Context, now time.Time, most int64) error {
 	var oldest sql.NullInt64 // minute of the oldest record
 	err := r.step(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "DELETE FROM minutes WHERE last_seq < coalesce((SELECT min(seq) FROM handshakes), ?)", int64(1)<<62)
+		_, err := tx.ExecContext(ctx, "DELETE FROM minutes WHERE last_seq < coalesce("+firstUnmarked+", ?) AND NOT EXISTS (SELECT 1 FROM marks m WHERE m.seq BETWEEN first_seq AND last_seq)", int64(1)<<62)
 		if err == nil {
 			_, err = tx.ExecContext(ctx, "DELETE FROM counters WHERE minute < ?", now.Add(-countersKeep).Unix()/60)
 		}
@@ -250,7 +257,7 @@ func (r *retention) sweep(ctx context.Context, now time.Time, most int64) error 
 			err = sweepClients(ctx, tx, now, most)
 		}
 		if err == nil {
-			err = tx.QueryRowContext(ctx, "SELECT min(minute) FROM minutes").Scan(&oldest)
+			err = tx.QueryRowContext(ctx, "SELECT min(minute) FROM minutes WHERE last_seq >= "+firstUnmarked).Scan(&oldest)
 		}
 		return err
 	})
@@ -265,7 +272,8 @@ func (r *retention) sweep(ctx context.Context, now time.Time, most int64) error 
 		var n int64
 		err := r.step(ctx, func(tx *sql.Tx) error {
 			res, err := tx.ExecContext(ctx, `DELETE FROM certificates WHERE rowid IN (SELECT rowid FROM certificates c WHERE last_seen < ?
-				AND NOT EXISTS (SELECT 1 FROM clients k WHERE k.fingerprint = c.fingerprint) LIMIT ?)`, limit, retentionWindow)
+				AND NOT EXISTS (SELECT 1 FROM clients k WHERE k.fingerprint = c.fingerprint)
+				AND NOT EXISTS (SELECT 1 FROM marked_certificates m WHERE m.fingerprint = c.fingerprint) LIMIT ?)`, limit, retentionWindow)
 			if err != nil {
 				return err
 			}

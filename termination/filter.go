@@ -62,6 +62,7 @@ const (
 	FilterWouldRefuse = "would_refuse" // let in only because its policy is report_only
 	FilterNoise       = "noise"        // a port scan, a health check, plain HTTP, half a ClientHello
 	FilterNew         = "new"          // its certificate was let in as verified for the first time
+	FilterMarked      = "marked"       // somebody marked it; the live stream, which shows what has just come, knows no marks
 )
 
 // FilterFailed is the group word of the key "outcome" for those that were not let in.

@@ -354,12 +354,10 @@ func readGroup(raw string) (FilterValue, error) {
 
 func readIs(raw string) (FilterValue, error) {
 	switch raw {
-	case FilterPQ, FilterWouldRefuse, FilterNoise, FilterNew:
+	case FilterPQ, FilterWouldRefuse, FilterNoise, FilterNew, FilterMarked:
 		return FilterValue{Text: raw}, nil
-	case "marked":
-		return FilterValue{}, fmt.Errorf("is:%s is not in this version", raw)
 	}
-	return FilterValue{}, fmt.Errorf("%q is nothing that a handshake can be; expected pq, for a post-quantum key exchange, would_refuse, for who came in only because a policy reports, noise, for port checks and the like, or new, for a certificate that came in for the first time", shorten(raw))
+	return FilterValue{}, fmt.Errorf("%q is nothing that a handshake can be; expected pq, for a post-quantum key exchange, would_refuse, for who came in only because a policy reports, noise, for port checks and the like, new, for a certificate that came in for the first time, or marked", shorten(raw))
 }
 
 func list[T ~string](words []T) string {

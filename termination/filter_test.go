@@ -203,7 +203,6 @@ func TestFilterRefusals(t *testing.T) {
 		{"kx:rsa", 4, "is no key exchange"},
 		{"kx:65536", 4, "is no key exchange"},
 		{"is:newer", 4, "nothing that a handshake can be"},
-		{"is:marked", 4, "is:marked is not in this version"},
 		{"is:good", 4, "expected pq"},
 		{"ms:50", 4, "compares nothing"},
 		{"ms:>", 4, "compares nothing"},

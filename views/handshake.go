@@ -51,6 +51,8 @@ type Handshake struct {
 	Client       string
 	Curl         string // a command that asks as the client did; empty: there is none
 	HasChain     bool
+	CSRF         string // for the form that marks it
+	Marked       termination.Mark
 	// CanName: the client has proven its certificate, and has no name here.
 	CanName bool
 }
@@ -449,4 +451,13 @@ func actionLabel(action string) string {
 		return "Open the CA"
 	}
 	return "Open"
+}
+
+// nextMark is the shape after one; after the last comes none, and after none the first.
+func nextMark(m termination.Mark) termination.Mark {
+	all := termination.Marks()
+	if i := slices.Index(all, m) + 1; i < len(all) {
+		return all[i]
+	}
+	return ""
 }

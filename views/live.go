@@ -115,6 +115,7 @@ type Row struct {
 	Outcome string
 	MS      string
 	Failed  bool
+	Marked  termination.Mark
 }
 
 // RowOf puts a record into a row.

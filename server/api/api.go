@@ -111,6 +111,7 @@ func New(o Options) *API {
 	a.simulations()
 	a.handshakes()
 	a.savedViews()
+	a.marks()
 	a.pulses()
 	a.handshakeRows()
 	a.agents()

@@ -17,6 +17,7 @@ import (
 // Handshake is the record of one attempt to get in.
 type Handshake struct {
 	*termination.Handshake
+	Mark        termination.Mark           `json:"mark,omitempty" doc:"The shape that somebody gave it to find it again."`
 	DurationMS  float64                    `json:"duration_ms"`
 	StagesMS    map[string]float64         `json:"stages_ms" doc:"hello, reply, wait, check; a stage that did not run is left out."`
 	Certificate []X509                     `json:"presented,omitempty" doc:"As the client sent it; only the first is proven, and only when the handshake got to beat 5."`
@@ -127,7 +128,7 @@ func pageOf(page store.HistoryPage) Handshakes {
 
 // HandshakeOf is a record as the API shows it.
 func HandshakeOf(r store.Record) Handshake {
-	out := Handshake{Handshake: r.Handshake, End: r.End, DurationMS: milliseconds(r.Handshake.Duration), StagesMS: map[string]float64{}}
+	out := Handshake{Handshake: r.Handshake, End: r.End, Mark: r.Mark, DurationMS: milliseconds(r.Handshake.Duration), StagesMS: map[string]float64{}}
 	s := r.Handshake.Stages
 	for name, d := range map[string]time.Duration{"hello": s.Hello, "reply": s.Reply, "wait": s.Wait, "check": s.Check} {
 		if d >= 0 {
