@@ -5,16 +5,13 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import (
-	"strconv"
-
 	"countersign/termination"
 	"countersign/views/parts"
+	"strconv"
 )
 
 // HandshakePage is a handshake alone: to print, to send a link to, and without script.
@@ -415,7 +412,7 @@ func handshakeBody(h Handshake, drawer bool) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		for _, s := range h.Stages {
-			templ_7745c5c3_Var16 := []any{"n", templ.KV("bad", s.Mark != ""), templ.KV("dim", !s.Ran && s.Mark == "")}
+			var templ_7745c5c3_Var16 = []any{"n", templ.KV("bad", s.Mark != ""), templ.KV("dim", !s.Ran && s.Mark == "")}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var16...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -903,7 +900,7 @@ func handshakeFix(h Handshake, f termination.Fix, i int) templ.Component {
 			templ_7745c5c3_Var35 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Var36 := []any{templ.KV("lowers", f.Lowers)}
+		var templ_7745c5c3_Var36 = []any{templ.KV("lowers", f.Lowers)}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var36...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
@@ -944,7 +941,7 @@ func handshakeFix(h Handshake, f termination.Fix, i int) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Var38 := []any{templ.KV("solid", i == 0 && !f.Lowers), templ.KV("ghost", i != 0 || f.Lowers)}
+			var templ_7745c5c3_Var38 = []any{templ.KV("solid", i == 0 && !f.Lowers), templ.KV("ghost", i != 0 || f.Lowers)}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var38...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

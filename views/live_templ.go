@@ -5,16 +5,13 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import (
-	"strconv"
-
 	"countersign/views/format"
 	"countersign/views/parts"
+	"strconv"
 )
 
 // LivePage shows who is connecting right now, who fails, and why.
@@ -261,7 +258,7 @@ func LivePulse(l Pulse) templ.Component {
 		}
 		for _, w := range l.Say {
 			if w.Tone != "" {
-				templ_7745c5c3_Var9 := []any{string(w.Tone)}
+				var templ_7745c5c3_Var9 = []any{string(w.Tone)}
 				templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var9...)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
@@ -1010,7 +1007,7 @@ func liveRow(r Row) templ.Component {
 			templ_7745c5c3_Var51 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Var52 := []any{"row", templ.KV("f", r.Failed)}
+		var templ_7745c5c3_Var52 = []any{"row", templ.KV("f", r.Failed)}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var52...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
@@ -1197,7 +1194,7 @@ func liveRow(r Row) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Var63 := []any{"res", string(r.Tone)}
+		var templ_7745c5c3_Var63 = []any{"res", string(r.Tone)}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var63...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
