@@ -188,7 +188,7 @@ func (c *Client) open(ctx context.Context) (*websocket.Conn, error) {
 	dialer := websocket.Dialer{NetDialContext: c.dial, HandshakeTimeout: patience}
 	header := http.Header{}
 	c.authorize(header)
-	ws, res, err := dialer.DialContext(ctx, address.String(), header)
+	ws, res, err := dialer.DialContext(ctx, address.String(), header) //nolint:bodyclose // nothing is open: what there is of it was read
 	if err != nil && res != nil {
 		return nil, answerError(res)
 	}
