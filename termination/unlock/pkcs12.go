@@ -8,6 +8,9 @@ import (
 // maxDepth bounds the nesting that is looked into.
 const maxDepth = 32
 
+// IsPKCS12 reports whether data is a PKCS#12 file.
+func IsPKCS12(data []byte) bool { return isPKCS12(data) }
+
 // isPKCS12 reports whether der is a PKCS#12 file (RFC 7292, section 4): PFX, version 3.
 func isPKCS12(der []byte) bool {
 	var pfx struct {

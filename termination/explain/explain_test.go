@@ -1,0 +1,273 @@
+package explain_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"countersign/termination/explain"
+	"countersign/termination/tlstest"
+)
+
+func read(t *testing.T, data []byte, password string) *explain.Explained {
+	t.Helper()
+	e, err := explain.Read(bytes.Clone(data), password, time.Now())
+	if err != nil {
+		t.Fatalf("%v: %.200q", err, data)
+	}
+	return e
+}
+
+// Every way in which people have a certificate leads to the same certificate.
+func TestEncodings(t *testing.T) {
+	c := tlstest.NewCA(tlstest.CN("Test CA")).Client("billing-batch")
+	p := string(c.PEM())
+	dir := t.TempDir()
+	f := c.WriteFiles(t, dir)
+	openssl := func(out string, args ...string) []byte {
+		t.Helper()
+		if text, err := exec.CommandContext(t.Context(), "openssl", args...).CombinedOutput(); err != nil {
+			t.Fatalf("openssl %v: %v: %s", args, err, text)
+		}
+		data, err := os.ReadFile(filepath.Join(dir, out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for name, data := range map[string][]byte{
+		"PEM":         []byte(p),
+		"DER":         c.DER,
+		"PKCS7":       openssl("c.p7b", "crl2pkcs7", "-nocrl", "-certfile", f.Cert, "-out", at("c.p7b")),
+		"PKCS12":      openssl("c.p12", "pkcs12", "-export", "-in", f.Cert, "-inkey", f.Key, "-passout", "pass:secret", "-out", at("c.p12")),
+		"text":        openssl("c.txt", "x509", "-in", f.Cert, "-text", "-out", at("c.txt")),
+		"XFCC":        []byte(`x-forwarded-client-cert: By=spiffe://a/b;Hash=00;Subject="CN=billing-batch,O=\"x\"";URI=;Cert="` + url.PathEscape(p) + `"`),
+		"Client-Cert": []byte("Client-Cert: :" + base64.StdEncoding.EncodeToString(c.DER) + ":"),
+		"nginx":       []byte(url.PathEscape(p)),
+		"base64":      []byte(base64.StdEncoding.EncodeToString(c.DER)),
+		"JWK":         []byte(`{"kty":"EC","crv":"P-256","x5c":["` + base64.StdEncoding.EncodeToString(c.DER) + `"]}`),
+	} {
+		e := read(t, data, "secret")
+		chain := e.Chain()
+		if len(chain) != 1 || !bytes.Equal(chain[0].Raw, c.DER) {
+			t.Errorf("%s: %+v", name, e.Findings)
+			continue
+		}
+		for _, finding := range e.Findings {
+			if finding.Certificate != nil && !strings.HasPrefix(finding.Title, "A client certificate for billing-batch, good for ") {
+				t.Errorf("%s: in words: %q", name, finding.Title)
+			}
+		}
+	}
+	locked := read(t, openssl("c.p12", "pkcs12", "-export", "-in", f.Cert, "-inkey", f.Key, "-passout", "pass:secret", "-out", at("c.p12")), "wrong")
+	if !locked.Has(explain.KindLocked) || strings.Contains(locked.Findings[0].Text, "wrong\"") {
+		t.Errorf("with a wrong password: %+v", locked.Findings)
+	}
+	request := openssl("c.csr", "req", "-new", "-key", f.Key, "-subj", "/CN=billing-batch", "-addext", "subjectAltName=DNS:a.example", "-out", at("c.csr"))
+	if e := read(t, request, ""); !e.Has(explain.KindRequest) || len(e.Findings[0].Groups) == 0 {
+		t.Errorf("a request: %+v", e.Findings)
+	}
+}
+
+// A private key is recognised in every form, is not in the answer, and is wiped.
+func TestKeys(t *testing.T) {
+	c := tlstest.NewCA().Client("a")
+	for _, data := range [][]byte{c.KeyPEM(), append(c.PEM(), c.KeyPEM()...), []byte(`{"kty":"EC","d":"c2VjcmV0LXNlY3JldA","x":"a"}`)} {
+		secret := string(data)
+		e, err := explain.Read(data, "", time.Now())
+		if err != nil || !e.Has(explain.KindKey) {
+			t.Fatalf("not recognised: %v %+v", err, e)
+		}
+		if strings.Contains(secret, "PRIVATE KEY") && bytes.Contains(data, c.KeyPEM()[40:80]) || bytes.Contains(data, []byte("c2VjcmV0")) {
+			t.Error("the key is still there")
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	c := tlstest.NewCA().Client("a")
+	for text, want := range map[string]struct {
+		kind   explain.Kind
+		filter string
+	}{
+		"42":                                   {explain.KindAlert, ""},
+		"alert 116":                            {explain.KindAlert, "reason:cert_missing"},
+		"TLS alert number 48":                  {explain.KindAlert, ""},
+		"certificate_required":                 {explain.KindAlert, "reason:cert_missing"},
+		c.Fingerprint():                        {explain.KindFingerprint, "fp:" + c.Fingerprint()},
+		strings.Repeat("AB:", 19) + "AB":       {explain.KindFingerprint, ""},
+		"t13d1516h2_8daaf6152771_02713d6af862": {explain.KindJA4, "ja4:t13d1516h2_8daaf6152771_02713d6af862"},
+		"remote error: tls: certificate required":            {explain.KindError, "reason:cert_missing"},
+		"curl –-cert client.crt https://localhost:8443/":     {explain.KindError, "reason:cert_missing,client_refused_us_ca"},
+		"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtoZWxsbyBh a": {explain.KindPublicKey, ""},
+	} {
+		e := read(t, []byte(text), "")
+		if got := e.Findings[0]; got.Kind != want.kind || want.filter != "" && got.Filter != want.filter || got.Title == "" {
+			t.Errorf("%q: %+v", text, got)
+		}
+	}
+	for text, want := range map[string]error{"": explain.ErrNothing, " \n": explain.ErrNothing, "hello there": explain.ErrUnknown, strings.Repeat("x", 300<<10): explain.ErrTooLarge} {
+		if _, err := explain.Read([]byte(text), "", time.Now()); !errors.Is(err, want) {
+			t.Errorf("%.20q: %v", text, err)
+		}
+	}
+}
+
+// The whole output of a real openssl s_client: the server's certificate, and what was wrong.
+func TestTranscript(t *testing.T) {
+	server := tlstest.NewCA().Server("localhost")
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{server.TLS()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			_ = conn.(*tls.Conn).Handshake() //nolint:forcetypeassert // of a listener of TLS
+			_ = conn.Close()
+		}
+	}()
+	cmd := exec.CommandContext(t.Context(), "openssl", "s_client", "-connect", l.Addr().String(), "-servername", "localhost")
+	out, _ := cmd.CombinedOutput() // it exits as the server does
+	e := read(t, out, "")
+	if !e.Has(explain.KindCertificate) || !e.Has(explain.KindError) {
+		t.Errorf("%+v\n%s", e.Findings, out)
+	}
+	if f := e.Findings[len(e.Findings)-1]; !strings.Contains(f.Filter, "client_refused_us_ca") {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestCompare(t *testing.T) {
+	ca := tlstest.NewCA()
+	one := ca.Client("a")
+	renewed := ca.Reissue(one)
+	e := read(t, append(one.PEM(), renewed.PEM()...), "")
+	if len(e.Compared) == 0 || e.Compared[0].Name != "Key" || !e.Compared[0].Same || e.Compared[1].Same {
+		t.Errorf("%+v", e.Compared)
+	}
+	if e := read(t, append(one.PEM(), ca.PEM()...), ""); len(e.Compared) != 0 || len(e.Chain()) != 2 {
+		t.Errorf("a leaf and its CA are no two to compare: %+v", e.Compared)
+	}
+}
+
+// hello is a ClientHello of Go, as it goes over the wire.
+func hello(t testing.TB, name string) []byte {
+	client, server := net.Pipe()
+	go func() {
+		_ = tls.Client(client, &tls.Config{ServerName: name}).Handshake()
+		_ = client.Close()
+	}()
+	defer server.Close()
+	data := make([]byte, 8192)
+	n, err := server.Read(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data[:n]
+}
+
+// recording is a pcap of Ethernet, IPv4 or IPv6 and TCP, in which data comes in several segments.
+func recording(data []byte, six bool) []byte {
+	out := binary.LittleEndian.AppendUint32(nil, 0xa1b2c3d4)
+	out = append(out, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0)
+	out = binary.LittleEndian.AppendUint32(out, 1)
+	packet := func(seq uint32, flags byte, payload []byte) {
+		tcp := binary.BigEndian.AppendUint32([]byte{0x80, 1, 1, 0xbb}, seq)
+		tcp = append(append(tcp, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0), payload...)
+		frame := make([]byte, 12)
+		if six {
+			frame = append(frame, 0x86, 0xdd, 0x60, 0, 0, 0, byte(len(tcp)>>8), byte(len(tcp)), 6, 64)
+			frame = append(frame, make([]byte, 32)...)
+		} else {
+			frame = append(frame, 8, 0, 0x45, 0, byte((len(tcp)+20)>>8), byte(len(tcp)+20), 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2)
+		}
+		frame = append(frame, tcp...)
+		out = append(out, make([]byte, 8)...)
+		out = binary.LittleEndian.AppendUint32(out, uint32(len(frame)))
+		out = binary.LittleEndian.AppendUint32(out, uint32(len(frame)))
+		out = append(out, frame...)
+	}
+	packet(99, 2, nil)
+	for i := 0; i < len(data); i += 500 {
+		packet(100+uint32(i), 0x10, data[i:min(i+500, len(data))])
+	}
+	return out
+}
+
+// section puts the packets of a pcap into a pcapng.
+func section(pcap []byte) []byte {
+	block := func(kind uint32, body []byte) []byte {
+		for len(body)%4 != 0 {
+			body = append(body, 0)
+		}
+		out := binary.LittleEndian.AppendUint32(nil, kind)
+		out = binary.LittleEndian.AppendUint32(out, uint32(len(body)+12))
+		out = append(out, body...)
+		return binary.LittleEndian.AppendUint32(out, uint32(len(body)+12))
+	}
+	out := block(0x0a0d0d0a, []byte{0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255})
+	out = append(out, block(1, []byte{1, 0, 0, 0, 0, 0, 4, 0})...)
+	for at := 24; at < len(pcap); {
+		size := int(binary.LittleEndian.Uint32(pcap[at+8:]))
+		body := make([]byte, 12)
+		body = binary.LittleEndian.AppendUint32(body, uint32(size))
+		body = binary.LittleEndian.AppendUint32(body, uint32(size))
+		out = append(out, block(6, append(body, pcap[at+16:at+16+size]...))...)
+		at += 16 + size
+	}
+	return out
+}
+
+func TestRecordings(t *testing.T) {
+	raw := hello(t, "payments.localhost")
+	for name, data := range map[string][]byte{"bare": raw, "IPv4": recording(raw, false), "IPv6": recording(raw, true), "pcapng": section(recording(raw, false))} {
+		e := read(t, data, "")
+		if f := e.Findings[0]; f.Kind != explain.KindHello || f.Title != "A ClientHello for payments.localhost" || !strings.HasPrefix(f.Filter, "ja4:t13d") {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	if e := read(t, recording([]byte("GET / HTTP/1.1\r\n\r\n"), false), ""); e.Has(explain.KindHello) {
+		t.Errorf("plain HTTP: %+v", e.Findings)
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	c := tlstest.NewCA().Client("a")
+	raw := hello(f, "a.example")
+	for _, seed := range [][]byte{
+		c.PEM(), c.DER, raw, recording(raw, false), recording(raw, true), section(recording(raw, false)), []byte("alert 42"), []byte("Client-Cert: :AAAA:, :=:"),
+		[]byte(`By=a;Hash=b;Cert="%2D%2D";Chain="`), []byte(`{"kty":"EC","x5c":["MII"]}`), []byte("-----BEGIN%20CERTIFICATE"), []byte("MIIB"), []byte("remote error: tls: bad certificate"),
+		{0x0a, 0x0d, 0x0d, 0x0a, 255, 255, 255, 255},
+		append([]byte{0xd4, 0xc3, 0xb2, 0xa1}, make([]byte, 40)...),
+	} {
+		f.Add(seed, "x")
+	}
+	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, data []byte, password string) {
+		e, err := explain.Read(data, password, now)
+		if err != nil {
+			return
+		}
+		if len(e.Findings) == 0 {
+			t.Fatal("nothing, and no error")
+		}
+		e.Chain()
+		for _, finding := range e.Findings {
+			if finding.Title == "" || finding.Kind == "" {
+				t.Fatalf("%+v", finding)
+			}
+		}
+	})
+}
