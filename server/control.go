@@ -72,8 +72,8 @@ func (s *Server) OpenControl(ctx context.Context) (*Control, error) {
 	mux.HandleFunc("POST /leave/{id}", c.serveLeave)
 	mux.HandleFunc("POST /prove/{ref}", c.serveProve)
 	mux.HandleFunc("POST /ready/{id}", c.serveReady)
-	c.handleHandshakes(mux)
-	all := http.NewServeMux()
+	all := http.NewServeMux() // of bodies that are bounded otherwise
+	c.handleHandshakes(mux, all)
 	all.Handle("/", http.MaxBytesHandler(mux, controlBody))
 	all.HandleFunc("POST /join", c.serveJoin)
 	c.http = &http.Server{

@@ -13,11 +13,12 @@ import (
 // controlHost is the host in requests to the control socket. It means nothing: whoever opens the socket has arrived.
 const controlHost = "countersign"
 
-// handleHandshakes adds what shows handshakes, under the paths that the dashboard's API has for it, so that a client of one
+// handleHandshakes adds what shows handshakes and explains, under the paths that the dashboard's API has for it, so that a client of one
 // is a client of the other.
-func (c *Control) handleHandshakes(mux *http.ServeMux) {
+func (c *Control) handleHandshakes(mux, all *http.ServeMux) {
 	mux.HandleFunc("GET "+api.Prefix+"/handshakes", c.readHandshakes)
 	mux.HandleFunc("GET "+api.Prefix+"/handshakes/{ref}", c.readHandshakes)
+	all.HandleFunc("POST "+api.Prefix+"/explain", c.readHandshakes)
 	mux.HandleFunc("GET "+api.Prefix+"/handshakes/live", func(w http.ResponseWriter, r *http.Request) {
 		c.server.sockets.serve(w, r, liveVisitor{
 			hosts: []string{controlHost}, bearer: true, // no browser comes here, so there is no Origin to ask for

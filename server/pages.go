@@ -75,6 +75,7 @@ func (s *Server) nav(path string) (items []views.NavItem, settings views.NavItem
 		{Label: "Clients", Href: "/identities", Key: "i", Count: format.Int(len(config.Identities))},
 		{Label: "Credentials", Href: "/credentials", Key: "p", Count: format.Int(len(config.Credentials))},
 		{Label: "Agents", Href: "/agents", Key: "a"},
+		{Label: "Explain", Href: "/explain", Key: "x"},
 	}
 	for _, n := range all {
 		if s.has(n.Href) {

@@ -83,6 +83,7 @@ func (s *Server) routes() []route {
 		s.clientRoutes(),
 		s.credentialRoutes(),
 		s.blockRoutes(),
+		s.explainRoutes(),
 		s.apiRoutes(),
 	)
 }

@@ -58,6 +58,8 @@ type Options struct {
 	Simulate func(context.Context, *termination.Config, []string, time.Time) (*Simulated, error)
 	// Pulse sums up the handshakes that a filter selects in a period such as 15m.
 	Pulse func(ctx context.Context, filter, period string) (Pulse, error)
+	// Judge judges certificates at the endpoints; nil: nothing is served.
+	Judge Judge
 	Now   func() time.Time
 	// Problem turns an error into the problem document that answers it (RFC 9457), and logs what is internal.
 	Problem func(context.Context, error) Problem
@@ -120,6 +122,7 @@ func New(o Options) *API {
 	a.registrations()
 	a.credentials()
 	a.blocks()
+	a.explains()
 	a.about()
 	return a
 }

@@ -59,6 +59,7 @@ func Read(text string) []Reading {
 		text = strings.ToValidUTF8(text[:MaxText], "")
 	}
 	var out []Reading
+	t := newTables()
 	n := 0
 	for line := range strings.Lines(text) {
 		if n++; n > maxLines || len(out) == maxReadings {
@@ -68,7 +69,7 @@ func Read(text string) []Reading {
 		if line == "" {
 			continue
 		}
-		r, ok := readLine(line)
+		r, ok := t.readLine(line)
 		if !ok || slices.ContainsFunc(out, func(o Reading) bool { return o.Meaning == r.Meaning }) {
 			continue
 		}
@@ -85,13 +86,28 @@ func shorten(s string, n int) string {
 	return strings.ToValidUTF8(s[:n], "") + "…"
 }
 
-func readLine(line string) (Reading, bool) {
+// tables are what lines are compared with, made once for a paste.
+type tables struct {
+	alerts   []alert
+	patterns [][]pattern // of each alert
+	causes   []cause
+}
+
+func newTables() *tables {
+	t := &tables{alerts: alerts(), causes: causes()}
+	for _, a := range t.alerts {
+		t.patterns = append(t.patterns, a.patterns())
+	}
+	return t
+}
+
+func (t *tables) readLine(line string) (Reading, bool) {
 	if r, ok := readDashes(line); ok {
 		return r, true
 	}
 	plain := normal(line)
 	atServer := seenByServer(plain)
-	if number, tool, ok := alertIn(plain, line); ok {
+	if number, tool, ok := t.alertIn(plain, line); ok {
 		if atServer {
 			return receivedByServer(number), true
 		}
@@ -105,7 +121,7 @@ func readLine(line string) (Reading, bool) {
 			return r, true
 		}
 	}
-	for _, c := range causes() {
+	for _, c := range t.causes {
 		for _, p := range c.patterns {
 			if strings.Contains(plain, p) {
 				return c.reading(plain), true
@@ -163,7 +179,7 @@ func verifiedByServer(plain string) (Reading, bool) {
 }
 
 // alertIn finds the alert that a line tells of, and the tool that prints it so.
-func alertIn(plain, line string) (number uint8, tool string, ok bool) {
+func (t *tables) alertIn(plain, line string) (number uint8, tool string, ok bool) {
 	for _, before := range []string{"alert number ", "received alert [", "tls alert ", "fatal alert "} {
 		if n, found := numberAfter(plain, before); found {
 			if before == "received alert [" {
@@ -173,8 +189,8 @@ func alertIn(plain, line string) (number uint8, tool string, ok bool) {
 		}
 	}
 	longest := 0 // "unknown certificate authority" is another alert than "unknown certificate"
-	for _, a := range alerts() {
-		for _, p := range a.patterns() {
+	for i, a := range t.alerts {
+		for _, p := range t.patterns[i] {
 			if len(p.text) > longest && strings.Contains(plain, p.text) {
 				longest, number, tool = len(p.text), a.number, p.tool
 			}
@@ -309,6 +325,16 @@ func AlertReading(number uint8) Reading {
 	}
 	r.Do, r.Fault = strings.Split(words.do, "|"), words.fault
 	return r
+}
+
+// AlertByName returns the number of an alert that is in the table, such as bad_certificate.
+func AlertByName(name string) (uint8, bool) {
+	for _, a := range alerts() {
+		if a.name == name {
+			return a.number, true
+		}
+	}
+	return 0, false
 }
 
 type meaning struct {

@@ -44,15 +44,7 @@ func alertNumber(text string) (uint8, bool) {
 	if err == nil {
 		return uint8(n), true
 	}
-	if len(word) > 40 || strings.ContainsAny(word, " :") {
-		return 0, false
-	}
-	for i := range 256 { // by its name, such as bad_certificate
-		if r := clienterror.AlertReading(uint8(i)); r.Name != "" && r.Name == word {
-			return uint8(i), true
-		}
-	}
-	return 0, false
+	return clienterror.AlertByName(word)
 }
 
 func readFingerprint(text string) (Finding, bool) {
