@@ -40,6 +40,12 @@ func (s *Server) newOperations() *api.API {
 		options.Status = s.opts.Gateway.Status
 		options.Revocation, options.FetchRevocation = s.opts.Gateway.RevocationStatus, s.opts.Gateway.FetchRevocation
 	}
+	options.TestNotices = func(ctx context.Context) error {
+		if s.opts.Notices == nil {
+			return echo.ErrNotFound
+		}
+		return s.opts.Notices.Test(ctx)
+	}
 	if s.opts.ACME != nil {
 		options.ACME = s.opts.ACME.Status
 	}

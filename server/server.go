@@ -42,6 +42,7 @@ type Options struct {
 	Sockets *sockets.Set                                     // opens that address, or takes over its socket; nil: a set of its own
 	Upgrade Upgrade                                          // replaces the running program; nil: it cannot
 	Hosts   []string                                         // more names that the dashboard answers to
+	Notices *Notices                                         // whom to tell; nil: nobody is
 	Metrics http.Handler                                     // answers scrapes; nil: there is nothing to scrape
 	Version string
 	Portal  *Portal // answers invited clients, behind the gateway; nil: nobody is invited

@@ -25,6 +25,8 @@ func (s *Server) settingsRoutes() []route {
 		{method: http.MethodPost, path: "/settings/appearance", handler: s.saveAppearance},
 		{method: http.MethodPost, path: "/settings/history", handler: s.saveHistory},
 		{method: http.MethodPost, path: "/settings/acme", handler: s.saveACME},
+		{method: http.MethodPost, path: "/settings/notices", handler: s.saveNotices},
+		{method: http.MethodPost, path: "/settings/notices/test", handler: s.testNotices},
 		{method: http.MethodGet, path: "/settings/tokens", handler: s.tokensPage},
 		{method: http.MethodPost, path: "/settings/tokens", handler: s.makeToken},
 		{method: http.MethodPost, path: "/settings/tokens/:id/revoke", handler: s.revokeToken},
@@ -39,8 +41,20 @@ func (s *Server) settingsPage(c echo.Context) error {
 	return s.showSettings(c, http.StatusOK, nil, nil)
 }
 
+// settingsForms are forms as they were filled in; nil: as things are.
+type settingsForms struct {
+	history *views.History
+	acme    *views.ACMESettings
+	notices *views.NoticeSettings
+}
+
 // showSettings renders the page, with forms as they were filled in or, where they are nil, as things are.
 func (s *Server) showSettings(c echo.Context, status int, filled *views.History, acme *views.ACMESettings) error {
+	return s.showSettingsWith(c, status, settingsForms{history: filled, acme: acme})
+}
+
+func (s *Server) showSettingsWith(c echo.Context, status int, forms settingsForms) error {
+	filled, acme := forms.history, forms.acme
 	ctx := c.Request().Context()
 	if filled == nil {
 		kept, err := s.store.History(ctx)
@@ -59,12 +73,17 @@ func (s *Server) showSettings(c echo.Context, status int, filled *views.History,
 	if err != nil {
 		return err
 	}
-	p := s.view(c, "Settings")
+	p := s.view(c, "Settings", "notices.js")
 	h.File = declared["history"]
 	h.Keep.ReadOnly, h.KeepFailures.ReadOnly, h.MaxSize.ReadOnly = h.File, h.File, h.File
 	h.Size = p.Status.Store
 	acme.File = declared[store.SettingACME]
-	v := views.Settings{Appearance: p.Appearance, History: h, ACME: *acme, Limits: limitRows(s.current().Limits), LimitsFile: declared["limits"]}
+	notices, err := s.noticeSettings(c, p, forms.notices)
+	if err != nil {
+		return err
+	}
+	notices.File = declared[store.SettingNotifications]
+	v := views.Settings{Notices: notices, Appearance: p.Appearance, History: h, ACME: *acme, Limits: limitRows(s.current().Limits), LimitsFile: declared["limits"]}
 	for _, problem := range *s.problems.Load() {
 		v.Problems = append(v.Problems, problem.Error())
 	}

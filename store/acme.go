@@ -134,23 +134,9 @@ func (s *Store) readACME(ctx context.Context, q *sql.Tx) (termination.ACME, erro
 
 // addSecrets adds the secrets of whoever has the say, the file or the dashboard; never those of the other.
 func (s *Store) addSecrets(ctx context.Context, q *sql.Tx, dns *termination.ACMEDNS) error {
-	var sealed []byte
-	err := q.QueryRowContext(ctx, `SELECT secret.sealed FROM settings LEFT JOIN setting_secrets secret USING (key, origin)
-		WHERE key = ? ORDER BY origin = ? DESC LIMIT 1`, SettingACME, string(termination.OriginFile)).Scan(&sealed)
-	if err != nil {
-		return fmt.Errorf("read the secrets of ACME: %w", err)
-	}
-	if sealed == nil {
-		return nil
-	}
-	text, err := s.sealer.openBytes(sealed)
-	if err != nil {
-		return fmt.Errorf("read the secrets of ACME: %w", err)
-	}
-	defer clear(text)
-	var secrets map[string]string
-	if err := json.Unmarshal(text, &secrets); err != nil {
-		return errors.New("the opened secrets of ACME cannot be read") // the parser's words could quote them
+	secrets, err := s.readSecrets(ctx, q, SettingACME)
+	if err != nil || secrets == nil {
+		return err
 	}
 	if dns.Settings == nil {
 		dns.Settings = map[string]string{}

@@ -19,6 +19,8 @@ type Declared struct {
 	Agents       *termination.Agents   // likewise
 	ACME         *termination.ACME     // likewise
 	History      *HistorySettings      // likewise
+
+	Notifications *Notifications // likewise
 }
 
 // ReplaceDeclared makes what the configuration file declares equal to d: what is new is added, what differs is
@@ -201,6 +203,14 @@ func (tx *Tx) replaceDeclaredSettings(d Declared) error {
 		err = tx.SetACME(*d.ACME)
 	} else {
 		err = tx.removeACME(termination.OriginFile)
+	}
+	if err != nil {
+		return err
+	}
+	if d.Notifications != nil {
+		err = tx.SetNotifications(*d.Notifications)
+	} else {
+		err = tx.removeNotifications(termination.OriginFile)
 	}
 	if err != nil {
 		return err

@@ -17,11 +17,13 @@ import (
 // Keys of the settings that the store itself understands, as [Store.DeclaredSettings] names them. Other keys are free for
 // the callers of PutSetting.
 const (
-	SettingLimits   = "limits"
-	SettingHistory  = "history"
-	SettingAgents   = "agents"
-	SettingACME     = "acme"
-	SettingDefaults = "default pins" // its presence means that an origin says something about the defaults
+	SettingLimits  = "limits"
+	SettingHistory = "history"
+	SettingAgents  = "agents"
+	SettingACME    = "acme"
+	// SettingNotifications has its own methods, for its secrets.
+	SettingNotifications = "notifications"
+	SettingDefaults      = "default pins" // its presence means that an origin says something about the defaults
 )
 
 // HistorySettings say how long handshakes are kept.

@@ -21,6 +21,7 @@ const (
 	PrefixBlock       = "blk"
 	PrefixCredential  = "cred"
 	PrefixSavedView   = "view"
+	PrefixNotice      = "ntc"
 )
 
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -88,7 +88,8 @@ type app struct {
 	portal   *server.Portal
 	obtained *servercert.Obtained
 	metrics  *metrics.Metrics
-	told     *handshakeLog  // nil: no line for handshakes
+	told     *handshakeLog // nil: no line for handshakes
+	notices  *server.Notices
 	exporter *otlp.Exporter // nil: no collector is told anything
 
 	listen    string       // address of the dashboard, as it was asked for
@@ -365,6 +366,7 @@ func (a *app) tend(ctx context.Context) {
 			a.gateway.Retry(ctx)
 			a.file.remind()
 			a.demo.renew(ctx, a)
+			a.notices.Tend(ctx)
 		}
 	}
 }

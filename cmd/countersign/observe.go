@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"countersign/server"
 	"countersign/server/metrics"
 	"countersign/server/otlp"
 	"countersign/store/declared"
@@ -34,6 +35,12 @@ func (a *app) beginToObserve(ctx context.Context) error {
 	if w := a.options.LogWords.handshakes; w == "failed" || w == "all" {
 		a.told = newHandshakeLog(a.log, w == "all")
 	}
+	a.notices = server.NewNotices(server.NoticeOptions{
+		Store: a.current.Load, Log: a.log,
+		Config:     func() *termination.Config { return a.gateway.Config() },
+		Gateway:    func() gateway.Status { return a.gateway.Status() },
+		Revocation: func() []revocation.Status { return a.gateway.RevocationStatus() },
+	})
 	a.metrics = metrics.New(metrics.Options{
 		Version:    a.options.Version,
 		Config:     func() *termination.Config { return a.gateway.Config() },
@@ -48,6 +55,7 @@ func (a *app) beginToObserve(ctx context.Context) error {
 // observe is told each handshake once, by the hub. It must not wait.
 func (a *app) observe(h *termination.Handshake) {
 	a.metrics.Observe(h)
+	a.notices.Observe(h)
 	if a.told != nil {
 		a.told.observe(h)
 	}
@@ -58,6 +66,9 @@ func (a *app) observe(h *termination.Handshake) {
 
 // endObserving ends what beginToObserve began, once the hub has ended.
 func (a *app) endObserving(ctx context.Context) {
+	if a.notices != nil {
+		a.notices.Close(ctx)
+	}
 	if a.told != nil {
 		a.told.tap.Close(ctx)
 	}

@@ -19,7 +19,7 @@ func (a *app) openRim(ctx context.Context) error {
 	}
 	a.server, err = server.New(server.Options{
 		Store: a.store, Hub: a.hub, Gateway: a.gateway, ACME: a.acme.Load(), Log: a.log, Listen: a.listen, Hosts: a.hosts, Sockets: a.sockets,
-		Metrics: a.metrics.Handler(), Version: a.options.Version, Portal: a.portal, User: userName(), Demo: a.demo.shown(), Upgrade: a.Upgrade, ProveChanges: a.options.Prove,
+		Metrics: a.metrics.Handler(), Notices: a.notices, Version: a.options.Version, Portal: a.portal, User: userName(), Demo: a.demo.shown(), Upgrade: a.Upgrade, ProveChanges: a.options.Prove,
 	})
 	if err != nil {
 		return fmt.Errorf("build the dashboard: %w", err)

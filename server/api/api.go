@@ -32,8 +32,9 @@ const DocumentPath = Prefix + "/openapi.json"
 
 // Options are what the API works on.
 type Options struct {
-	Store   *store.Store
-	Current func() *termination.Config // the configuration in force
+	TestNotices func(context.Context) error // posts a notice to the webhook now
+	Store       *store.Store
+	Current     func() *termination.Config // the configuration in force
 	// Change stores, applies and audits as one; who asks is in the context.
 	Change func(context.Context, func(*store.Tx) error) (*termination.Config, error)
 	Status func() gateway.Status // nil: nothing is served
@@ -116,6 +117,7 @@ func New(o Options) *API {
 	a.marks()
 	a.pulses()
 	a.handshakeRows()
+	a.notices()
 	a.agents()
 	a.identities()
 	a.clients()

@@ -58,6 +58,7 @@ func sections() []struct{ text, heading, prefix string } {
 		{"dashboard: {XX: 1}", "## dashboard", ""},
 		{"history: {XX: 1}", "## history", ""},
 		{"log: {XX: 1}", "## log", ""},
+		{"notifications: {XX: 1}", "## notifications", ""},
 		{"telemetry: {otlp: {XX: 1}}", "## telemetry", "otlp."},
 		{"limits: {XX: 1}", "## limits", ""},
 		{"agents: {XX: 1}", "## agents", ""},

@@ -87,20 +87,21 @@ func parse(path string, text []byte, o Options) (*Declaration, error) {
 
 func (r *reader) document(n ast.Node, d *Declaration) {
 	r.mapping(n, "the file", map[string]field{
-		"dashboard":    func(n ast.Node) { r.dashboard(n, &d.Dashboard) },
-		"telemetry":    func(n ast.Node) { r.telemetry(n, &d.Telemetry) },
-		"log":          func(n ast.Node) { r.log(n, &d.Log) },
-		"history":      func(n ast.Node) { r.history(n, &d.Declared) },
-		"limits":       func(n ast.Node) { r.limits(n, &d.Declared) },
-		"acme":         func(n ast.Node) { r.acme(n, &d.Declared) },
-		"authorities":  func(n ast.Node) { r.authorities(n, &d.Declared) },
-		"certificates": func(n ast.Node) { r.certificates(n, &d.Declared) },
-		"agents":       func(n ast.Node) { r.agents(n, &d.Declared) },
-		"defaults":     func(n ast.Node) { r.defaults(n, &d.Declared) },
-		"endpoints":    func(n ast.Node) { r.endpoints(n, &d.Declared) },
-		"identities":   func(n ast.Node) { r.identities(n, &d.Declared) },
-		"blocked":      func(n ast.Node) { r.blocked(n, &d.Declared) },
-		"credentials":  func(n ast.Node) { r.credentials(n, &d.Declared) },
+		"dashboard":     func(n ast.Node) { r.dashboard(n, &d.Dashboard) },
+		"telemetry":     func(n ast.Node) { r.telemetry(n, &d.Telemetry) },
+		"notifications": func(n ast.Node) { r.notifications(n, &d.Declared) },
+		"log":           func(n ast.Node) { r.log(n, &d.Log) },
+		"history":       func(n ast.Node) { r.history(n, &d.Declared) },
+		"limits":        func(n ast.Node) { r.limits(n, &d.Declared) },
+		"acme":          func(n ast.Node) { r.acme(n, &d.Declared) },
+		"authorities":   func(n ast.Node) { r.authorities(n, &d.Declared) },
+		"certificates":  func(n ast.Node) { r.certificates(n, &d.Declared) },
+		"agents":        func(n ast.Node) { r.agents(n, &d.Declared) },
+		"defaults":      func(n ast.Node) { r.defaults(n, &d.Declared) },
+		"endpoints":     func(n ast.Node) { r.endpoints(n, &d.Declared) },
+		"identities":    func(n ast.Node) { r.identities(n, &d.Declared) },
+		"blocked":       func(n ast.Node) { r.blocked(n, &d.Declared) },
+		"credentials":   func(n ast.Node) { r.credentials(n, &d.Declared) },
 	}, nil)
 }
 
