@@ -21,7 +21,7 @@ const shownNotices = 20
 func noticeForm(n store.Notifications) views.NoticeSettings {
 	f := views.NoticeSettings{
 		Webhook: parts.Input{Name: "webhook", Label: "Webhook", Hint: "An http or https address that notices are posted to. Sealed before it is stored, and never shown again. Empty: the one that is kept.", Placeholder: "https://hooks.example.com/countersign"},
-		Secret:  parts.Input{Name: "secret", Label: "Its secret", Type: "password", Hint: "Signs what is posted, so that the receiver knows who it comes from: openssl rand -hex 32. Empty: the one that is kept."},
+		Secret:  parts.Input{Name: "hook_secret", Label: "Its secret", Type: "password", Hint: "Signs what is posted, so that the receiver knows who it comes from: openssl rand -hex 32. Empty: the one that is kept."},
 		On:      n.Webhook != "",
 	}
 	words := map[store.NoticeKind]string{
@@ -43,7 +43,7 @@ func (s *Server) saveNotices(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	wanted := store.Notifications{Webhook: strings.TrimSpace(c.FormValue("webhook")), Secret: strings.TrimSpace(c.FormValue("secret"))}
+	wanted := store.Notifications{Webhook: strings.TrimSpace(c.FormValue("webhook")), Secret: strings.TrimSpace(c.FormValue("hook_secret"))}
 	if wanted.Webhook == "" {
 		wanted.Webhook = kept.Webhook
 	}

@@ -68,6 +68,10 @@ func goldenPages() map[string]templ.Component {
 	settings := Settings{
 		Appearance: dense.Appearance, Problems: []string{hostile}, Warnings: []Warning{{When: "22 Nov 14:00 UTC", Text: hostile}},
 		History: History{Keep: number("keep"), KeepFailures: number("keep_failures"), MaxSize: number("max_size"), File: true, Size: "18 MB"},
+		Notices: NoticeSettings{
+			Webhook: parts.Input{Name: "webhook", Label: "Webhook"}, Secret: parts.Input{Name: "hook_secret", Label: "Its secret", Type: "password"}, On: true,
+			Kinds: []parts.Option{{Value: "expiry", Label: "Something ends", Selected: true}}, Last: []NoticeItem{{When: "an hour ago", Title: "A CA <b>ends</b>", Text: "soon", Href: "/authorities/a"}},
+		},
 		ACME: ACMESettings{
 			Directory: number("directory"), Email: number("email"), HTTP: number("http"), Roots: number("roots"), Provider: number("provider"), Settings: number("dns"), Secret: number("secret"),
 			Providers: []parts.Option{{Value: "rfc2136", Label: "rfc2136", Selected: true}}, Error: hostile,
