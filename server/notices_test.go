@@ -55,7 +55,7 @@ func newReceiver(t *testing.T) *receiver {
 			return
 		}
 		var p posted
-		if err := json.Unmarshal(body, &p); err != nil || req.Method != http.MethodPost || req.URL.Path != "/hook" {
+		if err := json.Unmarshal(body, &p); err != nil || req.Method != http.MethodPost || req.URL.Path != "/inbox-7f" {
 			r.bad = append(r.bad, req.Method+" "+req.URL.Path+" "+string(body))
 		}
 		r.got = append(r.got, p)
@@ -103,7 +103,7 @@ func newNoticed(t *testing.T, hook string) *noticed {
 // TestKnownClientFails: one notice for a client and a reason in an hour; none of strangers, of noise and of the gateway's own proofs.
 func TestKnownClientFails(t *testing.T) {
 	r := newReceiver(t)
-	f := newNoticed(t, r.URL+"/hook")
+	f := newNoticed(t, r.URL+"/inbox-7f")
 	fail := func(change func(*termination.Handshake)) *termination.Handshake {
 		h := livetest.Handshake(8, f.now)
 		h.Client.IdentityID, h.Client.Identity = "id_1", "billing\u202e"
@@ -155,7 +155,7 @@ func TestReceiverFails(t *testing.T) {
 	for status, want := range map[int]int{500: 4, 429: 4, 404: 1, 302: 1, 307: 1} {
 		r := newReceiver(t)
 		r.status.Store(int64(status))
-		f := newNoticed(t, r.URL+"/hook")
+		f := newNoticed(t, r.URL+"/inbox-7f")
 		f.send(t.Context(), []store.Notice{{ID: "ntc_1", Kind: store.NoticeExpiry}})
 		if r.tries != want || f.failed.Load() != 1 || len(r.bad) != 0 {
 			t.Errorf("status %d: %d tries, %q", status, r.tries, r.bad)
@@ -211,10 +211,10 @@ func TestNoticeSettings(t *testing.T) {
 	wantAll(t, f.get("/settings"), 200, "Notices", "Nobody was told of anything yet", "Allow on this desktop")
 	wantAll(t, f.post("/settings/notices/test", url.Values{}), http.StatusConflict, "There is no webhook to test")
 	wantAll(t, f.post("/settings/notices", url.Values{"webhook": {"ftp://x"}, "hook_secret": {hookSecret}, "kinds": {"expiry"}}), 422, "no http or https address")
-	wantAll(t, f.post("/settings/notices", url.Values{"webhook": {r.URL + "/hook"}, "hook_secret": {"short"}, "kinds": {"expiry"}}), 422, "characters at least")
-	wantAll(t, f.post("/settings/notices", url.Values{"webhook": {r.URL + "/hook"}, "hook_secret": {hookSecret}}), 422, "Choose at least one kind")
-	wantAll(t, f.post("/settings/notices", url.Values{"webhook": {r.URL + "/hook"}, "hook_secret": {hookSecret}, "kinds": {"nonsense"}}), 422, "no kind of notice")
-	wantAll(t, f.post("/settings/notices", url.Values{"webhook": {r.URL + "/hook"}, "hook_secret": {hookSecret}, "kinds": {"expiry"}}), http.StatusSeeOther)
+	wantAll(t, f.post("/settings/notices", url.Values{"webhook": {r.URL + "/inbox-7f"}, "hook_secret": {"short"}, "kinds": {"expiry"}}), 422, "characters at least")
+	wantAll(t, f.post("/settings/notices", url.Values{"webhook": {r.URL + "/inbox-7f"}, "hook_secret": {hookSecret}}), 422, "Choose at least one kind")
+	wantAll(t, f.post("/settings/notices", url.Values{"webhook": {r.URL + "/inbox-7f"}, "hook_secret": {hookSecret}, "kinds": {"nonsense"}}), 422, "no kind of notice")
+	wantAll(t, f.post("/settings/notices", url.Values{"webhook": {r.URL + "/inbox-7f"}, "hook_secret": {hookSecret}, "kinds": {"expiry"}}), http.StatusSeeOther)
 	wantAll(t, f.post("/settings/notices/test", url.Values{}), http.StatusSeeOther)
 	if len(r.got) != 1 || len(r.bad) != 0 || r.got[0].Kind != "test" {
 		t.Errorf("posted %+v, %q", r.got, r.bad)
@@ -223,12 +223,17 @@ func TestNoticeSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := f.get("/settings").body + f.get("/audit").body
-	for _, secret := range []string{"/hook", hookSecret, "<b>CA"} {
+	for _, secret := range []string{"/inbox-7f", hookSecret, "<b>CA"} {
 		if strings.Contains(page, secret) {
 			t.Errorf("the pages show %q", secret)
 		}
 	}
-	wantAll(t, f.get("/api/v1/notices"), 200, `"title":"\u003cb\u003eCA\u003c/b\u003e ends"`)
+	var listed struct {
+		Items []struct{ Title, Kind, Path string }
+	}
+	if r := f.get("/api/v1/notices"); json.Unmarshal([]byte(r.body), &listed) != nil || len(listed.Items) != 1 || listed.Items[0].Title != "<b>CA</b> ends" || listed.Items[0].Path != "/authorities/x" {
+		t.Errorf("status %d: %s", r.status, r.body)
+	}
 	wantAll(t, f.get("/api/v1/notices?after=zzz"), 200, `"items":[]`)
 	wantAll(t, f.post("/settings/notices", url.Values{"off": {"on"}}), http.StatusSeeOther)
 	if n, err := f.store.Notifications(t.Context()); err != nil || n.Webhook != "" {
