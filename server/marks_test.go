@@ -19,7 +19,7 @@ func TestMarks(t *testing.T) {
 	if got := f.post("/handshakes/"+h.ID+"/mark", url.Values{"mark": {"triangle"}}); got.status != http.StatusSeeOther || got.header.Get("Location") != "/handshakes/"+h.ID {
 		t.Fatalf("status %d", got.status)
 	}
-	if page := f.get("/live?f=is:marked"); !strings.Contains(page.body, h.ID) || strings.Contains(page.body, "hs_0") || !strings.Contains(page.body, "▲") {
+	if page := f.get("/live?f=is:marked"); !strings.Contains(page.body, h.ID) || strings.Contains(page.body, `"hs_0"`) || !strings.Contains(page.body, "▲") {
 		t.Error("the list of what is marked does not show it")
 	}
 	if page := f.get("/handshakes/" + h.ID); !strings.Contains(page.body, `value="triangle" aria-pressed="true"`) || !strings.Contains(page.body, `value="diamond" data-mark aria-pressed="false"`) {
