@@ -39,6 +39,10 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.Is(err, errDoesNotPass):
+		return exitFailed
+	case errors.Is(err, errUnreadable):
+		return exitUsage
 	case errors.Is(err, errUsage):
 		return exitUsage
 	case errors.Is(err, errContradicts):

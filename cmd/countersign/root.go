@@ -50,7 +50,7 @@ It prints a link to the dashboard and a curl command that makes the first handsh
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; see: %s --help", errUsage, err, c.CommandPath())
 	})
-	root.AddCommand(p.serveCommand(), p.httpCommand(), p.tlsCommand(), p.proveCommand(), p.tailCommand(), p.doctorCommand(), p.loginCommand(), p.tokenCommand(), p.agentCommand(), p.upgradeCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.httpCommand(), p.tlsCommand(), p.proveCommand(), p.explainCommand(), p.tailCommand(), p.doctorCommand(), p.loginCommand(), p.tokenCommand(), p.agentCommand(), p.upgradeCommand(), p.versionCommand())
 	root.SetHelpTemplate(root.HelpTemplate() + exitCodesHelp)
 	return root
 }

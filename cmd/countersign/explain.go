@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"countersign/server"
+	answers "countersign/server/api"
+	"countersign/termination"
+	"countersign/termination/explain"
+	"countersign/views/format"
+)
+
+var (
+	// errDoesNotPass says that what was explained does not pass.
+	errDoesNotPass = errors.New("it does not pass")
+	// errUnreadable says that nothing could be explained.
+	errUnreadable = errors.New("cannot explain")
+)
+
+func (p *program) explainCommand() *cobra.Command {
+	var data, endpoint, password string
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "explain FILE…", Short: "Say what a certificate, header, error line or recording is, and whether it would pass",
+		Long: `Say what is in files, or with - what comes in: certificates in any encoding, requests, revocation lists, headers of proxies, an
+openssl s_client transcript, an error line, an alert number, a fingerprint, a recording with a ClientHello. Nothing is
+sent anywhere and nothing is kept; a private key is recognised and not read. When a gateway runs on the data directory,
+it judges certificates at its endpoints.
+
+Exit codes of this command: 0 it passes, or nothing is wrong with it; 1 it does not; 2 it cannot be read.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return fmt.Errorf("%w: name a file, or - for what comes in, as in: %s client.crt", errUsage, c.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			text, err := readExplained(args)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errUnreadable, err)
+			}
+			explained, err := explain.Read(text, password, time.Now())
+			if err != nil {
+				return fmt.Errorf("%w: %w", errUnreadable, err)
+			}
+			verdicts, err := p.verdicts(c.Context(), explained, data, endpoint)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errUnreadable, err)
+			}
+			if asJSON {
+				err = p.printJSON(answers.ExplainAnswer{Explained: explained, Endpoints: verdicts})
+			} else {
+				p.printExplained(explained, verdicts)
+			}
+			return errors.Join(err, passes(explained, verdicts))
+		},
+	}
+	dataFlag(c, &data)
+	c.Flags().StringVar(&endpoint, "endpoint", "", "judge at this endpoint alone, by `name`; a gateway must run")
+	c.Flags().StringVar(&password, "password", "", "`password` of a PKCS#12 file")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// readExplained reads the files, one after the other, up to what is looked at and one byte.
+func readExplained(files []string) ([]byte, error) {
+	var out []byte
+	for _, name := range files {
+		var in io.Reader = os.Stdin
+		if name != "-" {
+			f, err := os.Open(name)
+			if err != nil {
+				return nil, err
+			}
+			defer f.Close()
+			in = f
+		}
+		text, err := io.ReadAll(io.LimitReader(in, termination.MaxUpload+1))
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", format.Cut(name, 200), err)
+		}
+		if out = append(out, text...); len(files) > 1 {
+			out = append(out, '\n')
+		}
+	}
+	return out, nil
+}
+
+// verdicts asks the gateway that runs on the data directory; none runs: nothing is judged, unless an endpoint is named.
+func (p *program) verdicts(ctx context.Context, e *explain.Explained, data, endpoint string) ([]answers.EndpointVerdict, error) {
+	chain := e.Chain()
+	if len(chain) == 0 {
+		return nil, nil
+	}
+	dir, err := p.dataDirectory(data)
+	if err != nil {
+		return nil, err
+	}
+	client, err := server.NewControlClient(dir)
+	if err != nil {
+		return nil, err
+	}
+	var text []byte
+	for _, c := range chain {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	out, err := client.Verdicts(ctx, text, endpoint)
+	if errors.Is(err, server.ErrNoGateway) {
+		if endpoint == "" {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("no gateway runs on %s; start one with countersign serve, or name its data directory with --data", dir)
+	}
+	return out, err
+}
+
+// passes is the exit code: by the verdicts, or where nothing was judged by the faults.
+func passes(e *explain.Explained, verdicts []answers.EndpointVerdict) error {
+	for _, v := range verdicts {
+		if v.In {
+			return nil
+		}
+	}
+	if len(verdicts) > 0 {
+		return errDoesNotPass
+	}
+	for i := range e.Findings {
+		if len(e.Findings[i].Faults) > 0 {
+			return errDoesNotPass
+		}
+	}
+	return nil
+}
+
+func (p *program) printExplained(e *explain.Explained, verdicts []answers.EndpointVerdict) {
+	line := func(mark, text string) { fmt.Fprintln(p.out, mark+format.Cut(text, 1000)) }
+	for i := range e.Findings {
+		f := &e.Findings[i]
+		line("", f.Title)
+		if f.Text != "" {
+			line("  ", f.Text)
+		}
+		for _, s := range f.Faults {
+			line("  BAD ", s)
+		}
+		for _, s := range f.Notes {
+			line("  note ", s)
+		}
+		for _, s := range f.Do {
+			line("  do ", s)
+		}
+		for _, g := range f.Groups {
+			line("  ", g.Title)
+			for _, fact := range g.Facts {
+				line("    ", fact.Name+": "+fact.Value)
+			}
+		}
+	}
+	for _, d := range e.Compared {
+		if d.Same {
+			line("same  ", d.Name+": "+d.One)
+		} else {
+			line("other ", d.Name+": "+d.One+" | "+d.Other)
+		}
+	}
+	for _, v := range verdicts {
+		mark := map[bool]string{true: "ok   ", false: "BAD  "}[v.In]
+		if v.Sealed {
+			mark = "-    "
+		}
+		line(mark, v.Endpoint+": "+v.Sentence)
+		for _, c := range v.Checks {
+			line("       ", c)
+		}
+	}
+}
