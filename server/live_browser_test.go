@@ -128,6 +128,8 @@ func TestLiveInTheBrowser(t *testing.T) {
 	b.press(" ")
 	b.waitFor(`document.querySelector('.row').dataset.id !== '` + top + `'`)
 
+	b.filterAndRead()
+
 	b.open(f.URL() + "/settings")
 	b.open(f.URL() + "/live#" + id) // a link to the row, with its drawer
 	b.waitFor(`document.querySelector('[data-drawer] h1') !== null`)
