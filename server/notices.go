@@ -193,7 +193,7 @@ func (n *Notices) Look(ctx context.Context) error {
 
 // noticeOfAlert puts what is known of a client into the words of a notice.
 func noticeOfAlert(a *store.ClientAlert) store.Notice {
-	n := store.Notice{Kind: store.NoticeExpiry, About: a.Key(), Href: "/seen/" + a.Client.Fingerprint.String(), Handshake: a.Client.Handshake}
+	n := store.Notice{Kind: store.NoticeExpiry, About: a.Key(), Href: "/clients/" + a.Client.Fingerprint.String(), Handshake: a.Client.Handshake}
 	who := clip(cmp.Or(a.Client.Identity, a.Client.Name, a.Client.Fingerprint.String()))
 	end := a.Client.NotAfter.UTC().Format(time.DateTime)
 	switch a.Kind {
