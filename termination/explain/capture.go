@@ -97,7 +97,6 @@ type stream struct {
 // capture collects the ClientHellos of a recording.
 type capture struct {
 	streams map[string]*stream
-	order   []string
 	packets int
 	found   []Finding
 }

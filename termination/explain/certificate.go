@@ -218,7 +218,7 @@ func extUsages(c *x509.Certificate) []string {
 }
 
 // compare sets two certificates side by side, unless one is the issuer of the other.
-func (e *Explained) compare(_ time.Time) {
+func (e *Explained) compare() {
 	var found []*x509.Certificate
 	for i := range e.Findings {
 		if c := e.Findings[i].Certificate; c != nil {

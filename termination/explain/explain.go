@@ -151,7 +151,7 @@ func Read(data []byte, password string, now time.Time) (*Explained, error) {
 	if len(out.Findings) == 0 {
 		return nil, ErrUnknown
 	}
-	out.compare(now)
+	out.compare()
 	return out, nil
 }
 
@@ -252,6 +252,7 @@ func readItem(i *termination.UploadItem, original []byte, now time.Time) []Findi
 		return []Finding{{Kind: KindPublicKey, Title: i.Title, Text: i.Message}}
 	case termination.UploadText, termination.UploadEmpty:
 		return nil
+	default: // a certificate, or what its reader has words for
 	}
 	if i.Certificate != nil {
 		return []Finding{readCertificate(i, now)}

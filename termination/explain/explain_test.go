@@ -186,7 +186,7 @@ func recording(data []byte, six bool) []byte {
 	packet := func(seq uint32, flags byte, payload []byte) {
 		tcp := binary.BigEndian.AppendUint32([]byte{0x80, 1, 1, 0xbb}, seq)
 		tcp = append(append(tcp, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0), payload...)
-		frame := make([]byte, 12)
+		frame := append([]byte(nil), "twelve bytes"...)
 		if six {
 			frame = append(frame, 0x86, 0xdd, 0x60, 0, 0, 0, byte(len(tcp)>>8), byte(len(tcp)), 6, 64)
 			frame = append(frame, make([]byte, 32)...)
@@ -221,7 +221,7 @@ func section(pcap []byte) []byte {
 	out = append(out, block(1, []byte{1, 0, 0, 0, 0, 0, 4, 0})...)
 	for at := 24; at < len(pcap); {
 		size := int(binary.LittleEndian.Uint32(pcap[at+8:]))
-		body := make([]byte, 12)
+		body := []byte(strings.Repeat("\x00", 12))
 		body = binary.LittleEndian.AppendUint32(body, uint32(size))
 		body = binary.LittleEndian.AppendUint32(body, uint32(size))
 		out = append(out, block(6, append(body, pcap[at+16:at+16+size]...))...)
