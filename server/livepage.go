@@ -93,7 +93,7 @@ func (s *Server) livePage(c echo.Context) error {
 	if wrong == nil && len(c.QueryParams()["f"]) > 1 {
 		return s.redirect(c, at.link(at.terms))
 	}
-	p := s.view(c, "Live", "live.js", "notices.js", "marks.js")
+	p := s.view(c, "Live", "live.js", "notices.js")
 	p.Keys = views.LiveKeys()
 	ctx := c.Request().Context()
 	v := views.Live{Filter: at.filter, Segments: segments(at), LastSeq: s.hub.Status().Seq, Clear: at.link(nil)}

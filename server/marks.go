@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"net/url"
 
 	"github.com/labstack/echo/v4"
 
@@ -19,5 +20,15 @@ func (s *Server) markHandshake(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.redirect(c, "/handshakes/"+id)
+	return s.redirect(c, markedPage(c.Request(), id))
+}
+
+// markedPage is where whoever marked comes back to: the list with the drawer open, or the page of the handshake.
+func markedPage(r *http.Request, id string) string {
+	from, err := url.Parse(r.Referer())
+	if err != nil || from.Path != "/live" {
+		return "/handshakes/" + id
+	}
+	page := url.URL{Path: "/live", RawQuery: from.Query().Encode(), Fragment: id}
+	return page.String()
 }

@@ -25,6 +25,12 @@ func TestMarks(t *testing.T) {
 	if page := f.get("/handshakes/" + h.ID); !strings.Contains(page.body, `value="triangle" aria-pressed="true"`) || !strings.Contains(page.body, `value="diamond" data-mark aria-pressed="false"`) {
 		t.Error("the drawer does not show the mark")
 	}
+	inDrawer := f.request(http.MethodPost, "/handshakes/"+h.ID+"/mark", strings.NewReader(url.Values{"csrf": {f.csrf}, "mark": {"square"}}.Encode()), "application/x-www-form-urlencoded")
+	inDrawer.Header.Set("Origin", f.URL())
+	inDrawer.Header.Set("Referer", f.URL()+"/live?f=outcome%3Afailed")
+	if got := f.do(inDrawer); got.header.Get("Location") != "/live?f=outcome%3Afailed#"+h.ID {
+		t.Errorf("marked in the drawer, it goes on at %q", got.header.Get("Location"))
+	}
 	operate := f.as(store.ScopeOperate)
 	if s := operate.call(http.MethodPut, "/handshakes/"+h.ID+"/mark", map[string]string{"mark": "circle"}, nil); s != http.StatusUnprocessableEntity {
 		t.Errorf("a fifth shape: %d", s)

@@ -98,8 +98,7 @@ export class Stream {
 
   /** @param {any} f */
   frame(f) {
-    // Another life of the gateway may give out a few numbers again. Those of the old one count until the first frame that
-    // holds something: a stream that broke off before would else come back as a newcomer, and miss what was in between.
+    // Another life gives out numbers again. The old one's count until it has told something.
     if (f.op !== 'hi' && this.next !== this.life) { this.last = 0; this.life = this.next; }
     switch (f.op) {
       case 'hi':

@@ -45,6 +45,7 @@ func drawer(h *termination.Handshake) templ.Component {
 	if err != nil {
 		panic(err)
 	}
+	v.CSRF, v.Marked = "csrf-token", termination.MarkSquare
 	return HandshakeDrawer(v)
 }
 
