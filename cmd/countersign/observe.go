@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"countersign/server"
 	"countersign/server/metrics"
@@ -48,6 +49,7 @@ func (a *app) beginToObserve(ctx context.Context) error {
 		Revocation: func() []revocation.Status { return a.gateway.RevocationStatus() },
 		Feed:       func() live.Status { return a.hub.Status() },
 		Telemetry:  a.telemetryStatus,
+		Seen:       a.seenClients,
 	})
 	return nil
 }
@@ -75,6 +77,29 @@ func (a *app) endObserving(ctx context.Context) {
 	if a.exporter != nil {
 		a.exporter.Close(ctx)
 	}
+}
+
+// mostSeenClients is how many certificates a scrape is told of.
+const mostSeenClients = 1000
+
+// seenClients asks the store at every scrape. Without an answer the gauges are left out.
+func (a *app) seenClients() []metrics.SeenClient {
+	s := a.current.Load()
+	if s == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	clients, err := s.ActiveClients(ctx, time.Now(), mostSeenClients)
+	if err != nil {
+		a.log.Warn("the ends of clients' certificates are missing in the metrics", "error", err)
+		return nil
+	}
+	out := make([]metrics.SeenClient, 0, len(clients))
+	for _, c := range clients {
+		out = append(out, metrics.SeenClient{Fingerprint: c.Fingerprint, Ends: c.NotAfter})
+	}
+	return out
 }
 
 func (a *app) telemetryStatus() []metrics.Signal {

@@ -56,7 +56,10 @@ func everything(now func() time.Time) (*Metrics, *termination.Config) {
 			return []revocation.Status{{Authority: "devices", Sources: []revocation.SourceStatus{{Lists: []revocation.ListStatus{{InForce: true, FreshUntil: now().Add(time.Hour)}}}, {Problem: "gone"}}}}
 		},
 		Telemetry: func() []Signal { return []Signal{{Name: "traces", Sent: 1}} },
-		Feed:      func() live.Status { return live.Status{Missed: 1, Lost: 2, Subscribers: 3, Dropped: 4} },
+		Seen: func() []SeenClient {
+			return []SeenClient{{Fingerprint: termination.FingerprintOf(own.X509), Ends: now().Add(time.Hour)}}
+		},
+		Feed: func() live.Status { return live.Status{Missed: 1, Lost: 2, Subscribers: 3, Dropped: 4} },
 	})
 	h := livetest.Handshake(0, now())
 	h.Stages = termination.Stages{Hello: time.Millisecond, Reply: time.Millisecond, Wait: time.Millisecond, Check: time.Millisecond}

@@ -23,7 +23,15 @@ type Options struct {
 	Revocation func() []revocation.Status
 	Feed       func() live.Status
 	Telemetry  func() []Signal
-	Now        func() time.Time // nil: time.Now
+	// Seen returns the client certificates that came in lately, those that end first first.
+	Seen func() []SeenClient
+	Now  func() time.Time // nil: time.Now
+}
+
+// SeenClient is a certificate that came in.
+type SeenClient struct {
+	Fingerprint termination.Fingerprint
+	Ends        time.Time
 }
 
 // Signal is how one kind of telemetry is doing, since the start.

@@ -16,7 +16,7 @@ import (
 	"countersign/termination/revocation"
 )
 
-// mostIdentities bounds the gauges of identities' certificates: those that end first are told.
+// mostIdentities bounds the gauges of clients' certificates, by identity and as seen: those that end first are told.
 const mostIdentities = 1000
 
 // state collects what is the case at the moment of a scrape.
@@ -48,6 +48,7 @@ func newState(o Options) *state {
 	s.describe("crl_sources_failing", "Sources of an authority's revocation lists that cannot be read or fetched.", "authority")
 	s.describe("server_certificate_expiry_timestamp_seconds", "When a certificate ends that an endpoint presents.", "endpoint", "fingerprint")
 	s.describe("client_certificate_expiry_timestamp_seconds", "When the last registered certificate of an identity ends.", "identity")
+	s.describe("seen_client_certificate_expiry_timestamp_seconds", "When a certificate ends with which a client came in within the last thirty days.", "fingerprint")
 	return s
 }
 
@@ -77,6 +78,9 @@ func (s *state) Collect(to chan<- prometheus.Metric) {
 	}
 	if s.options.Telemetry != nil {
 		out.telemetry(s.options.Telemetry())
+	}
+	if s.options.Seen != nil {
+		out.seen(s.options.Seen())
 	}
 	if s.options.Config != nil {
 		if config := s.options.Config(); config != nil {
@@ -201,6 +205,13 @@ func (o *sink) identities(config *termination.Config) {
 	slices.SortFunc(ends, func(a, b end) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.name, b.name)) })
 	for _, e := range ends[:min(len(ends), mostIdentities)] {
 		o.set("client_certificate_expiry_timestamp_seconds", seconds(e.at), e.name)
+	}
+}
+
+// seen has no names as labels: a name in a certificate is the client's own word.
+func (o *sink) seen(clients []SeenClient) {
+	for _, c := range clients[:min(len(clients), mostIdentities)] {
+		o.set("seen_client_certificate_expiry_timestamp_seconds", seconds(c.Ends), c.Fingerprint.String())
 	}
 }
 
