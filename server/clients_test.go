@@ -17,7 +17,7 @@ func seenClients(t *testing.T, f *fixture) (ending, hostile termination.Fingerpr
 	record := func(n int, c *tlstest.Cert, name string, o termination.Outcome) *termination.Handshake {
 		now := f.now()
 		h := &termination.Handshake{
-			ID: termination.NewID(termination.PrefixHandshake, now), Seq: uint64(n + 1), Time: now, EndpointID: "ep_1", Endpoint: "api", Presented: c.Chain(), //nolint:gosec // small
+			ID: termination.NewID(termination.PrefixHandshake, now), Seq: uint64(n + 1), Time: now, EndpointID: "ep_1", Endpoint: "api", Presented: c.Chain(),
 			Hello: &termination.ClientHello{JA4: "t13d1516h2_8daaf6152771_02713d6af862"}, Verdict: termination.Verdict{Outcome: o, Beat: termination.BeatEstablished},
 			Client: termination.ClientName{Name: name, Full: name, Issuer: "Devices CA", Fingerprint: termination.FingerprintOf(c.X509)},
 		}

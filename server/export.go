@@ -117,7 +117,7 @@ func (s *Server) export(c echo.Context, f exportFormat, query store.HistoryQuery
 		end.Handshakes += len(page.Records)
 		_ = connection.SetWriteDeadline(time.Now().Add(exportStalled))
 		if _, err := w.Write(buffer); err != nil {
-			return nil //nolint:nilerr // the client has gone, or takes nothing
+			return nil // the client has gone, or takes nothing
 		}
 		_ = connection.Flush()
 		buffer = buffer[:0]

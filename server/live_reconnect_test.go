@@ -119,7 +119,7 @@ func (w *watcher) take(text []byte) {
 // in order and one by a crash that leaves a leap in the numbers, has seen each handshake exactly once.
 func TestReconnectsLoseAndRepeatNothing(t *testing.T) {
 	const visits, each = 45, 60
-	random := rand.New(rand.NewPCG(5, 11)) //nolint:gosec // so that it can be repeated
+	random := rand.New(rand.NewPCG(5, 11))
 	history := &keptInMemory{ids: map[uint64]string{}}
 	w := &watcher{t: t, history: history, seen: map[string]int{}}
 	h := onTCP(t)

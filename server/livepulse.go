@@ -159,7 +159,7 @@ func duration(ms float64) string {
 func series(bars []api.Bar) (string, error) {
 	rows := make([][4]uint64, 0, len(bars))
 	for _, b := range bars {
-		rows = append(rows, [4]uint64{uint64(max(b.Time.Unix(), 0)), b.Verified + b.Open, b.Passed, b.Failed}) //nolint:gosec // not negative
+		rows = append(rows, [4]uint64{uint64(max(b.Time.Unix(), 0)), b.Verified + b.Open, b.Passed, b.Failed})
 	}
 	text, err := json.Marshal(rows)
 	if err != nil {

@@ -217,7 +217,8 @@ func noticeOfAlert(a *store.ClientAlert) store.Notice {
 func (n *Notices) endings(now time.Time) (out []store.Notice) {
 	certificate := func(what, name, href string, c *x509.Certificate) {
 		warn, urgent := termination.LifeWarnings(c.NotBefore, c.NotAfter)
-		step, words := "", "ends soon"
+		var step string
+		words := "ends soon"
 		switch {
 		case !now.Before(c.NotAfter):
 			step, words = "ended", "has ended"

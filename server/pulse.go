@@ -110,7 +110,7 @@ func (s *Server) storedPulse(ctx context.Context, p pulsePeriod, now time.Time) 
 	steps := store.PulseSteps(since, until, p.step)
 	reasons := map[termination.Reason]uint64{}
 	for _, c := range counts {
-		n := uint64(max(c.N, 0)) //nolint:gosec // not negative
+		n := uint64(max(c.N, 0))
 		if i := int(c.Time.Sub(since) / p.step); i >= 0 && i < len(steps) {
 			steps[i].Add(c.Outcome, n)
 		}

@@ -65,6 +65,7 @@ func asSocket(r *http.Request) {
 func TestRouteList(t *testing.T) {
 	f := start(t, nil)
 	seen := map[string]bool{}
+	asks := []string{"POST /api/v1/explain"} // has a body, and changes nothing
 	for _, r := range f.list {
 		name := r.method + " " + r.path
 		if seen[name] {
@@ -77,7 +78,7 @@ func TestRouteList(t *testing.T) {
 		if r.access == needToken && !r.scope.Includes(store.ScopeRead) {
 			t.Errorf("%s takes tokens, but of no scope", name)
 		}
-		if r.kind == kindAPI && !safeMethod(r.method) && r.scope == store.ScopeRead {
+		if r.kind == kindAPI && !safeMethod(r.method) && r.scope == store.ScopeRead && !slices.Contains(asks, name) {
 			t.Errorf("%s changes something, and takes tokens that may only read", name)
 		}
 		if api := strings.HasPrefix(r.path, apiPrefix); api != (r.kind == kindAPI || r.kind == kindSocket) {

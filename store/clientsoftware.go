@@ -45,7 +45,7 @@ func (b *historyBatch) software(f termination.Fingerprint, s *sight) error {
 
 // steady returns the software that a client came in with last before, if it was for long and the new one is another.
 func (b *historyBatch) steady(f termination.Fingerprint, s *sight, ja4 string, now *traitSight) (before string, times int64, err error) {
-	statement := b.statement(selectSoftware)
+	statement := b.statement(selectSoftware) //nolint:sqlclosecheck // it ends with the transaction
 	rows, err := statement.QueryContext(b.ctx, f[:])
 	if err != nil {
 		return "", 0, err

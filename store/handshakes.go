@@ -186,14 +186,14 @@ func (b *historyBatch) remember() {
 func (b *historyBatch) statement(query string) *sql.Stmt {
 	statement := b.bound[query]
 	if statement == nil {
-		statement = b.tx.StmtContext(b.ctx, b.w.statements[query]) //nolint:sqlclosecheck // it ends with the transaction
+		statement = b.tx.StmtContext(b.ctx, b.w.statements[query])
 		b.bound[query] = statement
 	}
 	return statement
 }
 
 func (b *historyBatch) exec(query string, args ...any) (sql.Result, error) {
-	return b.statement(query).ExecContext(b.ctx, args...)
+	return b.statement(query).ExecContext(b.ctx, args...) //nolint:sqlclosecheck // it ends with the transaction
 }
 
 func (b *historyBatch) write(batch termination.HistoryBatch) error {

@@ -85,7 +85,7 @@ func (r *textRows) row(e *client.Event, outcome string) error {
 }
 
 func (r *textRows) gap(m missing) error {
-	count := format.Count(int(min(m.Count, 1<<40)), "handshake", "handshakes") //nolint:gosec // bounded
+	count := format.Count(int(min(m.Count, 1<<40)), "handshake", "handshakes")
 	if m.AtMost {
 		count = "up to " + count
 	}

@@ -11,7 +11,7 @@ const narrowest = 40
 
 // terminalWidth is how many columns a terminal has now.
 func terminalWidth(f *os.File) int {
-	width, _, err := term.GetSize(int(f.Fd())) //nolint:gosec // a descriptor is a small number
+	width, _, err := term.GetSize(int(f.Fd()))
 	if err != nil || width <= 0 {
 		return 80
 	}

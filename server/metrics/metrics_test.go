@@ -155,7 +155,7 @@ func TestLabelsAreBounded(t *testing.T) {
 		h := livetest.Handshake(0, time.Now())
 		h.Endpoint = "shop"
 		h.Verdict.Outcome, h.Verdict.Reason = termination.Outcome(strings.Repeat("x", i)), termination.Reason(strings.Repeat("y", i+1))
-		h.Chosen.Version = uint16(0x7000 + i) //nolint:gosec // small
+		h.Chosen.Version = uint16(0x7000 + i)
 		h.Hello.ServerName, h.Client.Name = strings.Repeat("n", i), strings.Repeat("c", i)
 		m.Observe(h)
 		m.ObserveEnd(&termination.ConnectionEnd{Endpoint: "shop", ClosedBy: termination.ClosedBy(strings.Repeat("z", i)), Reason: h.Verdict.Reason})

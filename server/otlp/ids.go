@@ -28,7 +28,7 @@ func traceID(handshake string) (id trace.TraceID, ok bool) {
 		acc = acc<<5 | uint32(d) //nolint:gosec // below 32
 		if bits += 5; bits >= 8 {
 			bits -= 8
-			id[n] = byte(acc >> bits)
+			id[n] = byte(acc >> bits) //nolint:gosec // the lowest eight bits are meant
 			n++
 		}
 	}

@@ -21,7 +21,7 @@ func TestTapNeverWaits(t *testing.T) {
 		})
 		tap.Put(0)
 		synctest.Wait()
-		time.Sleep(2 * time.Second) // now the first is being taken
+		time.Sleep(2 * time.Second) //nolint:forbidigo // in the bubble no time passes; now the first is being taken
 		synctest.Wait()
 		for i := 1; i <= 20; i++ {
 			tap.Put(i)
