@@ -3,6 +3,7 @@ package explain_test
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -163,10 +164,10 @@ func TestCompare(t *testing.T) {
 }
 
 // hello is a ClientHello of Go, as it goes over the wire.
-func hello(t testing.TB, name string) []byte {
+func hello(t testing.TB, name string, groups ...tls.CurveID) []byte {
 	client, server := net.Pipe()
 	go func() {
-		_ = tls.Client(client, &tls.Config{ServerName: name}).Handshake()
+		_ = tls.Client(client, &tls.Config{ServerName: name, CurvePreferences: groups}).Handshake()
 		_ = client.Close()
 	}()
 	defer server.Close()
@@ -243,13 +244,86 @@ func TestRecordings(t *testing.T) {
 	}
 }
 
+// costly is the outside of a PKCS#12 file, in which keys are derived with so many iterations.
+func costly(t testing.TB, iterations ...int) []byte {
+	type derivation struct {
+		Salt       []byte
+		Iterations int
+	}
+	marshal := func(v any) []byte {
+		der, err := asn1.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	var all []derivation
+	for _, n := range iterations {
+		all = append(all, derivation{make([]byte, 8), n})
+	}
+	type content struct {
+		Type asn1.ObjectIdentifier
+		Data []byte `asn1:"tag:0,explicit"`
+	}
+	return marshal(struct {
+		Version int
+		Content content
+	}{3, content{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}, marshal(all)}})
+}
+
+// What a PKCS#12 file demands is counted together, before anything of it is done.
+func TestCostlyFile(t *testing.T) {
+	for _, iterations := range [][]int{{2_000_001}, {1_000_000, 1_000_000, 1}, {1 << 40}, {-1}, {0}} {
+		if f := read(t, costly(t, iterations...), "secret").Findings[0]; f.Kind != explain.KindLocked || !strings.Contains(f.Text, "more work") {
+			t.Errorf("%d iterations: %+v", iterations, f)
+		}
+	}
+	if f := read(t, costly(t, 600_000, 600_000, 600_000), "secret").Findings[0]; strings.Contains(f.Text, "more work") {
+		t.Errorf("an honest file: %+v", f)
+	}
+}
+
+// Nothing of the largest size that is read makes a reader work for long: it would wait for nothing that can be told.
+func TestLargeInputs(t *testing.T) {
+	ca := tlstest.NewCA()
+	leaf := ca.Client("a")
+	raw := hello(t, "a.example")
+	fill := func(unit []byte) []byte { return bytes.Repeat(unit, (250<<10)/len(unit)) }
+	// A stream of segments that never becomes a hello.
+	segments := recording(append([]byte{22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc}, make([]byte, 120<<10)...), false)
+	for name, data := range map[string][]byte{
+		"begins":       fill([]byte("-----BEGIN CERTIFICATE-----\n")),
+		"keys' words":  fill([]byte("BEGIN PRIVATE KE")),
+		"lines":        fill([]byte("alert\n")),
+		"quotes":       append([]byte("By="), fill([]byte(`",;=\"`))...),
+		"base64":       fill([]byte("TUlJ")),
+		"nested":       bytes.Repeat([]byte{0x30, 0x80}, 125<<10),
+		"certificates": bytes.Repeat(leaf.PEM(), 64),
+		"same issuer":  bytes.Repeat(ca.PEM(), 64),
+		"segments":     segments,
+		"hellos":       fill(raw),
+		"packets":      fill(recording(raw, false)),
+		"braces":       append([]byte("{"), fill([]byte(`"x5c":["`))...),
+		"headers":      append([]byte("Client-Cert: "), fill([]byte(":=:,"))...),
+	} {
+		start := time.Now()
+		_, _ = explain.Read(data, "", time.Now())
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("%s: %s", name, took)
+		} else {
+			t.Logf("%s: %s", name, took)
+		}
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	c := tlstest.NewCA().Client("a")
-	raw := hello(f, "a.example")
+	raw := hello(f, "a.example", tls.X25519) // a short one: the fuzzer shortens what it finds, byte by byte
 	for _, seed := range [][]byte{
 		c.PEM(), c.DER, raw, recording(raw, false), recording(raw, true), section(recording(raw, false)), []byte("alert 42"), []byte("Client-Cert: :AAAA:, :=:"),
 		[]byte(`By=a;Hash=b;Cert="%2D%2D";Chain="`), []byte(`{"kty":"EC","x5c":["MII"]}`), []byte("-----BEGIN%20CERTIFICATE"), []byte("MIIB"), []byte("remote error: tls: bad certificate"),
 		{0x0a, 0x0d, 0x0d, 0x0a, 255, 255, 255, 255},
+		costly(f, 1), costly(f, 1_000_000, 1_000_000, 1),
 		append([]byte{0xd4, 0xc3, 0xb2, 0xa1}, make([]byte, 40)...),
 	} {
 		f.Add(seed, "x")

@@ -25,12 +25,16 @@ func isPKCS12(der []byte) bool {
 	return err == nil && pfx.Version == 3 && pfx.Content.Type.Equal(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1})
 }
 
-// checkIterations refuses DER in which a salt is followed by a number of iterations that is too high, wherever it stands in the
-// clear: PBKDF2-params and the MAC and PBE parameters of PKCS#12 all look like that. What is encrypted in the file is seen only by
-// who has its passphrase.
-func checkIterations(der []byte) error { return walk(der, 0) }
+// checkIterations refuses DER in which salts are followed by numbers of iterations that are together too high, wherever they stand
+// in the clear: PBKDF2-params and the MAC and PBE parameters of PKCS#12 all look like that. They count together, since each of them
+// is paid for. What is encrypted in the file is seen only by who has its passphrase.
+func checkIterations(der []byte) error {
+	left := int64(maxIterations)
+	return walk(der, 0, &left)
+}
 
-func walk(der []byte, depth int) error {
+// walk takes the iterations that der demands off what is left.
+func walk(der []byte, depth int, left *int64) error {
 	if depth > maxDepth {
 		return errors.New("it is nested too deep")
 	}
@@ -45,13 +49,14 @@ func walk(der []byte, depth int) error {
 		universal := e.Class == asn1.ClassUniversal
 		if universal && e.Tag == asn1.TagInteger && salted {
 			var n int64
-			if _, err := asn1.Unmarshal(e.FullBytes, &n); err != nil || n < 1 || n > maxIterations {
+			if _, err := asn1.Unmarshal(e.FullBytes, &n); err != nil || n < 1 || n > *left {
 				return errTooCostly
 			}
+			*left -= n
 		}
 		salted = universal && e.Tag == asn1.TagOctetString
 		if e.IsCompound || salted {
-			if err := walk(e.Bytes, depth+1); err != nil {
+			if err := walk(e.Bytes, depth+1, left); err != nil {
 				return err
 			}
 		}

@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// maxIterations bounds the work that a file can demand: two seconds or so. OpenSSL makes 2048, careful people 600000.
+	// maxIterations bounds the work that a file can demand: two seconds or so. OpenSSL makes 2048, careful people 600000, thrice in
+	// a PKCS#12 file: for its key, its certificates and its MAC.
 	maxIterations = 2_000_000
 	// maxScrypt bounds N·r, and with it the memory, 128 bytes each: 64 MiB. OpenSSL makes 2^17.
 	maxScrypt = 1 << 19
