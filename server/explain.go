@@ -41,6 +41,9 @@ func (s *Server) explainThis(c echo.Context) error {
 	}
 	defer clear(data)
 	pasted := c.FormValue("text")
+	if string(data) != pasted {
+		pasted = "" // a file came, and it alone is explained
+	}
 	explained, err := explain.Read(data, c.FormValue("password"), s.now())
 	v := views.Explain{Source: source, Pasted: pasted}
 	if err != nil {
@@ -132,8 +135,9 @@ func explainedChain(clock format.Clock, chain []*x509.Certificate) []parts.Chain
 			item.Tag, item.TagTone = "its issuer is not here", parts.Warn
 			item.Details = append(item.Details, "issued by "+c.Issuer.String())
 		}
-		if clock.Now.After(c.NotAfter) || clock.Now.Before(c.NotBefore) {
-			item.State, item.TagTone = parts.ChainBroken, parts.Bad
+		if (clock.Now.After(c.NotAfter) || clock.Now.Before(c.NotBefore)) && item.TagTone != parts.Bad {
+			item.Details = append(item.Details, item.Tag)
+			item.State, item.Tag, item.TagTone = parts.ChainBroken, "out of date", parts.Bad
 		}
 		out = append(out, item)
 	}
