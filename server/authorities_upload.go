@@ -56,7 +56,7 @@ func readUploadForm(c echo.Context) (data []byte, source string, err error) {
 		if err != nil {
 			return nil, "", fmt.Errorf("read the upload: %w", err)
 		}
-		return data, filepath.Base(header.Filename) + " · " + format.Bytes(header.Size), nil
+		return data, format.Cut(filepath.Base(header.Filename), 100) + " · " + format.Bytes(header.Size), nil
 	}
 	text := c.FormValue("text")
 	return []byte(text), "pasted text · " + format.Bytes(int64(len(text))), nil

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"countersign/views/format"
 )
 
 // program is the command line with what it works on.
@@ -29,7 +31,11 @@ func (p *program) run(ctx context.Context, args []string) int {
 	root.SetErr(p.err)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintln(p.err, "countersign: "+strings.ReplaceAll(err.Error(), "\n", "\n  "))
+		lines := strings.Split(err.Error(), "\n")
+		for i, line := range lines {
+			lines[i] = format.Visible(line) // a file's name can hold what a terminal obeys
+		}
+		fmt.Fprintln(p.err, "countersign: "+strings.Join(lines, "\n  "))
 	}
 	return exitCode(err)
 }
