@@ -41,6 +41,13 @@ func (s *Server) clientPage(c echo.Context) error {
 	v.Lead += fmt.Sprintf(" from %s: %s verified, %s open, %s passed through sealed, %s failed.", client.Address,
 		format.Int(client.Verified), format.Int(client.Open), format.Int(client.Passed), format.Int(client.Failed))
 	s.clientLinks(client, &v)
+	known, err := s.knownCertificates(ctx)
+	if err != nil {
+		return err
+	}
+	if known[f] != nil {
+		v.Page = "/certificates/" + f.String()
+	}
 	for _, n := range termination.AllClientNotes() {
 		if client.Notes&n.Note != 0 {
 			v.Notes = append(v.Notes, views.ClientNote{Label: n.Label, Sentence: n.Sentence})

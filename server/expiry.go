@@ -36,7 +36,7 @@ func (s *Server) expiryPage(c echo.Context) error {
 	}
 	v.All = strings.Join(texts, "\n----------------------------------------\n\n")
 
-	cas := views.ExpiryGroup{ID: "expiry-cas", Title: "CAs", None: "No CA is trusted."}
+	cas := views.ExpiryGroup{ID: "expiry-cas", Title: "CAs", None: "No CA is trusted.", More: &views.Link{Label: "Trust a CA", Href: "/authorities"}}
 	for i := range config.Authorities {
 		a := &config.Authorities[i]
 		for _, ca := range a.Certificates {
@@ -45,7 +45,7 @@ func (s *Server) expiryPage(c echo.Context) error {
 			cas.Items = append(cas.Items, item)
 		}
 	}
-	lists := views.ExpiryGroup{ID: "expiry-lists", Title: "Revocation lists", None: "No authority has a revocation list."}
+	lists := views.ExpiryGroup{ID: "expiry-lists", Title: "Revocation lists", None: "No authority has a revocation list.", More: &views.Link{Label: "Give an authority its list", Href: "/authorities"}}
 	for _, status := range s.gateway.RevocationStatus() {
 		for _, source := range status.Sources {
 			for _, l := range source.Lists {
@@ -64,7 +64,7 @@ func (s *Server) expiryPage(c echo.Context) error {
 			}
 		}
 	}
-	servers := views.ExpiryGroup{ID: "expiry-servers", Title: "Server certificates", None: "There is none."}
+	servers := views.ExpiryGroup{ID: "expiry-servers", Title: "Server certificates", None: "There is none.", More: &views.Link{Label: "Make an endpoint", Href: "/endpoints/new"}}
 	known, err := s.serverCertificates(ctx)
 	if err != nil {
 		return err
@@ -86,6 +86,9 @@ func (s *Server) expiryPage(c echo.Context) error {
 	for _, g := range []views.ExpiryGroup{cas, lists, servers} {
 		slices.SortStableFunc(g.Items, func(a, b views.ExpiryItem) int { return cmp.Compare(a.Life.Until.Unix(), b.Life.Until.Unix()) })
 		g.Items = g.Items[:min(len(g.Items), expiryRows)]
+		if len(g.Items) > 0 {
+			g.More = nil // it is the next step where there is nothing
+		}
 		v.Groups = append(v.Groups, g)
 	}
 	v.Groups = append(v.Groups, clients)

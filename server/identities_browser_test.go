@@ -11,6 +11,7 @@ import (
 
 	"countersign/store"
 	"countersign/termination"
+	"countersign/termination/live/livetest"
 	"countersign/termination/tlstest"
 )
 
@@ -68,32 +69,35 @@ func TestClientsInTheBrowser(t *testing.T) {
 		seen, err := f.store.LastSightings(t.Context())
 		return err == nil && len(seen) > 0
 	})
+	h := f.pastOf(meter)
+	if _, err := f.store.AddSavedView(t.Context(), store.Actor{Name: "rhea", Via: "test"}, "What fails at the API", "outcome:failed endpoint:api since:1h"); err != nil {
+		t.Fatal(err)
+	}
+	b.marks(f, h.ID)
 	pages := map[string]string{
 		"clients": "/identities", "clients-found": "/identities?" + url.Values{"q": {"device 00"}, "state": {"blocked"}}.Encode(), "client": "/identities/meter",
 		"client-new": "/identities/new", "client-invite": "/identities/invite",
 		"clients-seen": "/clients", "client-seen": "/clients/" + termination.FingerprintOf(meter.X509).String(), "expiry": "/expiry",
+		"saved-views": "/live/views", "endpoint-trend": "/endpoints/api", "handshake-failed": "/handshakes/" + h.ID, "policy-then": "/handshakes/" + h.ID + "/policy", "notices": "/settings",
 	}
-	for _, theme := range []string{"light", "dark"} {
-		for name, path := range pages {
-			b.size(1440, 900)
-			b.open(f.URL() + path)
-			b.theme(theme)
-			for _, width := range []int64{1440, 390, 360} {
-				if theme == "dark" && width != 1440 {
-					continue // colours do not depend on the width
-				}
-				b.size(width, 900)
-				if over := b.sideways(); over > 0 {
-					t.Errorf("%s is %d pixels wider than a window of %d", path, over, width)
-				}
-				if width != 360 {
-					b.axe(fmt.Sprintf("%s, %s, %d px", path, theme, width))
-					b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
-				}
+	for name, path := range pages {
+		b.open(f.URL() + path)
+		for _, at := range []struct {
+			theme string
+			width int64
+		}{{"dark", 1440}, {"light", 1440}, {"light", 390}, {"light", 360}} { // colours do not depend on the width
+			b.theme(at.theme)
+			b.size(at.width, 900)
+			if over := b.sideways(); over > 0 {
+				t.Errorf("%s is %d pixels wider than a window of %d", path, over, at.width)
+			}
+			if at.width != 360 {
+				b.axe(fmt.Sprintf("%s, %s, %d px", path, at.theme, at.width))
+				b.picture(fmt.Sprintf("%s-%s-%d", name, at.theme, at.width))
 			}
 		}
+		b.size(1440, 900)
 	}
-	b.size(1440, 900)
 	b.open(f.URL() + "/identities")
 	if rows, text := eval[int](b, `document.querySelectorAll('.list > li').length`), eval[string](b, `document.querySelector('.pages').innerText`); rows != identityRows || !strings.Contains(text, "1 to 100 of 1") {
 		t.Errorf("%d rows, %q", rows, text)
@@ -107,4 +111,50 @@ func TestClientsInTheBrowser(t *testing.T) {
 	b.do(chromedp.Click(`form[action$="/block"] button`))
 	b.waitFor(`document.querySelector('h1 .bad') !== null`)
 	b.check("blocked")
+}
+
+// pastOf writes that a client came to the API for days, and was refused now and then; it returns the last refusal.
+func (f *fixture) pastOf(c *tlstest.Cert) *termination.Handshake {
+	f.t.Helper()
+	config := f.current()
+	api := config.Endpoint("api")
+	var list []*termination.Handshake
+	for n := 20; n >= 0; n-- {
+		h := livetest.Handshake(0, time.Now().Add(-time.Duration(n)*day/2))
+		h.ID, h.EndpointID, h.Endpoint, h.Revision = termination.NewID(termination.PrefixHandshake, h.Time), api.ID, api.Name, config.Revision
+		h.Presented, h.Client = c.Chain(), termination.ClientName{Name: "meter", Full: "meter", Issuer: "Elsewhere CA", Fingerprint: termination.FingerprintOf(c.X509)}
+		h.Verdict = termination.Verdict{Outcome: termination.OutcomeVerified, Beat: termination.BeatEstablished}
+		if n%4 == 0 {
+			h.Verdict = termination.Verdict{
+				Outcome: termination.OutcomeRefused, Reason: termination.ReasonCAUnknown, Beat: termination.BeatClientCert,
+				Checks: []termination.Check{{Reason: termination.ReasonCAUnknown, Detail: "Elsewhere CA is trusted by no endpoint"}},
+			}
+		}
+		list = append(list, h)
+	}
+	f.keep(list...)
+	return list[len(list)-1]
+}
+
+// marks gives a handshake a shape in the drawer, below what matters more, and finds it in the list after a reload.
+func (b *browser) marks(f *fixture, id string) {
+	b.t.Helper()
+	b.open(f.URL() + "/live?f=client:meter+outcome:failed#" + id)
+	b.waitFor(`document.querySelector('[data-drawer] h1') !== null`)
+	if !eval[bool](b, `document.querySelector('[data-drawer] .tl').compareDocumentPosition(document.querySelector('[data-drawer] [data-marks]')) === Node.DOCUMENT_POSITION_FOLLOWING`) {
+		b.t.Error("the drawer begins with marks instead of what broke")
+	}
+	b.press("x")
+	b.waitFor(`[...document.querySelectorAll('[data-rows].pool .row:not([hidden])')].some((r) => r.dataset.id === '` + id + `' && r.querySelector('.mk')?.textContent.trim())`)
+	b.open(f.URL() + "/live?f=is:marked")
+	b.waitFor(`document.querySelectorAll('[data-rows].pool .row:not([hidden]) .mk').length === 1`)
+	b.open(f.URL() + "/live?f=client:meter+outcome:failed#" + id)
+	b.waitFor(`document.querySelector('[data-drawer] [data-marks] [aria-pressed=true]')?.value === 'star'`)
+	for _, theme := range []string{"light", "dark"} {
+		b.theme(theme)
+		b.axe("live with a marked handshake, " + theme)
+		b.screen("live-marked-" + theme)
+	}
+	eval[bool](b, `(document.querySelector('[data-drawer] [data-marks]').scrollIntoView({block: 'end'}), true)`)
+	b.screen("live-marks-light")
 }

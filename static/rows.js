@@ -57,11 +57,12 @@ export class Row {
     this.svg = beats();
     cell('g').append(this.svg);
     this.who = cell('who', 'client');
+    this.mk = make('span', 'mk');
     this.link = /** @type {HTMLAnchorElement} */ (make('a'));
     this.link.tabIndex = -1;
     this.addr = make('span', 'addr');
     this.addr.dataset.key = 'ip';
-    this.who.append(this.link, ' ', this.addr);
+    this.who.append(this.mk, this.link, ' ', this.addr);
     this.sni = cell('sni', 'sni');
     this.kx = cell('kx', 'kx');
     this.keys = make('span');
@@ -109,6 +110,7 @@ export class Row {
     put(this.time, clock.format(at) + '.' + String(at.getMilliseconds()).padStart(3, '0'));
     this.time.title = at.toISOString();
     draw(this.svg, glyph(e.out ?? '', e.b, e.z === 1));
+    put(this.mk, e.m ?? '');
     put(this.link, e.c ? visible(e.c) : 'unknown');
     this.link.className = e.c ? '' : 'dim';
     this.who.title = e.c ? visible(e.c, 1000) : '';
@@ -136,7 +138,7 @@ export class Row {
   fillGap(gap) {
     this.el.className = 'row gap';
     delete this.el.dataset.id;
-    for (const el of [this.time, this.addr, this.sni, this.keys, this.run, this.ms]) put(el, '');
+    for (const el of [this.time, this.mk, this.addr, this.sni, this.keys, this.run, this.ms]) put(el, '');
     this.pq.hidden = this.run.hidden = true;
     this.sni.title = this.who.title = this.time.title = this.res.title = '';
     const n = gap.count.toLocaleString('en');

@@ -2,7 +2,7 @@
 
 /**
  * @typedef {{q: number, i: string, t: number, o: number, b: number, r?: string, ep?: number, s?: string, c?: string,
- *   f?: string, a?: string, k?: number, pq?: number, v?: number, z?: number, d: number, p?: number, u?: number, w?: number, x?: string,
+ *   f?: string, a?: string, k?: number, pq?: number, v?: number, z?: number, d: number, p?: number, u?: number, m?: string, w?: number, x?: string,
  *   al?: string, j?: string, ca?: string, out?: string, en?: string}} Event out and en are the words for o and ep
  * @typedef {{outcomes: string[], reasons: Record<string, string>, endpoints: Record<number, string>}} Legend
  * @typedef {{events(list: Event[], n: number): void, gap(g: {from: number, to: number, count: number}): void,

@@ -123,7 +123,7 @@ type ExpiryGroup struct {
 	Title string
 	None  string
 	Items []ExpiryItem
-	More  *Link
+	More  *Link // where to go on; nil: nowhere
 }
 
 // ExpiryItem is something that ends.

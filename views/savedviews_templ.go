@@ -171,7 +171,7 @@ func SavedViewsPage(p Page, v SavedViews) templ.Component {
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 14, "<div class=\"page\"><p class=\"crumb\"><a href=\"/live\">Live</a></p><h1>Saved views</h1><p class=\"mid\">A saved view is a filter of the Live page under a name. Everybody who uses this gateway sees it; its address can be sent to a colleague.</p><section><h2>Save a view</h2>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 14, "<div class=\"page stack-l\"><p class=\"crumb\"><a href=\"/live\">Live</a></p><h1>Saved views</h1><p class=\"mid\">A saved view is a filter of the Live page under a name. Everybody who uses this gateway sees it; its address can be sent to a colleague.</p><section><h2>Save a view</h2>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -62,7 +62,9 @@ func rowsOf(page store.HistoryPage, limit int) Rows {
 			numbers[name] = len(numbers)
 			out.Endpoints[numbers[name]] = name
 		}
-		out.Events = append(out.Events, live.EventOf(r.Handshake, numbers[name]))
+		e := live.EventOf(r.Handshake, numbers[name])
+		e.Mark = r.Mark.Symbol()
+		out.Events = append(out.Events, e)
 	}
 	if page.Next != 0 {
 		out.Cursor = strconv.FormatUint(page.Next, 10)

@@ -71,6 +71,7 @@ type Event struct {
 	Duration    float64            `json:"d"`            // milliseconds
 	Proof       int                `json:"p,omitempty"`  // 1: made by the gateway itself, not counted
 	New         int                `json:"nw,omitempty"` // 1: its certificate was let in for the first time
+	Mark        string             `json:"m,omitempty"`  // the shape that somebody gave it; only of rows from the history
 	Update      int                `json:"u,omitempty"`  // 1: replaces the row with the same i
 }
 
