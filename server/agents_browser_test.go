@@ -179,8 +179,9 @@ func (b *browser) here(name string) {
 				b.t.Errorf("%s is %d pixels wider than a window of %d: %s", name, over, width, eval[string](b, `[...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > innerWidth).map((e) => e.tagName + '.' + e.getAttribute('class') + ' ' + e.textContent.slice(0, 40)).join('; ').slice(0, 800)`))
 			}
 			if width != 360 {
-				b.axe(fmt.Sprintf("%s, %s, %d px", name, theme, width))
-				b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
+				if b.axeOnce(name, theme, width) {
+					b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
+				}
 			}
 		}
 	}

@@ -165,6 +165,17 @@ func (b *browser) axe(where string) {
 	}
 }
 
+// axeOnce runs axe for a page at one width of each theme, and reports whether it did: colours change with the one, the order
+// of things with the other.
+func (b *browser) axeOnce(name, theme string, width int64) bool {
+	b.t.Helper()
+	if (theme == "light") != (width == 1440) {
+		return false
+	}
+	b.axe(fmt.Sprintf("%s, %s, %d px", name, theme, width))
+	return true
+}
+
 // sideways returns by how many pixels the page is wider than its window.
 func (b *browser) sideways() int {
 	b.t.Helper()
@@ -258,8 +269,9 @@ func TestPagesInABrowser(t *testing.T) {
 					t.Errorf("%s is %d pixels wider than a window of %d", path, over, width)
 				}
 				if width != 360 {
-					b.axe(fmt.Sprintf("%s, %s, %d px", path, theme, width))
-					b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
+					if b.axeOnce(path, theme, width) {
+						b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
+					}
 				}
 			}
 		}

@@ -85,7 +85,7 @@ func TestClientsInTheBrowser(t *testing.T) {
 		for _, at := range []struct {
 			theme string
 			width int64
-		}{{"dark", 1440}, {"light", 1440}, {"light", 390}, {"light", 360}} { // colours do not depend on the width
+		}{{"light", 1440}, {"dark", 390}, {"light", 360}} { // colours depend on the theme, the order of things on the width
 			b.theme(at.theme)
 			b.size(at.width, 900)
 			if over := b.sideways(); over > 0 {

@@ -150,7 +150,8 @@ func command(t *testing.T, environment []string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	c := exec.Command(self, args...) // our own binary; ended by the test
-	c.Env = append(os.Environ(), runMain+"=1", "HOME="+t.TempDir(), "DISPLAY=", "WAYLAND_DISPLAY=")
+	// Under the race detector a process waits a second at its end, unless it is told not to.
+	c.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", runMain+"=1", "HOME="+t.TempDir(), "DISPLAY=", "WAYLAND_DISPLAY=")
 	c.Env = append(c.Env, environment...)
 	return c
 }

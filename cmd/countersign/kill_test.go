@@ -43,10 +43,19 @@ func TestKillLosesNoAcknowledgedChange(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		var noise sync.WaitGroup
 		noise.Go(func() { shaken += shakeHands(ctx, dir, line(t, p.out.String(), "try it")) })
-		timer := time.AfterFunc(time.Duration(rand.IntN(250))*time.Millisecond, func() { _ = p.cmd.Process.Signal(syscall.SIGKILL) })
-		acknowledged += j.change(t, newAPI(t, p.out.String(), secret), i)
+		// A process that has just started is killed in its first moments, or once it has acknowledged something: on a slow
+		// machine hardly any change would be under way otherwise.
+		var armed sync.Once
+		arm := func() {
+			armed.Do(func() {
+				time.AfterFunc(time.Duration(rand.IntN(250))*time.Millisecond, func() { _ = p.cmd.Process.Signal(syscall.SIGKILL) })
+			})
+		}
+		if i%4 == 0 {
+			arm()
+		}
+		acknowledged += j.change(t, newAPI(t, p.out.String(), secret), i, arm)
 		p.wait()
-		timer.Stop()
 		stop()
 		noise.Wait()
 		j.compare(t, dir)
@@ -69,7 +78,7 @@ func TestKillLosesNoAcknowledgedChange(t *testing.T) {
 }
 
 // change makes changes through the API until the process is gone, and notes each that was acknowledged.
-func (j *journal) change(t *testing.T, a *api, round int) int {
+func (j *journal) change(t *testing.T, a *api, round int, acknowledged func()) int {
 	t.Helper()
 	for n := 0; ; n++ {
 		names := slices.Sorted(maps.Keys(j.holds))
@@ -106,6 +115,7 @@ func (j *journal) change(t *testing.T, a *api, round int) int {
 			return n
 		}
 		after()
+		acknowledged()
 		j.revision++
 		delete(j.asked, name)
 	}
