@@ -46,9 +46,10 @@ func TestKillLosesNoAcknowledgedChange(t *testing.T) {
 		// A process that has just started is killed in its first moments, or once it has acknowledged something: on a slow
 		// machine hardly any change would be under way otherwise.
 		var armed sync.Once
+		process := p.cmd.Process
 		arm := func() {
 			armed.Do(func() {
-				time.AfterFunc(time.Duration(rand.IntN(250))*time.Millisecond, func() { _ = p.cmd.Process.Signal(syscall.SIGKILL) })
+				time.AfterFunc(time.Duration(rand.IntN(250))*time.Millisecond, func() { _ = process.Signal(syscall.SIGKILL) })
 			})
 		}
 		if i%4 == 0 {
