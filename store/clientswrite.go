@@ -292,7 +292,7 @@ func (b *historyBatch) client(f termination.Fingerprint, s *sight) error {
 
 // trimStrangers deletes the oldest certificates that were never verified, beyond as many as are kept.
 func (b *historyBatch) trimStrangers() error {
-	gone, err := deleteClients(b.ctx, b.tx, trimStrangers, MostStrangers)
+	gone, err := deleteClients(b.ctx, b.tx, trimStrangers, b.w.most)
 	if err != nil {
 		return err
 	}

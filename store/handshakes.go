@@ -66,10 +66,11 @@ type historyWriter struct {
 	traits    map[traitKey]bool               // of clients, that were written; true: with a proven key
 	untrimmed map[termination.Fingerprint]int // of a client, traits that may be too many
 	strangers int                             // rows of never verified clients, since their number was looked at
+	most      int64                           // of them are kept: MostStrangers
 }
 
 func newHistoryWriter(ctx context.Context, db *database, now time.Time) (*historyWriter, error) {
-	w := &historyWriter{db: db.writer, statements: map[string]*sql.Stmt{}, known: map[termination.Fingerprint]int64{}, traits: map[traitKey]bool{}, untrimmed: map[termination.Fingerprint]int{}}
+	w := &historyWriter{db: db.writer, most: MostStrangers, statements: map[string]*sql.Stmt{}, known: map[termination.Fingerprint]int64{}, traits: map[traitKey]bool{}, untrimmed: map[termination.Fingerprint]int{}}
 	for _, query := range append(clientStatements(), insertHandshake, insertRecord, insertEnd, insertCertificate, insertMinute, insertCounter, insertIdentityDay, insertIdentitySeen) {
 		statement, err := db.writer.PrepareContext(ctx, query) //nolint:sqlclosecheck // it ends with the database
 		if err != nil {
