@@ -69,16 +69,19 @@ func newReceiver(t *testing.T) *receiver {
 type noticed struct {
 	*Notices
 	store  *store.Store
-	now    time.Time
+	begun  time.Time
+	passed atomic.Int64 // nanoseconds since then
 	config termination.Config
 	status gateway.Status
 	waits  []time.Duration
 }
 
+func (f *noticed) clock() time.Time { return f.begun.Add(time.Duration(f.passed.Load())) }
+
 func newNoticed(t *testing.T, hook string) *noticed {
 	t.Helper()
-	f := &noticed{now: time.Now()}
-	st, err := store.Open(t.Context(), t.TempDir(), store.Options{Clock: func() time.Time { return f.now }})
+	f := &noticed{begun: time.Now()}
+	st, err := store.Open(t.Context(), t.TempDir(), store.Options{Clock: f.clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +95,7 @@ func newNoticed(t *testing.T, hook string) *noticed {
 		}
 	}
 	f.Notices = NewNotices(NoticeOptions{
-		Store: func() *store.Store { return st }, Now: func() time.Time { return f.now }, Config: func() *termination.Config { return &f.config }, Gateway: func() gateway.Status { return f.status },
+		Store: func() *store.Store { return st }, Now: f.clock, Config: func() *termination.Config { return &f.config }, Gateway: func() gateway.Status { return f.status },
 		Revocation: func() []revocation.Status { return nil }, Log: slog.New(slog.DiscardHandler),
 		Wait: func(_ context.Context, d time.Duration) bool { f.waits = append(f.waits, d); return true },
 	})
@@ -105,12 +108,12 @@ func TestKnownClientFails(t *testing.T) {
 	r := newReceiver(t)
 	f := newNoticed(t, r.URL+"/inbox-7f")
 	fail := func(change func(*termination.Handshake)) *termination.Handshake {
-		h := livetest.Handshake(8, f.now)
+		h := livetest.Handshake(8, f.clock())
 		h.Client.IdentityID, h.Client.Identity = "id_1", "billing\u202e"
 		change(h)
 		return h
 	}
-	in := livetest.Handshake(0, f.now)
+	in := livetest.Handshake(0, f.clock())
 	in.Client.IdentityID = "id_1"
 	f.lookAtFailures(t.Context(), []*termination.Handshake{
 		fail(func(*termination.Handshake) {}), fail(func(*termination.Handshake) {}),
@@ -122,7 +125,7 @@ func TestKnownClientFails(t *testing.T) {
 	for _, h := range []*termination.Handshake{in, fail(func(h *termination.Handshake) { h.Proof = true }), fail(func(h *termination.Handshake) { h.Noise = termination.NoiseScan }), fail(func(h *termination.Handshake) { h.Client = termination.ClientName{} })} {
 		f.Observe(h)
 	}
-	f.now = f.now.Add(failureQuiet + time.Second)
+	f.passed.Add(int64(failureQuiet + time.Second))
 	f.Observe(fail(func(*termination.Handshake) {}))
 	f.Close(t.Context())
 	if len(r.got) != 3 || len(r.bad) != 0 || r.got[0].Kind != "client_failed" || r.got[0].Handshake != "hs_8" || r.got[0].Path != "/handshakes/hs_8" {
@@ -141,7 +144,7 @@ func TestKnownClientFails(t *testing.T) {
 func TestNoticesAreBounded(t *testing.T) {
 	f := newNoticed(t, "")
 	for i := range 3 * mostFailures {
-		h := livetest.Handshake(8, f.now)
+		h := livetest.Handshake(8, f.clock())
 		h.Client.IdentityID = "id_" + strings.Repeat("x", i+1)
 		f.lookAtFailures(t.Context(), []*termination.Handshake{h})
 	}
@@ -173,12 +176,12 @@ func TestReceiverFails(t *testing.T) {
 // TestDatesAndAgents: a CA is told of once for each step towards its end, an agent once it has been away for two looks.
 func TestDatesAndAgents(t *testing.T) {
 	f := newNoticed(t, "")
-	ca := tlstest.NewCA(tlstest.CN("Devices"), tlstest.Valid(f.now.Add(-time.Hour), f.now.Add(99*time.Hour)))
+	ca := tlstest.NewCA(tlstest.CN("Devices"), tlstest.Valid(f.clock().Add(-time.Hour), f.clock().Add(99*time.Hour)))
 	f.config.Authorities = []termination.Authority{{Name: "devices", Certificates: []termination.CACertificate{{Certificate: ca.X509}}}}
 	f.status.Agents = []tunnel.AgentStatus{{ID: "agt_1", Name: "berlin", Endpoint: "shop"}}
 	look := func(after time.Duration, want int) {
 		t.Helper()
-		f.now = f.now.Add(after)
+		f.passed.Add(int64(after))
 		if err := f.Look(t.Context()); err != nil {
 			t.Fatal(err)
 		}
