@@ -160,35 +160,6 @@ func TestAgentsInTheBrowser(t *testing.T) {
 	b.check("in the end")
 }
 
-// everywhere looks at a page in both themes and several widths.
-func (b *browser) everywhere(name, path string) {
-	b.t.Helper()
-	at := eval[string](b, `location.origin`) + path
-	b.open(at)
-	b.here(name)
-}
-
-// here looks at the page that is open in both themes and several widths.
-func (b *browser) here(name string) {
-	b.t.Helper()
-	for _, theme := range []string{"light", "dark"} {
-		b.theme(theme)
-		for _, width := range []int64{1440, 390, 360} {
-			b.size(width, 900)
-			if over := b.sideways(); over > 0 {
-				b.t.Errorf("%s is %d pixels wider than a window of %d: %s", name, over, width, eval[string](b, `[...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > innerWidth).map((e) => e.tagName + '.' + e.getAttribute('class') + ' ' + e.textContent.slice(0, 40)).join('; ').slice(0, 800)`))
-			}
-			if width != 360 {
-				if b.axeOnce(name, theme, width) {
-					b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
-				}
-			}
-		}
-	}
-	b.size(1440, 900)
-	b.check(name)
-}
-
 // through asks an endpoint for its page, trusting the local CA, and returns the body.
 func (f *fixture) through(name string) string {
 	f.t.Helper()

@@ -44,27 +44,10 @@ func TestBlockingInTheBrowser(t *testing.T) {
 		}
 		return nil
 	})
-	for _, theme := range []string{"light", "dark"} {
-		for name, path := range map[string]string{"blocked": "/blocked", "block": page, "block-new": "/blocked/new"} {
-			b.size(1440, 900)
-			b.open(f.URL() + path)
-			b.theme(theme)
-			for _, width := range []int64{1440, 390, 360} {
-				if theme == "dark" && width != 1440 {
-					continue // colours do not depend on the width
-				}
-				b.size(width, 900)
-				if over := b.sideways(); over > 0 {
-					t.Errorf("%s is %d pixels wider than a window of %d", path, over, width)
-				}
-				if width != 360 {
-					if b.axeOnce(path, theme, width) {
-						b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
-					}
-				}
-			}
-		}
+	for name, path := range map[string]string{"block": page, "block-new": "/blocked/new", "blocked": "/blocked"} {
+		b.everywhere(name, path)
 	}
+	b.open(f.URL() + "/blocked")
 	if rows := eval[int](b, `document.querySelectorAll('.list > li').length`); rows > blockRows {
 		t.Errorf("%d rows on a page", rows)
 	}

@@ -51,22 +51,8 @@ func TestCertificatesInTheBrowser(t *testing.T) {
 		"certificates": "/certificates", "certificates-client": "/certificates?kind=client", "certificate": "/certificates/" + leaf.Fingerprint(),
 		"certificate-issue": "/certificates/issue?" + url.Values{"kind": {"client"}, "name": {"spiffe://example.org/billing"}}.Encode(),
 	}
-	for _, theme := range []string{"light", "dark"} {
-		for name, path := range pages {
-			for _, width := range []int64{1440, 390, 360} {
-				b.size(width, 900)
-				b.open(f.URL() + path)
-				b.theme(theme)
-				if over := b.sideways(); over > 0 {
-					t.Errorf("%s is %d pixels wider than a window of %d", path, over, width)
-				}
-				if width != 360 {
-					if b.axeOnce(path, theme, width) {
-						b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
-					}
-				}
-			}
-		}
+	for name, path := range pages {
+		b.everywhere(name, path)
 	}
 
 	b.size(1440, 900)
@@ -82,18 +68,7 @@ func TestCertificatesInTheBrowser(t *testing.T) {
 	b.open(f.URL() + "/certificates/issue?name=billing&kind=client")
 	b.do(chromedp.Click(`.issue form button[type=submit]`))
 	b.waitFor(`document.querySelector('.issued .files') !== null`)
-	for _, theme := range []string{"light", "dark"} {
-		b.theme(theme)
-		for _, width := range []int64{1440, 390, 360} {
-			b.size(width, 900)
-			if over := b.sideways(); over > 0 {
-				t.Errorf("what was issued is %d pixels wider than a window of %d", over, width)
-			}
-			if b.axeOnce("issued", theme, width) {
-				b.picture(fmt.Sprintf("certificate-issued-%s-%d", theme, width))
-			}
-		}
-	}
+	b.here("certificate-issued")
 	href := eval[string](b, `document.querySelector('.files a').href`)
 	body := eval[string](b, `document.body.innerText`)
 	if !strings.HasPrefix(href, f.URL()+"/certificates/issue/") || strings.Contains(body, "PRIVATE KEY") {

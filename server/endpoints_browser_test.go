@@ -1,7 +1,6 @@
 package server
 
 import (
-	"fmt"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -129,26 +128,12 @@ func TestEndpointsInTheBrowser(t *testing.T) {
 
 	f.busy("payments")
 	b.judgesInTheBrowser(f, clients)
-	for _, theme := range []string{"light", "dark"} {
-		for name, path := range map[string]string{
-			"endpoints": "/endpoints", "endpoint": "/endpoints/payments", "endpoint-routes": "/endpoints/shop", "endpoint-sealed": "/endpoints/erp", "endpoint-settings": "/endpoints/shop/settings",
-			"endpoint-config": "/endpoints/shop/config", "endpoint-history": "/endpoints/payments/history", "endpoint-new": "/endpoints/new",
-			"endpoint-delete": "/endpoints/shop/delete", "endpoint-long": "/endpoints/a-name-as-long-as-a-name-may-be-and-then-some-more-of-it-0123456",
-		} {
-			for _, width := range []int64{1440, 390, 360} {
-				b.size(width, 900)
-				b.open(f.URL() + path)
-				if over := b.sideways(); over > 0 {
-					t.Errorf("%s is %d pixels wider than a window of %d", path, over, width)
-				}
-				if width != 360 {
-					b.theme(theme)
-					if b.axeOnce(path, theme, width) {
-						b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
-					}
-				}
-			}
-		}
+	for name, path := range map[string]string{
+		"endpoints": "/endpoints", "endpoint": "/endpoints/payments", "endpoint-routes": "/endpoints/shop", "endpoint-sealed": "/endpoints/erp", "endpoint-settings": "/endpoints/shop/settings",
+		"endpoint-config": "/endpoints/shop/config", "endpoint-history": "/endpoints/payments/history", "endpoint-new": "/endpoints/new",
+		"endpoint-delete": "/endpoints/shop/delete", "endpoint-long": "/endpoints/a-name-as-long-as-a-name-may-be-and-then-some-more-of-it-0123456",
+	} {
+		b.everywhere(name, path)
 	}
 }
 

@@ -81,22 +81,7 @@ func TestClientsInTheBrowser(t *testing.T) {
 		"saved-views": "/live/views", "endpoint-trend": "/endpoints/api", "handshake-failed": "/handshakes/" + h.ID, "policy-then": "/handshakes/" + h.ID + "/policy", "notices": "/settings",
 	}
 	for name, path := range pages {
-		b.open(f.URL() + path)
-		for _, at := range []struct {
-			theme string
-			width int64
-		}{{"light", 1440}, {"dark", 390}, {"light", 360}} { // colours depend on the theme, the order of things on the width
-			b.theme(at.theme)
-			b.size(at.width, 900)
-			if over := b.sideways(); over > 0 {
-				t.Errorf("%s is %d pixels wider than a window of %d", path, over, at.width)
-			}
-			if at.width != 360 {
-				b.axe(fmt.Sprintf("%s, %s, %d px", path, at.theme, at.width))
-				b.picture(fmt.Sprintf("%s-%s-%d", name, at.theme, at.width))
-			}
-		}
-		b.size(1440, 900)
+		b.everywhere(name, path)
 	}
 	b.open(f.URL() + "/identities")
 	if rows, text := eval[int](b, `document.querySelectorAll('.list > li').length`), eval[string](b, `document.querySelector('.pages').innerText`); rows != identityRows || !strings.Contains(text, "1 to 100 of 1") {

@@ -45,7 +45,7 @@ func TestReadinessInTheBrowser(t *testing.T) {
 				}
 				b.theme(theme)
 				if width == 1440 {
-					b.axeOnce(path, theme, width)
+					b.axe(fmt.Sprintf("%s, %s, %d px", path, theme, width))
 				}
 				b.picture(fmt.Sprintf("%s-%s-%d", name, theme, width))
 			}

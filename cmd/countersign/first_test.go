@@ -182,6 +182,7 @@ func TestTokens(t *testing.T) {
 }
 
 func TestPassphrase(t *testing.T) {
+	withoutRaceDetector(t) // which makes a passphrase cost ten times as much
 	dir := dataDir(t)
 	env := []string{"COUNTERSIGN_PASSPHRASE=correct horse battery"}
 	p := spawn(t, env, "--data", dir, "--dashboard", "127.0.0.1:0")

@@ -142,12 +142,25 @@ type process struct {
 	started time.Duration // from exec until it had printed its lines
 }
 
+// plainProgram names the program that a test runs in place of its own binary.
+const plainProgram = "COUNTERSIGN_TEST_PLAIN_PROGRAM"
+
+// withoutRaceDetector lets the processes of a test be those of a program that was built without the race detector, under
+// which each start takes a second or more: for what is proven about the disk, and not about goroutines.
+func withoutRaceDetector(t *testing.T) {
+	t.Helper()
+	t.Setenv(plainProgram, (&builder{t: t, dir: t.TempDir()}).build("plain", nil))
+}
+
 // command makes the command line of a process; environment adds to that of the test.
 func command(t *testing.T, environment []string, args ...string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+	self := os.Getenv(plainProgram)
+	if self == "" {
+		var err error
+		if self, err = os.Executable(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c := exec.Command(self, args...) // our own binary; ended by the test
 	// Under the race detector a process waits a second at its end, unless it is told not to.

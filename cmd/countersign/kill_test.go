@@ -30,6 +30,7 @@ type journal struct {
 // A process that is killed at any moment loses no change that it acknowledged.
 func TestKillLosesNoAcknowledgedChange(t *testing.T) {
 	const kills = 50
+	withoutRaceDetector(t)
 	dir := dataDir(t)
 	p := spawn(t, nil, "--data", dir, "--dashboard", "127.0.0.1:0")
 	secret, errs, code := run(t, nil, "token", "create", "journal", "--scope", "admin", "--data", dir)

@@ -80,3 +80,38 @@ func TestOutcomeIndexFollowsTheList(t *testing.T) {
 		}
 	}
 }
+
+// What is kept of a handshake makes the same event, and filters decide about it as they do about the whole.
+func TestKeptIsEnough(t *testing.T) {
+	h := livetest.Handshake(8, time.Now())
+	h.Noise, h.New, h.Proof = termination.NoiseScan, true, true
+	h.Client = termination.ClientName{Name: "rhea", Full: "spiffe://prod/rhea", Fingerprint: termination.Fingerprint{0xab}, Issuer: "Devices CA", Authority: "devices", Identity: "meter", IdentityID: "id_1"}
+	h.Verdict = termination.Verdict{Outcome: termination.OutcomeOpen, Reason: termination.ReasonCertExpired, Beat: termination.BeatClientCert, WouldRefuse: true}
+	h.Chosen = &termination.Negotiated{Version: 0x0304, CipherSuite: 0x1301, Group: 4588, ALPN: "h2", PostQuantum: true, Resumed: true}
+	r := newReplay(16)
+	kept := &r.keep(h).handshake
+	if whole, small := newEvent(h, 3, true), newEvent(kept, 3, true); whole != small {
+		t.Errorf("the event of the whole\n%+v\nand of what is kept\n%+v", whole, small)
+	}
+	values := map[termination.FilterKey][]string{
+		termination.FilterOutcome: {"open", "failed"}, termination.FilterReason: {"cert_expired"}, termination.FilterBeat: {"4"}, termination.FilterEndpoint: {h.Endpoint},
+		termination.FilterSNI: {h.Hello.ServerName}, termination.FilterClient: {"rhea", "spiffe://prod/rhea"}, termination.FilterIdentity: {"meter"}, termination.FilterCA: {"devices", "\"Devices CA\""},
+		termination.FilterFP: {"ab00"}, termination.FilterIP: {h.Peer.Addr().String()}, termination.FilterTLS: {"1.3"}, termination.FilterKX: {"X25519MLKEM768"},
+		termination.FilterIs: {"pq", "would_refuse", "noise", "new"}, termination.FilterALPN: {"h2"}, termination.FilterJA4: {h.Hello.JA4}, termination.FilterMS: {">0"},
+		termination.FilterSince: {"1h"}, termination.FilterUntil: {"1h"},
+	}
+	for _, key := range termination.FilterKeys() {
+		if len(values[key]) == 0 {
+			t.Errorf("nothing is asked about %s", key)
+		}
+		for _, value := range values[key] {
+			f, err := termination.ParseFilter(string(key)+":"+value, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Match(kept) != f.Match(h) {
+				t.Errorf("%s says %v of the whole, and %v of what is kept", f, f.Match(h), f.Match(kept))
+			}
+		}
+	}
+}

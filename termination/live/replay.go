@@ -57,18 +57,18 @@ func (r *replay) next(id string) *slot {
 	return s
 }
 
-// keep remembers a handshake.
+// keep remembers of a handshake what its event and the filters look at.
 func (r *replay) keep(h *termination.Handshake) *slot {
 	s := r.next(h.ID)
 	s.update, s.replaced, s.json = false, false, nil
 	s.handshake = termination.Handshake{
 		ID: h.ID, Seq: h.Seq, Time: h.Time, Duration: h.Duration, Peer: h.Peer,
-		EndpointID: h.EndpointID, Endpoint: h.Endpoint, Proof: h.Proof, New: h.New,
+		EndpointID: h.EndpointID, Endpoint: h.Endpoint, Proof: h.Proof, New: h.New, Noise: h.Noise,
 		Client: termination.ClientName{
 			Name: keepText(h.Client.Name), Full: keepText(h.Client.Full), Fingerprint: h.Client.Fingerprint,
-			Issuer: keepText(h.Client.Issuer), Authority: h.Client.Authority,
+			Issuer: keepText(h.Client.Issuer), Authority: h.Client.Authority, Identity: h.Client.Identity,
 		},
-		Verdict: termination.Verdict{Outcome: h.Verdict.Outcome, Reason: h.Verdict.Reason, Beat: h.Verdict.Beat},
+		Verdict: termination.Verdict{Outcome: h.Verdict.Outcome, Reason: h.Verdict.Reason, Beat: h.Verdict.Beat, WouldRefuse: h.Verdict.WouldRefuse},
 	}
 	if h.Hello != nil {
 		s.hello = termination.ClientHello{ServerName: keepText(h.Hello.ServerName), JA4: keepText(h.Hello.JA4)}
