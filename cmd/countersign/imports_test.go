@@ -60,7 +60,7 @@ func rules() []rule {
 		{path: "termination/terminate", ours: []string{"termination", "termination/wire", "termination/rate", "termination/revocation", "termination/verify"}},
 		{path: "termination/revocation", ours: words, other: []string{"golang.org/x/crypto/ocsp"}},
 		{path: "termination/servercert"},
-		{path: "termination/unlock", ours: words, other: []string{"software.sslmate.com/src/go-pkcs12", "golang.org/x/crypto/scrypt"}},
+		{path: "termination/unlock", ours: words, other: []string{"golang.org/x/crypto/scrypt"}},
 		{path: "termination/staple", ours: []string{"termination/servercert"}, other: []string{"golang.org/x/crypto/ocsp"}},
 		{
 			path: "termination/acme", ours: []string{"termination", "termination/servercert", "termination/sockets"},

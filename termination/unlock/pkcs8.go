@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// maxIterations bounds the work that a file can demand: two seconds or so. OpenSSL makes 2048, careful people 600000, thrice in
-	// a PKCS#12 file: for its key, its certificates and its MAC.
+	// maxIterations bounds the work that a key or a PKCS#12 file can demand: two seconds or so. OpenSSL makes 2048, careful people
+	// 600000, thrice in a PKCS#12 file: for its key, its certificates and its MAC.
 	maxIterations = 2_000_000
 	// maxScrypt bounds N·r, and with it the memory, 128 bytes each: 64 MiB. OpenSSL makes 2^17.
 	maxScrypt = 1 << 19
@@ -46,6 +46,8 @@ type scheme struct {
 	size   int // of the key, in bytes
 	block  func(key []byte) (cipher.Block, error)
 	iv     []byte
+
+	iterations int // of PBKDF2; 0: it is scrypt that derives
 }
 
 // isEncryptedKey reports whether der is an encrypted PKCS#8 key.
@@ -70,8 +72,11 @@ func readScheme(a pkix.AlgorithmIdentifier) (*scheme, error) {
 		return nil, err
 	}
 	switch params.KDF.Algorithm.String() {
-	case "1.2.840.113549.1.5.12":
-		s.derive, err = readPBKDF2(params.KDF.Parameters.FullBytes)
+	case oidPBKDF2:
+		var d *pbkdf2Params
+		if d, err = readPBKDF2(params.KDF.Parameters.FullBytes); err == nil {
+			s.derive, s.iterations = d.key, d.Iterations
+		}
 	case "1.3.6.1.4.1.11591.4.11":
 		s.derive, err = readScrypt(params.KDF.Parameters.FullBytes)
 	default:
@@ -106,37 +111,51 @@ func readCipher(a pkix.AlgorithmIdentifier) (*scheme, error) {
 	return s, nil
 }
 
-func readPBKDF2(der []byte) (func([]byte, int) ([]byte, error), error) {
-	var p struct {
-		Salt       []byte
-		Iterations int
-		KeyLength  int                      `asn1:"optional"`
-		PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
-	}
+// oidPBKDF2 names PBKDF2 as a way to derive keys (RFC 8018, appendix C).
+const oidPBKDF2 = "1.2.840.113549.1.5.12"
+
+// pbkdf2Params is PBKDF2-params (RFC 8018, appendix A.2).
+type pbkdf2Params struct {
+	Salt       []byte
+	Iterations int
+	KeyLength  int                      `asn1:"optional"`
+	PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
+}
+
+func readPBKDF2(der []byte) (*pbkdf2Params, error) {
+	var p pbkdf2Params
 	if !exactly(der, &p) {
 		return nil, errDamaged
 	}
 	if p.Iterations < 1 || p.Iterations > maxIterations {
 		return nil, errTooCostly
 	}
-	var h func() hash.Hash
-	switch p.PRF.Algorithm.String() {
-	case "", "1.2.840.113549.2.7": // the default
-		h = sha1.New
-	case "1.2.840.113549.2.8":
-		h = sha256.New224
-	case "1.2.840.113549.2.9":
-		h = sha256.New
-	case "1.2.840.113549.2.10":
-		h = sha512.New384
-	case "1.2.840.113549.2.11":
-		h = sha512.New
-	default:
+	if _, known := hmacHash(p.PRF.Algorithm); !known {
 		return nil, fmt.Errorf("its key is derived with an algorithm (%s) that is not known here", p.PRF.Algorithm)
 	}
-	return func(passphrase []byte, size int) ([]byte, error) {
-		return pbkdf2.Key(h, string(passphrase), p.Salt, p.Iterations, size)
-	}, nil
+	return &p, nil
+}
+
+func (p *pbkdf2Params) key(passphrase []byte, size int) ([]byte, error) {
+	h, _ := hmacHash(p.PRF.Algorithm)
+	return pbkdf2.Key(h, string(passphrase), p.Salt, p.Iterations, size)
+}
+
+// hmacHash returns the hash of an HMAC (RFC 8018, appendix B.1.2).
+func hmacHash(id asn1.ObjectIdentifier) (newHash func() hash.Hash, known bool) {
+	switch id.String() {
+	case "", "1.2.840.113549.2.7": // the default
+		return sha1.New, true
+	case "1.2.840.113549.2.8":
+		return sha256.New224, true
+	case "1.2.840.113549.2.9":
+		return sha256.New, true
+	case "1.2.840.113549.2.10":
+		return sha512.New384, true
+	case "1.2.840.113549.2.11":
+		return sha512.New, true
+	}
+	return nil, false
 }
 
 // readScrypt reads the parameters of RFC 7914, section 7.

@@ -12,8 +12,6 @@ import (
 	"fmt"
 	"time"
 
-	"software.sslmate.com/src/go-pkcs12"
-
 	"countersign/termination"
 )
 
@@ -32,8 +30,8 @@ const (
 // ReadServerCertificate is [termination.ReadServerCertificate] for files that may be locked. A passphrase that is not needed is
 // no error. The caller's buffers are left as they are.
 func ReadServerCertificate(cert, key []byte, passphrase string, now time.Time) (*termination.ServerCertificate, error) {
-	if len(passphrase) > maxPassphrase {
-		return nil, problem(FieldPassphrase, "the passphrase is too long", fmt.Sprintf("give one of at most %d bytes", maxPassphrase))
+	if err := checkPassphrase(passphrase); err != nil {
+		return nil, err
 	}
 	openedCert, err := open(cert, passphrase, "cert_file")
 	if err != nil {
@@ -60,13 +58,21 @@ func wrong(passphrase, what, check string) error {
 	return problem(FieldPassphrase, "the passphrase does not open "+what, "give the one that it was made with; to try one: "+check)
 }
 
+// checkPassphrase bounds a passphrase.
+func checkPassphrase(passphrase string) error {
+	if len(passphrase) > maxPassphrase {
+		return problem(FieldPassphrase, "the passphrase is too long", fmt.Sprintf("give one of at most %d bytes", maxPassphrase))
+	}
+	return nil
+}
+
 // open returns a copy of data with everything in it unlocked.
 func open(data []byte, passphrase, field string) ([]byte, error) {
 	if len(data) > termination.MaxUpload {
 		return bytes.Clone(data), nil // refused by its reader, with words
 	}
 	switch {
-	case isPKCS12(data):
+	case IsPKCS12(data):
 		return openPKCS12(data, passphrase, field)
 	case isEncryptedKey(data):
 		return openPKCS8(data, passphrase, field)
@@ -160,48 +166,4 @@ func openPKCS8(der []byte, passphrase, field string) ([]byte, error) {
 	}
 	defer clear(plain)
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: plain}), nil
-}
-
-// plainKey encodes an unlocked key.
-func plainKey(key any) ([]byte, error) {
-	plain, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, problem("key_file", "its key is of a kind that is not known here", "use an ECDSA P-256 key, or RSA with 2048 to 4096 bits")
-	}
-	defer clear(plain)
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: plain}), nil
-}
-
-// PKCS12 unlocks a PKCS#12 file and returns its key and its certificates as PEM, the key's own certificate first among them.
-func PKCS12(data []byte, passphrase string) ([]byte, error) {
-	if len(data) > termination.MaxUpload {
-		return nil, problem("p12", "the file is too large", fmt.Sprintf("give one of at most %d bytes", termination.MaxUpload))
-	}
-	if len(passphrase) > maxPassphrase {
-		return nil, problem(FieldPassphrase, "the passphrase is too long", fmt.Sprintf("give one of at most %d bytes", maxPassphrase))
-	}
-	return openPKCS12(data, passphrase, "p12")
-}
-
-// openPKCS12 unlocks a PKCS#12 file: its key, its certificate and whatever certificates are with it, in any order.
-func openPKCS12(der []byte, passphrase, field string) ([]byte, error) {
-	const check = "openssl pkcs12 -in FILE -noout"
-	if err := checkIterations(der); err != nil {
-		return nil, problem(field, "the PKCS#12 file cannot be opened: "+err.Error(), "make it anew: openssl pkcs12 -export -in server.pem -inkey server.key -out server.p12")
-	}
-	key, leaf, others, err := pkcs12.DecodeChain(der, passphrase)
-	switch {
-	case errors.Is(err, pkcs12.ErrIncorrectPassword), errors.Is(err, pkcs12.ErrDecryption):
-		return nil, wrong(passphrase, "the PKCS#12 file", check)
-	case err != nil:
-		return nil, problem(field, "the PKCS#12 file cannot be read", "give one with one key and its certificate; turn it into PEM: openssl pkcs12 -in FILE -legacy -nodes -out server.pem")
-	}
-	out, err := plainKey(key)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range append([]*x509.Certificate{leaf}, others...) {
-		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
-	}
-	return out, nil
 }

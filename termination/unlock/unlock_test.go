@@ -223,6 +223,8 @@ func FuzzUnlock(f *testing.F) {
 	f.Add(leaf.PEM(), leaf.KeyPEM())
 	f.Add([]byte("\x30\x03\x02\x01\x03"), []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n"))
 	f.Add([]byte{}, []byte("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"))
+	h := hand{f}
+	f.Add(h.file(1, h.encrypted(4, 1, h.certificate(leaf), h.key(leaf, 1))), []byte{})
 	f.Fuzz(func(t *testing.T, cert, key []byte) {
 		read, err := unlock.ReadServerCertificate(cert, key, "x", time.Now())
 		if (read == nil) == (err == nil) {
