@@ -114,8 +114,8 @@ func (c *client) leftForName(s *session, end termination.ConnectionEnd) terminat
 	if end.Requests > 0 || end.Reason != "" || who == nil || *who != termination.ClosedByClient || asked == "" {
 		return end
 	}
-	for _, chain := range c.endpoint.chains {
-		if chain.Certificates[0].VerifyHostname(asked) == nil {
+	for _, leaf := range c.endpoint.chooser.Leaves() {
+		if leaf.VerifyHostname(asked) == nil {
 			return end
 		}
 	}
