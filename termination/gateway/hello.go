@@ -53,7 +53,9 @@ func (c *client) refuseHello(err error) {
 	rec := c.record
 	rec.Error = err.Error()
 	rec.Verdict = termination.Verdict{Outcome: termination.OutcomeBrokenOff, Reason: termination.ReasonHelloBroken, Beat: termination.BeatHello}
-	rec.Noise = noiseOf(err)
+	if rec.StartTLS == termination.StartTLSNone { // who asked for TLS in the protocol's own words is no noise
+		rec.Noise = noiseOf(err)
+	}
 	var last []byte
 	var flaw *wire.HelloError
 	if !errors.As(err, &flaw) {
@@ -65,8 +67,7 @@ func (c *client) refuseHello(err error) {
 		rec.Verdict.Reason = termination.ReasonShutdown
 	case errors.Is(err, wire.ErrNoBytes):
 		rec.Verdict.Reason = termination.ReasonSilent
-		if rec.StartTLS != termination.StartTLSNone { // it asked for TLS, was answered, and then said nothing more
-			rec.Noise = ""
+		if rec.StartTLS != termination.StartTLSNone { // it was answered, and then said nothing more
 			rec.Verdict.Reason = termination.ReasonClientLeft
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				rec.Verdict.Reason = termination.ReasonTimeout
