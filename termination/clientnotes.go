@@ -3,6 +3,7 @@ package termination
 import (
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"slices"
 )
 
@@ -92,16 +93,22 @@ func NotesOf(presented []*x509.Certificate) ClientNotes {
 	return n
 }
 
-// fromPublicCA reports whether a certificate says that it follows the rules of public CAs (the policies that the CA/Browser
-// Forum reserves for certificates of the web, 2.23.140.1.1 and 2.23.140.1.2), or came along with a public CA's own. Only
-// the CA knows, and anybody can write these: it is a reason to look, and decides nothing.
+// fromPublicCA reports whether a certificate says so itself, or came along with a public CA's own. Only the CA knows, and
+// anybody can write these: it is a reason to look, and decides nothing.
 func fromPublicCA(presented []*x509.Certificate) bool {
-	for _, policy := range presented[0].Policies {
-		for _, reserved := range []string{"2.23.140.1.1", "2.23.140.1.2.1", "2.23.140.1.2.2", "2.23.140.1.2.3"} {
-			if policy.String() == reserved {
-				return true
-			}
-		}
+	return SaysPublicCA(presented[0]) || slices.ContainsFunc(presented, func(c *x509.Certificate) bool { return publicCA(c) != "" })
+}
+
+// SaysPublicCA reports whether a certificate says that it was issued under the rules of the CA/Browser Forum, as those of
+// all CAs that browsers trust do (Baseline Requirements, section 7.1.6.1; EV Guidelines, section 9.7).
+func SaysPublicCA(c *x509.Certificate) bool {
+	forum := []asn1.ObjectIdentifier{
+		{2, 23, 140, 1, 1},    // extended validation
+		{2, 23, 140, 1, 2, 1}, // domain validated
+		{2, 23, 140, 1, 2, 2}, // organization validated
+		{2, 23, 140, 1, 2, 3}, // individual validated
 	}
-	return slices.ContainsFunc(presented, func(c *x509.Certificate) bool { return publicCA(c) != "" })
+	return c != nil && slices.ContainsFunc(c.Policies, func(policy x509.OID) bool {
+		return slices.ContainsFunc(forum, policy.EqualASN1OID)
+	})
 }

@@ -208,7 +208,7 @@ func (a *account) traitAsk(r termination.Reason, check termination.Check) string
 		if check.Certificate != 0 {
 			return "Please use a certificate from a CA without this limit."
 		}
-		if FromPublicCA(a.leaf) {
+		if termination.SaysPublicCA(a.leaf) {
 			return "It comes from a public CA, which does not issue for clients any more; please use one that was issued by " + a.acceptable() + "."
 		}
 		return "Please have it issued again for clients, with the extended key usage clientAuth."
@@ -237,7 +237,7 @@ func (a *account) traitFixes(r termination.Reason, check termination.Check) []te
 				{Text: fmt.Sprintf("Or have %s issued again with clientAuth among its extended key usages, or with none.", certName(subject))},
 			}
 		}
-		if FromPublicCA(a.leaf) {
+		if termination.SaysPublicCA(a.leaf) {
 			return []termination.Fix{a.issue("Issue the client a certificate of your own CA; renewing this one does not help. " + publicRenewal), look}
 		}
 		return []termination.Fix{a.issue("Issue it again with the extended key usage clientAuth"), look}

@@ -18,7 +18,7 @@ func (a *account) noted(ex termination.Explanation) termination.Explanation {
 		case !c.Note:
 		case c.Reason == termination.ReasonChainGap:
 			ex = a.completed(ex)
-		case c.Reason == termination.ReasonCertUse && FromPublicCA(a.leaf):
+		case c.Reason == termination.ReasonCertUse && termination.SaysPublicCA(a.leaf):
 			ex.Right = fmt.Sprintf("It comes from a public CA. %s: after its next renewal, on %s at the latest, it would be refused here.", publicRenewal, stamp(a.leaf.NotAfter))
 			ex.Turn = termination.TurnClient
 			ex.Fixes = append(ex.Fixes, a.issue("Before then, issue the client a certificate of your own CA, and trust that here"))

@@ -158,7 +158,7 @@ func TestAClockThatIsBehindIsFound(t *testing.T) {
 
 func TestPublicCA(t *testing.T) {
 	w := newWorld(t)
-	if verify.FromPublicCA(client(w.issuing).X509) || !verify.FromPublicCA(client(w.issuing, domainValidated()).X509) {
+	if termination.SaysPublicCA(client(w.issuing).X509) || !termination.SaysPublicCA(client(w.issuing, domainValidated()).X509) {
 		t.Error("a public CA is told by the policy of the CA/Browser Forum")
 	}
 	serverOnly := client(w.issuing, domainValidated(), tlstest.EKU(x509.ExtKeyUsageServerAuth))
