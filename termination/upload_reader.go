@@ -273,8 +273,8 @@ func (r *uploadReader) bundle(e berElement, b pemBlock) {
 	}
 }
 
-// maxRSABits is the longest RSA key that is looked at: longer ones cost more than anybody needs.
-const maxRSABits = 16384
+// MaxRSABits is the longest RSA key that is looked at: longer ones cost more than anybody needs.
+const MaxRSABits = 16384
 
 func (r *uploadReader) certificate(der []byte, b pemBlock) {
 	if r.err != nil {
@@ -290,8 +290,8 @@ func (r *uploadReader) certificate(der []byte, b pemBlock) {
 		r.unreadable(b.line, "%s has the form of a certificate, but cannot be read: %s. Issue or export it again.", where(b), printable(err.Error(), 200))
 		return
 	}
-	if key, ok := c.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
-		r.unreadable(b.line, "%s holds an RSA key of %d bits; at most %d are read. Issue it again with a shorter key.", where(b), key.N.BitLen(), maxRSABits)
+	if key, ok := c.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > MaxRSABits {
+		r.unreadable(b.line, "%s holds an RSA key of %d bits; at most %d are read. Issue it again with a shorter key.", where(b), key.N.BitLen(), MaxRSABits)
 		return
 	}
 	item := describeCertificate(c, b.line)

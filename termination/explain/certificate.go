@@ -266,7 +266,9 @@ func readRequest(data []byte, i *termination.UploadItem) Finding {
 	if err != nil {
 		return f
 	}
-	if r.CheckSignature() != nil {
+	if k, ok := r.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > termination.MaxRSABits {
+		f.Faults = append(f.Faults, fmt.Sprintf("Its RSA key has %d bits. At most %d are checked, and nobody needs more.", k.N.BitLen(), termination.MaxRSABits))
+	} else if r.CheckSignature() != nil {
 		f.Faults = append(f.Faults, "Its signature does not hold: whoever made it did not have the key, or it was changed since.")
 	}
 	g := Group{Title: "What it asks for", Note: "The CA decides what of it goes into the certificate."}

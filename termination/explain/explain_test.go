@@ -2,12 +2,15 @@ package explain_test
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"math/big"
 	"net"
 	"net/url"
 	"os"
@@ -94,6 +97,35 @@ func TestKeys(t *testing.T) {
 		if strings.Contains(secret, "PRIVATE KEY") && bytes.Contains(data, c.KeyPEM()[40:80]) || bytes.Contains(data, []byte("c2VjcmV0")) {
 			t.Error("the key is still there")
 		}
+	}
+}
+
+// A request is signed by its own key, which its sender chose: a huge one would keep a core busy for a minute.
+func TestHugeRequest(t *testing.T) {
+	name, algorithm := asn1.RawValue{FullBytes: []byte{0x30, 0}}, asn1.RawValue{FullBytes: []byte{0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11, 5, 0}}
+	modulus := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 900_000), big.NewInt(1))
+	public, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: modulus, E: 65537})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type info struct {
+		Version                     int
+		Subject, Public, Attributes asn1.RawValue
+	}
+	der, err := asn1.Marshal(struct {
+		Info      info
+		Algorithm asn1.RawValue
+		Signature asn1.BitString
+	}{
+		info{0, name, asn1.RawValue{FullBytes: public}, asn1.RawValue{FullBytes: []byte{0xa0, 0}}}, algorithm,
+		asn1.BitString{Bytes: make([]byte, 112_500), BitLength: 900_000},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := read(t, der, "")
+	if f := e.Findings[0]; f.Kind != explain.KindRequest || len(f.Faults) != 1 || !strings.Contains(f.Faults[0], "900000 bits") {
+		t.Errorf("%+v", f)
 	}
 }
 

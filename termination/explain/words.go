@@ -129,18 +129,18 @@ func unwrap(text string) (Finding, []byte, bool) {
 		if err != nil {
 			return Finding{}, nil, false
 		}
-		return Finding{Kind: KindHeader, Title: "A certificate as nginx writes it into a header ($ssl_client_escaped_cert), URL-encoded", Notes: trust(name)}, []byte(decoded), true
+		return Finding{Kind: KindHeader, Title: "A certificate as nginx writes it into a header ($ssl_client_escaped_cert), URL-encoded", Notes: trust()}, []byte(decoded), true
 	case strings.HasPrefix(value, "MII"):
 		der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(value), ""))
 		if err != nil {
 			return Finding{}, nil, false
 		}
-		return Finding{Kind: KindHeader, Title: "DER in base64, as HAProxy and Traefik write a certificate into a header", Notes: trust(name)}, der, true
+		return Finding{Kind: KindHeader, Title: "DER in base64, as HAProxy and Traefik write a certificate into a header", Notes: trust()}, der, true
 	}
 	return Finding{}, nil, false
 }
 
-func trust(string) []string {
+func trust() []string {
 	return []string{"A header proves nothing by itself: it counts only where a proxy removes it from what clients send."}
 }
 
@@ -158,7 +158,7 @@ const maxElements = 16
 
 // readXFCC reads Envoy's header: elements parted by commas, each of pairs parted by semicolons, either within quotes.
 func readXFCC(value string) (Finding, []byte, bool) {
-	f := Finding{Kind: KindHeader, Title: "Envoy's header about the client (x-forwarded-client-cert)", Notes: trust("")}
+	f := Finding{Kind: KindHeader, Title: "Envoy's header about the client (x-forwarded-client-cert)", Notes: trust()}
 	var certificates []byte
 	for i, element := range splitQuoted(value, ',') {
 		if i == maxElements {
@@ -206,7 +206,7 @@ func splitQuoted(s string, separator byte) []string {
 
 // readClientCert reads byte sequences of RFC 8941, as RFC 9440 puts them into Client-Cert and Client-Cert-Chain.
 func readClientCert(value string) (Finding, []byte, bool) {
-	f := Finding{Kind: KindHeader, Title: "A certificate in a Client-Cert header (RFC 9440)", Notes: trust("")}
+	f := Finding{Kind: KindHeader, Title: "A certificate in a Client-Cert header (RFC 9440)", Notes: trust()}
 	var certificates []byte
 	for i, item := range strings.Split(value, ",") {
 		item = strings.TrimSpace(item)
