@@ -97,6 +97,7 @@ type UploadItem struct {
 	Title       string            `json:"title"`          // the certificate's name, or "A private key"; safe to show
 	Message     string            `json:"message"`        // what it is and what to do, in plain sentences
 	Certificate *x509.Certificate `json:"-"`              // nil unless Kind.IsCertificate
+	DER         []byte            `json:"-"`              // of a request or a revocation list; nil for everything else
 	Fingerprint Fingerprint       `json:"fingerprint,omitzero"`
 	Warnings    []UploadWarning   `json:"warnings,omitempty"`
 }

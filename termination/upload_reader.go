@@ -221,9 +221,9 @@ func (r *uploadReader) binary(der []byte, b pemBlock) {
 	case shapePKCS7:
 		r.bundle(e, b)
 	case shapeRequest:
-		r.add(UploadItem{Kind: UploadRequest, Line: b.line, Title: "A certificate request", Message: where(b) + " is a certificate request (CSR): it asks a CA for a certificate and is none yet. Upload the certificate of the CA that will sign it."})
+		r.add(UploadItem{Kind: UploadRequest, Line: b.line, DER: bytes.Clone(e.raw), Title: "A certificate request", Message: where(b) + " is a certificate request (CSR): it asks a CA for a certificate and is none yet. Upload the certificate of the CA that will sign it."})
 	case shapeCRL:
-		r.add(UploadItem{Kind: UploadCRL, Line: b.line, Title: "A revocation list", Message: where(b) + " is a revocation list (CRL). It does not make anybody trusted: upload the CA's certificate alone, and give the list on the page of the authority, under Revocation."})
+		r.add(UploadItem{Kind: UploadCRL, Line: b.line, DER: bytes.Clone(e.raw), Title: "A revocation list", Message: where(b) + " is a revocation list (CRL). It does not make anybody trusted: upload the CA's certificate alone, and give the list on the page of the authority, under Revocation."})
 	case shapePKCS12:
 		r.add(UploadItem{Kind: UploadPKCS12, Line: b.line, Title: "A PKCS#12 file", Message: where(b) + " is a PKCS#12 file (.p12, .pfx): it is encrypted and usually holds a private key, which trusting a CA never needs. Take the CA certificates out of it: openssl pkcs12 -in FILE -nokeys -cacerts -out ca.pem"})
 	case shapePublicKey:

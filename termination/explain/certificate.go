@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"slices"
 	"strings"
@@ -256,13 +255,9 @@ func (e *Explained) compare() {
 	line("Extended key usage", func(c *x509.Certificate) string { return strings.Join(extUsages(c), ", ") })
 }
 
-func readRequest(data []byte, i *termination.UploadItem) Finding {
+func readRequest(i *termination.UploadItem) Finding {
 	f := Finding{Kind: KindRequest, Title: "A request for a certificate (CSR), which no CA has signed yet", Text: i.Message, Command: "openssl req -in FILE -noout -text -verify"}
-	der := data
-	if block, _ := pem.Decode(data); block != nil && strings.Contains(block.Type, "REQUEST") {
-		der = block.Bytes
-	}
-	r, err := x509.ParseCertificateRequest(der)
+	r, err := x509.ParseCertificateRequest(i.DER)
 	if err != nil {
 		return f
 	}
@@ -288,8 +283,11 @@ func readRequest(data []byte, i *termination.UploadItem) Finding {
 	return f
 }
 
-func readCRLs(data []byte, i *termination.UploadItem, now time.Time) []Finding {
-	lists, err := termination.ReadCRLs(data)
+func readCRLs(i *termination.UploadItem, now time.Time) []Finding {
+	if i.DER == nil { // in a bundle, whose reader leaves it out
+		return []Finding{{Kind: KindCRL, Title: i.Title, Text: i.Message}}
+	}
+	lists, err := termination.ReadCRLs(i.DER)
 	if err != nil {
 		return []Finding{{Kind: KindCRL, Title: "A revocation list that is of no use here", Text: upper(err.Error()) + "."}}
 	}

@@ -177,14 +177,12 @@ func (e *Explained) readText(data []byte, now time.Time) error {
 		}
 	}
 	if len(data) > 0 {
-		original := bytes.Clone(data)
-		defer clear(original)
 		upload, err := termination.ReadUpload(data)
 		if err != nil {
 			return fmt.Errorf("read what was given: %w", err)
 		}
 		for i := range upload.Items {
-			e.Findings = append(e.Findings, readItem(&upload.Items[i], original, now)...)
+			e.Findings = append(e.Findings, readItem(&upload.Items[i], now)...)
 		}
 	}
 	// A request is an error line when it is about TLS, else nothing is said of text that surrounds certificates.
@@ -236,7 +234,7 @@ func findingOf(r clienterror.Reading) Finding {
 }
 
 // readItem explains one thing of an upload.
-func readItem(i *termination.UploadItem, original []byte, now time.Time) []Finding {
+func readItem(i *termination.UploadItem, now time.Time) []Finding {
 	switch i.Kind {
 	case termination.UploadPrivateKey:
 		return []Finding{{
@@ -245,9 +243,9 @@ func readItem(i *termination.UploadItem, original []byte, now time.Time) []Findi
 			Do:   []string{"Explain the certificate instead: it holds no secret.", "If others could see the key, make a new one and have its certificate issued again."},
 		}}
 	case termination.UploadRequest:
-		return []Finding{readRequest(original, i)}
+		return []Finding{readRequest(i)}
 	case termination.UploadCRL:
-		return readCRLs(original, i, now)
+		return readCRLs(i, now)
 	case termination.UploadPublicKey, termination.UploadSSHKey:
 		return []Finding{{Kind: KindPublicKey, Title: i.Title, Text: i.Message}}
 	case termination.UploadText, termination.UploadEmpty:
@@ -279,7 +277,7 @@ func readPKCS12(data []byte, password string, now time.Time) []Finding {
 			continue
 		}
 		for i := range upload.Items {
-			out = append(out, readItem(&upload.Items[i], c.Raw, now)...)
+			out = append(out, readItem(&upload.Items[i], now)...)
 		}
 	}
 	return out
