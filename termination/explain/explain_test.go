@@ -117,7 +117,8 @@ func TestHugeRequest(t *testing.T) {
 		Algorithm asn1.RawValue
 		Signature asn1.BitString
 	}{
-		info{0, name, asn1.RawValue{FullBytes: public}, asn1.RawValue{FullBytes: []byte{0xa0, 0}}}, algorithm,
+		info{0, name, asn1.RawValue{FullBytes: public}, asn1.RawValue{FullBytes: []byte{0xa0, 0}}},
+		algorithm,
 		asn1.BitString{Bytes: make([]byte, 112_500), BitLength: 900_000},
 	})
 	if err != nil {
@@ -297,7 +298,8 @@ func costly(t testing.TB, iterations int) []byte {
 		Content content
 		MAC     macData
 	}{
-		3, content{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}, []byte{0x30, 0}},
+		3,
+		content{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}, []byte{0x30, 0}},
 		macData{digest{pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}}, make([]byte, 32)}, make([]byte, 8), iterations},
 	})
 	if err != nil {

@@ -205,4 +205,3 @@ func repeated(p []byte, width int) []byte {
 	size := (len(p) + width - 1) / width * width
 	return bytes.Repeat(p, size/len(p)+1)[:size]
 }
-

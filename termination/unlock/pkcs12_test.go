@@ -155,8 +155,8 @@ func TestCostlyPKCS12(t *testing.T) {
 	c := root.Client("billing-batch")
 	const most = 2_000_000
 	for _, test := range []struct {
-		what              string
-		file              []byte
+		what         string
+		file         []byte
 		whole, chain string // what the errors say; empty: none
 	}{
 		{"honest", h.file(1000, h.encrypted(4, 1000, h.certificate(c)), h.plain(h.key(c, 1000))), "", ""},
