@@ -189,7 +189,10 @@ func (r *uploadReader) readDER(data []byte) {
 			return
 		}
 		r.binary(e.raw, pemBlock{})
-		data = bytes.TrimRight(rest, "\r\n\x00")
+		if len(bytes.Trim(rest, "\r\n\x00")) == 0 { // never of what follows: a signature may well end with such a byte
+			return
+		}
+		data = rest
 	}
 }
 

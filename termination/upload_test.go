@@ -15,6 +15,23 @@ import (
 )
 
 // Everything a person may upload that holds the same two CA certificates, however it was mangled on its way.
+// The last byte of a certificate is one of its signature, which may look like the end of a line.
+func TestReadUploadOfDERThatEndsLikeText(t *testing.T) {
+	root := tlstest.NewCA(tlstest.CN("Acme Root"))
+	for _, end := range []byte("\n\r\x00 \t") {
+		inter := root.Intermediate()
+		for inter.DER[len(inter.DER)-1] != end {
+			inter = root.Intermediate()
+		}
+		for name, data := range map[string][]byte{"alone": inter.DER, "after another": join(root.DER, inter.DER), "before a newline": join(inter.DER, []byte("\r\n"))} {
+			u, err := termination.ReadUpload(bytes.Clone(data))
+			if err != nil || !strings.HasSuffix(kinds(u), "intermediate") {
+				t.Errorf("%s, ends with %#x: found %q, %v", name, end, kinds(u), err)
+			}
+		}
+	}
+}
+
 func TestReadUploadTolerates(t *testing.T) {
 	root := tlstest.NewCA(tlstest.CN("Acme Root"))
 	inter := root.Intermediate(tlstest.CN("Acme Issuing"))
