@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,7 +65,7 @@ there, no TLS, or files that cannot be read.`,
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := untilInterrupted(c.Context())
 			defer stop()
 			return p.doctor(ctx, &o, args[0])
 		},
@@ -99,7 +97,7 @@ func (p *program) doctor(ctx context.Context, o *doctorOptions, url string) erro
 	if o.gateway.chosen() {
 		c, err := p.client(&o.gateway)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errNotTried, err)
 		}
 		other = &otherSide{client: c}
 		if err := other.begin(ctx); err != nil {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -100,6 +102,13 @@ func (p *program) dataDirectory(flag string) (string, error) {
 		return "", fmt.Errorf("find the data directory: %w", err)
 	}
 	return dir, nil
+}
+
+// untilInterrupted returns a context that Ctrl-C and SIGTERM end. A second one ends the program at once, whatever it waits for.
+func untilInterrupted(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // passphrase protects the store's key file; it comes from the environment, because arguments can be seen by others.

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,7 +52,7 @@ itself; what could not be shown meanwhile is said in a line of its own. Ctrl-C e
 With --json each line is a document: kind is handshake, update (the same id again, with what became known later) or
 gap. The whole record of a handshake is GET /api/v1/handshakes/ID.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := untilInterrupted(c.Context())
 			defer stop()
 			err := p.tail(ctx, &o, args)
 			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
@@ -88,7 +86,7 @@ func (p *program) tail(ctx context.Context, o *tailOptions, args []string) error
 	if o.noFollow || ended(filter, time.Now()) {
 		return p.away(&o.gateway, t.recorded(ctx))
 	}
-	err = c.Watch(ctx, filter.String(), t.frame)
+	err = c.Watch(ctx, filter.String(), func(f client.Frame) error { return t.frame(ctx, f) })
 	if wrong, is := errors.AsType[*client.FilterError](err); is {
 		return fmt.Errorf("%w: the gateway does not understand the filter: %w", errUsage, wrong)
 	}

@@ -49,36 +49,40 @@ type tail struct {
 	lost    time.Time // zero: the stream is open
 }
 
-// recorded prints what is in the history.
+// recorded prints what is in the history, as far back as it can be searched until the deadline of ctx.
 func (t *tail) recorded(ctx context.Context) error {
 	if t.most == 0 {
 		return nil
 	}
 	var events []client.Event
-	cursor, until := "", time.Time{}
+	var cursor string
+	var back time.Time // down to where was searched
 	for {
 		page, err := t.client.Handshakes(ctx, t.history.String(), cursor, min(tailPage, t.most-len(events)))
-		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && len(events) > 0 {
-			break // what was found so far
+		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			if back.IsZero() {
+				t.say("the history takes too long to answer, so this begins without it")
+			} else {
+				t.say("the history was searched back to %s", back.Local().Format(time.DateTime))
+			}
+			break
 		}
 		if err != nil {
 			return err
 		}
 		for i := range page.Items {
 			events = append(events, client.EventOf(&page.Items[i]))
+			back = page.Items[i].Time
 		}
-		cursor, until = page.Cursor, time.Time{}
 		if page.Searched != nil {
-			until = *page.Searched
+			back = *page.Searched
 		}
-		if cursor == "" || len(events) >= t.most {
+		if cursor = page.Cursor; cursor == "" || len(events) >= t.most {
 			break
 		}
 	}
-	if cursor != "" && t.most == tailMost && len(events) == tailMost {
+	if cursor != "" && len(events) == tailMost {
 		t.say("the history holds more before these %s; narrow the filter, or read on over the API with before=%s", format.Count(len(events), "handshake", "handshakes"), cursor)
-	} else if cursor != "" && len(events) < t.most {
-		t.say("the history was searched back to %s", until.Local().Format(time.DateTime))
 	}
 	slices.Reverse(events)
 	for i := range events {
@@ -92,10 +96,10 @@ func (t *tail) recorded(ctx context.Context) error {
 }
 
 // frame prints one frame of the stream.
-func (t *tail) frame(f client.Frame) error {
+func (t *tail) frame(ctx context.Context, f client.Frame) error {
 	switch {
 	case f.Open != nil:
-		return t.open(f.Open)
+		return t.open(ctx, f.Open)
 	case f.Lost != nil:
 		if t.lost.IsZero() {
 			t.lost = time.Now()
@@ -115,7 +119,7 @@ func (t *tail) frame(f client.Frame) error {
 	return nil
 }
 
-func (t *tail) open(hi *live.Hi) error {
+func (t *tail) open(ctx context.Context, hi *live.Hi) error {
 	if !t.lost.IsZero() {
 		t.say("stream open again after %s", format.Span(time.Since(t.lost)))
 		t.lost = time.Time{}
@@ -128,7 +132,7 @@ func (t *tail) open(hi *live.Hi) error {
 	}
 	t.begun, t.opened, t.life, t.fresh = true, hi.Seq, hi.Life, time.UnixMilli(hi.Now).Add(-tailFresh)
 	// The history comes first, while the stream waits in the socket's buffers: what is in both is known by its number.
-	ctx, cancel := context.WithTimeout(context.Background(), tailPatience)
+	ctx, cancel := context.WithTimeout(ctx, tailPatience)
 	defer cancel()
 	err := t.recorded(ctx)
 	if answer, is := errors.AsType[*client.AnswerError](err); is {
