@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -21,9 +20,6 @@ import (
 	"countersign/termination/localca"
 	"countersign/termination/tunnel"
 )
-
-// maxTokenFile bounds the file of an invitation's token, in bytes.
-const maxTokenFile = 4 << 10
 
 // agentOptions are the flags of agent.
 type agentOptions struct {
@@ -147,14 +143,9 @@ func (p *program) joinToken(o agentOptions) (*termination.JoinToken, error) {
 	case o.token != "" && o.tokenFile != "":
 		return nil, fmt.Errorf("%w: give the token once, with --token or with --token-file", errUsage)
 	case o.tokenFile != "":
-		f, err := os.Open(o.tokenFile)
+		b, err := readBounded(o.tokenFile, maxSecret)
 		if err != nil {
-			return nil, fmt.Errorf("read the token: %w; name a file that is there and that you may read, with --token-file", err)
-		}
-		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, maxTokenFile))
-		if err != nil {
-			return nil, fmt.Errorf("read the token: %w", err)
+			return nil, fmt.Errorf("read --token-file: %w", err)
 		}
 		text = string(b)
 	case text == "":

@@ -206,13 +206,9 @@ func (p *program) readP12(o *doctorOptions) (*doctor.Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read --p12: %w", err)
 	}
-	password := p.getenv("COUNTERSIGN_P12_PASSWORD")
-	if o.passwordFile != "" {
-		text, err := readBounded(o.passwordFile, maxToken)
-		if err != nil {
-			return nil, fmt.Errorf("read --password-file: %w", err)
-		}
-		password = strings.TrimRight(string(text), "\r\n")
+	password, err := p.p12Password(o.passwordFile)
+	if err != nil {
+		return nil, err
 	}
 	opened, err := unlock.PKCS12(file, password)
 	if err != nil {

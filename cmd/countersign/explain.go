@@ -26,7 +26,7 @@ var (
 )
 
 func (p *program) explainCommand() *cobra.Command {
-	var data, endpoint, password string
+	var data, endpoint, passwordFile string
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "explain FILE…", Short: "Say what a certificate, header, error line or recording is, and whether it would pass",
@@ -44,6 +44,10 @@ Exit codes of this command: 0 it passes, or nothing is wrong with it; 1 it does 
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			text, err := readExplained(args)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errUnreadable, err)
+			}
+			password, err := p.p12Password(passwordFile)
 			if err != nil {
 				return fmt.Errorf("%w: %w", errUnreadable, err)
 			}
@@ -65,7 +69,8 @@ Exit codes of this command: 0 it passes, or nothing is wrong with it; 1 it does 
 	}
 	dataFlag(c, &data)
 	c.Flags().StringVar(&endpoint, "endpoint", "", "judge at this endpoint alone, by `name`; a gateway must run")
-	c.Flags().StringVar(&password, "password", "", "`password` of a PKCS#12 file")
+	c.Flags().StringVar(&passwordFile, "password-file", "", "`file` with the password of a PKCS#12 file (else $COUNTERSIGN_P12_PASSWORD)")
+	_ = c.MarkFlagFilename("password-file") // it exists: see above
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -97,7 +102,10 @@ func readExplained(files []string) ([]byte, error) {
 // verdicts asks the gateway that runs on the data directory; none runs: nothing is judged, unless an endpoint is named.
 func (p *program) verdicts(ctx context.Context, e *explain.Explained, data, endpoint string) ([]answers.EndpointVerdict, error) {
 	chain := e.Chain()
-	if len(chain) == 0 {
+	switch {
+	case len(chain) == 0 && endpoint != "":
+		return nil, fmt.Errorf("there is no certificate in it that could be judged at %s", endpoint)
+	case len(chain) == 0:
 		return nil, nil
 	}
 	dir, err := p.dataDirectory(data)
@@ -124,6 +132,9 @@ func (p *program) verdicts(ctx context.Context, e *explain.Explained, data, endp
 
 // passes is the exit code: by the verdicts, or where nothing was judged by the faults.
 func passes(e *explain.Explained, verdicts []answers.EndpointVerdict) error {
+	if e.Has(explain.KindLocked) {
+		return fmt.Errorf("%w: the file could not be opened", errUnreadable)
+	}
 	for _, v := range verdicts {
 		if v.In {
 			return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -11,7 +12,8 @@ import (
 // The command works alone; with a gateway it has its verdicts. The exit code says whether it passes.
 func TestExplainCommand(t *testing.T) {
 	alone, dir := dataDir(t), dataDir(t)
-	spawn(t, nil, "--data", dir, "--dashboard", "127.0.0.1:0")
+	p := spawn(t, nil, "--data", dir, "--dashboard", "127.0.0.1:0")
+	locked := strings.TrimSuffix(regexp.MustCompile(`--cert (\S+)`).FindStringSubmatch(line(t, p.out.String(), "try it"))[1], ".pem") + ".p12"
 	ca := tlstest.NewCA()
 	good, expired := ca.Client("good").WriteFiles(t, t.TempDir()), ca.Client("expired", tlstest.Expired()).WriteFiles(t, t.TempDir())
 	for _, c := range []struct {
@@ -26,6 +28,10 @@ func TestExplainCommand(t *testing.T) {
 		{[]string{filepath.Join(dir, "dev", "stranger.pem"), "--data", dir, "--json"}, exitFailed, `"in": false`},
 		{[]string{good.Cert, "--data", dir, "--endpoint", "nowhere"}, exitUsage, ""},
 		{[]string{good.Cert, "--data", alone, "--endpoint", "demo"}, exitUsage, ""},
+		{[]string{good.Key, "--data", dir, "--endpoint", "demo"}, exitUsage, ""},
+		{[]string{locked, "--data", alone}, exitUsage, "could not be opened"},
+		{[]string{locked, "--data", alone, "--password-file", filepath.Join(dir, demoDir, filePassword)}, exitDone, "A client certificate for"},
+		{[]string{locked, "--data", alone, "--password-file", filepath.Join(alone, "nothing")}, exitUsage, ""},
 		{[]string{filepath.Join(alone, "nothing")}, exitUsage, ""},
 		{nil, exitUsage, ""},
 	} {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,9 +22,6 @@ type gatewayFlags struct {
 	token     string
 	tokenFile string
 }
-
-// maxToken bounds a file with a token, in bytes.
-const maxToken = 4 << 10
 
 func (g *gatewayFlags) flags(c *cobra.Command, flag string) {
 	g.flag = flag
@@ -71,9 +67,9 @@ func (p *program) gatewayToken(g *gatewayFlags) (string, error) {
 		return "", fmt.Errorf("%w: --token and --token-file are two tokens; give one of them", errUsage)
 	}
 	if g.tokenFile != "" {
-		text, err := readBounded(g.tokenFile, maxToken)
+		text, err := readBounded(g.tokenFile, maxSecret)
 		if err != nil {
-			return "", fmt.Errorf("read the token: %w", err)
+			return "", fmt.Errorf("read --token-file: %w", err)
 		}
 		token = string(text)
 	}
@@ -102,16 +98,4 @@ func (p *program) away(g *gatewayFlags, err error) error {
 		return dirErr
 	}
 	return fmt.Errorf("no gateway runs on %s; start one with countersign serve, name its data directory with --data, or a gateway elsewhere with --%s URL", dir, g.flag)
-}
-
-// readBounded reads a file that may not be larger than limit bytes.
-func readBounded(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > limit {
-		return nil, fmt.Errorf("%s has %d bytes, and %d is the most that such a file holds; is it the right one?", path, info.Size(), limit)
-	}
-	return os.ReadFile(path)
 }

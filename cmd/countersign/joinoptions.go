@@ -3,11 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -95,25 +93,6 @@ func (o *joinOptions) request(scheme termination.Scheme, address string, at term
 		}
 	}
 	return ask, nil
-}
-
-// readSmall reads a file that holds certificates or a key.
-func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w; name a file that is there and that you may read", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, termination.MaxUpload+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	case len(data) > termination.MaxUpload:
-		return nil, fmt.Errorf("%s is larger than certificates and keys are; this is probably another file", path)
-	case len(data) == 0:
-		return nil, fmt.Errorf("%s is empty", path)
-	}
-	return data, nil
 }
 
 // publicURL is the endpoint's, from --url or --domain; empty: the gateway chooses.
