@@ -78,7 +78,7 @@ func rules() []rule {
 		{path: "termination/localca", ours: words, other: []string{"software.sslmate.com/src/go-pkcs12"}},
 		{
 			path: "termination/gateway",
-			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/expression", "termination/live", "termination/proxy", "termination/proxyproto", "termination/rate", "termination/revocation", "termination/upstream", "termination/localca", "termination/sockets", "termination/staple", "termination/tunnel"},
+			ours: []string{"termination", "termination/wire", "termination/verify", "termination/terminate", "termination/servercert", "termination/expression", "termination/proxy", "termination/proxyproto", "termination/rate", "termination/revocation", "termination/upstream", "termination/localca", "termination/sockets", "termination/staple", "termination/tunnel"},
 		},
 		{path: "termination/doctor", ours: []string{"termination", "termination/wire"}},
 		{path: "termination/proof", ours: []string{"termination", "termination/wire", "termination/localca"}},
