@@ -8,6 +8,7 @@ import (
 	"countersign/termination"
 	"countersign/termination/acme"
 	"countersign/termination/servercert"
+	"countersign/termination/tlstest"
 )
 
 // What is obtained through ACME, and where it is set, can be read and used in every size and theme.
@@ -33,14 +34,8 @@ func TestACMEInTheBrowser(t *testing.T) {
 	b := openBrowser(t)
 	b.size(1440, 900)
 	b.signIn(f)
-	deadline := time.Now().Add(30 * time.Second)
 	for _, i := range []int{0, 1} {
-		for manager.Status().Names[i].State != acme.StateFailed {
-			if time.Now().After(deadline) {
-				t.Fatalf("%+v", manager.Status())
-			}
-			time.Sleep(time.Millisecond) //nolint:forbidigo // the state is read, not announced
-		}
+		tlstest.Eventually(t, "the try to fail", func() bool { return manager.Status().Names[i].State == acme.StateFailed })
 	}
 	for name, path := range map[string]string{"certificates-acme": "/certificates", "settings-acme": "/settings"} {
 		for _, theme := range []string{"light", "dark"} {

@@ -11,6 +11,7 @@ import (
 	"countersign/termination"
 	"countersign/termination/acme"
 	"countersign/termination/servercert"
+	"countersign/termination/tlstest"
 )
 
 // A CA that cannot be reached is shown with what went wrong and when it is tried again, and can be tried at once.
@@ -35,13 +36,7 @@ func TestACMEIsShown(t *testing.T) {
 			Name: "web", Enabled: true, Host: "web.example.test", TerminateAt: termination.AtEdge, Certificates: []string{termination.CertificateACME},
 		}},
 	})
-	deadline := time.Now().Add(30 * time.Second)
-	for manager.Status().Names[0].State != acme.StateFailed {
-		if time.Now().After(deadline) {
-			t.Fatalf("%+v", manager.Status())
-		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // the state is read, not announced
-	}
+	tlstest.Eventually(t, "the try to fail", func() bool { return manager.Status().Names[0].State == acme.StateFailed })
 	text := html.UnescapeString(f.get("/certificates").body)
 	for _, want := range []string{"From 127.0.0.1:1, for endpoints", "web.example.test", "not obtained", "connection refused", "tried again at", "Until it is there the local CA answers."} {
 		if !strings.Contains(text, want) {

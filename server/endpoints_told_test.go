@@ -40,7 +40,7 @@ func (f *fixture) withTold(change func(*termination.Endpoint)) {
 		h.ID, h.EndpointID, h.Endpoint, h.Verdict = termination.NewID(termination.PrefixHandshake, time.Now()), stored.ID, stored.Name, termination.Verdict{Outcome: out, Beat: termination.BeatEstablished}
 		h.Presented, h.Path, h.Client = leaf.Chain(), append(leaf.Chain(), ca.X509), termination.ClientName{Name: leaf.X509.Subject.CommonName, Authority: "devices"}
 		f.opts.Hub.Publish(h)
-		waitUntil(f.t, "the handshake is stored", func() bool { return f.get("/handshakes/"+h.ID).status == http.StatusOK })
+		tlstest.Eventually(f.t, "the handshake is stored", func() bool { return f.get("/handshakes/"+h.ID).status == http.StatusOK })
 	}
 }
 

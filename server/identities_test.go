@@ -81,11 +81,7 @@ func (f *fixture) outside(port uint16, cert *tlstest.Cert) *http.Client {
 // eventually polls for what is written a moment later.
 func (f *fixture) eventually(done func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(10 * time.Millisecond) { //nolint:forbidigo // the history announces nothing
-		if time.Now().After(deadline) {
-			f.t.Fatal("waited in vain")
-		}
-	}
+	tlstest.Eventually(f.t, "what is written a moment later", done)
 }
 
 func (f *fixture) identity(name string) *termination.Identity { return f.current().Identity(name) }

@@ -16,6 +16,7 @@ import (
 	"countersign/termination"
 	"countersign/termination/live"
 	"countersign/termination/proof"
+	"countersign/termination/tlstest"
 )
 
 // withProvable adds an endpoint that demands a certificate of the local CA.
@@ -60,7 +61,7 @@ func TestProofOnThePage(t *testing.T) {
 		t.Errorf("%d handshakes are counted", n)
 	}
 	// Each line leads to its handshake, once that is stored.
-	waitUntil(t, "the handshake is stored", func() bool { return f.get("/handshakes/"+report.Lines[0].Handshake).status == http.StatusOK })
+	tlstest.Eventually(t, "the handshake is stored", func() bool { return f.get("/handshakes/"+report.Lines[0].Handshake).status == http.StatusOK })
 
 	f.mutate(func(tx *store.Tx) error {
 		e, err := tx.Endpoint("shop")
@@ -79,20 +80,6 @@ func TestProofOnThePage(t *testing.T) {
 	f.post("/endpoints/shop/stop", url.Values{})
 	if r := f.post("/endpoints/shop/proof", url.Values{}); r.status != http.StatusConflict || !strings.Contains(r.body, "Start it first") {
 		t.Errorf("a stopped endpoint: status %d", r.status)
-	}
-}
-
-func waitUntil(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	timeout := time.After(30 * time.Second)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("not within 30 s: %s", what)
-		}
 	}
 }
 
@@ -206,7 +193,7 @@ func TestChangesAreProven(t *testing.T) {
 		}
 		return report
 	}
-	waitUntil(t, "both are proven", func() bool { return last("shop") != nil && last("bank") != nil })
+	tlstest.Eventually(t, "both are proven", func() bool { return last("shop") != nil && last("bank") != nil })
 	bank := last("bank")
 	change := func(mode termination.Mode) {
 		f.mutate(func(tx *store.Tx) error {
@@ -221,7 +208,7 @@ func TestChangesAreProven(t *testing.T) {
 	for _, mode := range []termination.Mode{termination.ModeOptional, termination.ModeRequire, termination.ModeRequireAny} {
 		change(mode)
 	}
-	waitUntil(t, "the change is proven", func() bool { r := last("shop"); return r != nil && r.Mode == termination.ModeRequireAny })
+	tlstest.Eventually(t, "the change is proven", func() bool { r := last("shop"); return r != nil && r.Mode == termination.ModeRequireAny })
 	if r := last("shop"); r.Result != proof.Holds {
 		t.Errorf("%+v", r)
 	}
@@ -230,7 +217,7 @@ func TestChangesAreProven(t *testing.T) {
 	}
 	shop := f.current().Endpoint("shop").ID
 	f.mutate(func(tx *store.Tx) error { return tx.DeleteEndpoint("shop") })
-	waitUntil(t, "the proof is forgotten", func() bool {
+	tlstest.Eventually(t, "the proof is forgotten", func() bool {
 		f.proofs.mu.Lock()
 		defer f.proofs.mu.Unlock()
 		return len(f.proofs.last) == 1 && !f.proofs.active

@@ -212,23 +212,7 @@ func TestRetentionFollowsTheSettings(t *testing.T) {
 		return tx.SetHistory(HistorySettings{Keep: time.Hour, KeepFailures: time.Hour, MaxSize: 1 << 30})
 	})
 	// The change asked the store's own goroutine, which needs the right to write that this loop does not hold.
-	waitFor(t, func() bool { return count(t, s, "handshakes") == 0 })
-}
-
-// waitFor polls until something that another goroutine does has happened.
-func waitFor(t testing.TB, done func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(30 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatal("it did not happen")
-		}
-	}
+	tlstest.Eventually(t, "the history to be emptied", func() bool { return count(t, s, "handshakes") == 0 })
 }
 
 func TestFullDiskDropsHandshakesAndNothingElse(t *testing.T) {

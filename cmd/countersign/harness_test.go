@@ -52,16 +52,7 @@ const deadline = 30 * time.Second
 // eventually waits until something holds that the program does by itself.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	timeout := time.After(deadline)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("not within %v: %s", deadline, what)
-		}
-	}
+	tlstest.Eventually(t, what, holds)
 }
 
 // buffer collects what is written to it.

@@ -42,7 +42,7 @@ func TestTLSALPN(t *testing.T) {
 	a.heal()
 	close(release)
 	for _, name := range []string{"a.test", "b.test"} {
-		eventually(t, "a try after the CA is back", func() bool {
+		tlstest.Eventually(t, "a try after the CA is back", func() bool {
 			return slices.ContainsFunc(r.manager.Status().Names, func(n acme.NameStatus) bool {
 				return n.Name == name && (n.State == acme.StateOK || n.State == acme.StateFailed && !r.manager.Retry(name))
 			})
@@ -51,7 +51,7 @@ func TestTLSALPN(t *testing.T) {
 		if s.Leaf == nil || s.Leaf.DNSNames[0] != name || !s.NextTry.After(time.Now().Add(24*time.Hour)) {
 			t.Errorf("%s: %+v", name, s)
 		}
-		eventually(t, "the new certificate for "+name, func() bool { return r.from(name, a.roots(t)) })
+		tlstest.Eventually(t, "the new certificate for "+name, func() bool { return r.from(name, a.roots(t)) })
 	}
 	rec := r.record(func(h *termination.Handshake) bool { return h.Verdict.Reason == termination.ReasonACMEChallenge })
 	if rec.Verdict.Outcome != termination.OutcomeOpen || rec.EndpointID != "" || rec.Hello.ServerName == "" {
@@ -117,7 +117,7 @@ func TestHTTP(t *testing.T) {
 	settings.HTTP = netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", httpPort))
 	r := newRig(t, port, options{settings: settings}, "a.test")
 	r.status("a.test", acme.StateOK)
-	eventually(t, "the new certificate", func() bool { return r.from("a.test", a.roots(t)) })
+	tlstest.Eventually(t, "the new certificate", func() bool { return r.from("a.test", a.roots(t)) })
 	if p := r.manager.Status().Listener; p != "" {
 		t.Error(p)
 	}
@@ -140,7 +140,7 @@ func TestHTTP(t *testing.T) {
 	if err := r.gateway.Apply(t.Context(), &taken); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the problem", func() bool { return strings.Contains(r.manager.Status().Listener, "in use") })
+	tlstest.Eventually(t, "the problem", func() bool { return strings.Contains(r.manager.Status().Listener, "in use") })
 	if s := r.status("a.test", acme.StateOK); s.Leaf == nil {
 		t.Errorf("%+v", s)
 	}
@@ -265,7 +265,7 @@ func TestRestart(t *testing.T) {
 	if s := again.status("a.test", acme.StateOK); !s.Leaf.Equal(first) {
 		t.Error("another certificate after a restart")
 	}
-	eventually(t, "the certificate", func() bool { return again.from("a.test", a.roots(t)) })
+	tlstest.Eventually(t, "the certificate", func() bool { return again.from("a.test", a.roots(t)) })
 }
 
 // Without a local CA nobody answers until the certificate is there; and then somebody does.
@@ -274,7 +274,7 @@ func TestWithoutLocalCA(t *testing.T) {
 	a := newAuthority(t, freePort(t), port)
 	r := newRig(t, port, options{settings: a.settings(), change: func(c *termination.Config) { c.LocalCAs = nil }}, "a.test")
 	r.status("a.test", acme.StateOK)
-	eventually(t, "the endpoint to open", func() bool {
+	tlstest.Eventually(t, "the endpoint to open", func() bool {
 		conn, err := tls.Dial("tcp", r.address(), &tls.Config{ServerName: "a.test", RootCAs: a.roots(t)})
 		if err == nil {
 			_ = conn.Close()

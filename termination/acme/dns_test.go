@@ -11,6 +11,7 @@ import (
 
 	"countersign/termination"
 	"countersign/termination/acme"
+	"countersign/termination/tlstest"
 )
 
 const tsigName = "acme.key."
@@ -96,7 +97,7 @@ func TestWildcardByDNS(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"a.zone.test", "b.a.zone.test"} {
-		eventually(t, "the certificate for "+name, func() bool { return r.from(name, a.roots(t)) })
+		tlstest.Eventually(t, "the certificate for "+name, func() bool { return r.from(name, a.roots(t)) })
 	}
 	if left := a.names.GetDNSTXTRecords("_acme-challenge.a.zone.test."); len(left) > 0 {
 		t.Errorf("left behind: %q", left)

@@ -33,6 +33,7 @@ import (
 	"countersign/termination/live"
 	"countersign/termination/localca"
 	"countersign/termination/servercert"
+	"countersign/termination/tlstest"
 )
 
 func TestMain(m *testing.M) {
@@ -184,7 +185,7 @@ func newAuthority(t *testing.T, httpPort, tlsPort int, blocked ...string) *autho
 func waitForDNS(t *testing.T, address string) {
 	t.Helper()
 	question := new(dns.Msg).SetQuestion("ready.test.", dns.TypeA)
-	eventually(t, "the name server", func() bool {
+	tlstest.Eventually(t, "the name server", func() bool {
 		for _, network := range []string{"udp", "tcp"} {
 			c := dns.Client{Net: network}
 			if _, _, err := c.Exchange(question, address); err != nil {
@@ -272,7 +273,7 @@ func (r *rig) sink(b termination.HistoryBatch) error {
 func (r *rig) record(such func(*termination.Handshake) bool) *termination.Handshake {
 	r.t.Helper()
 	var found *termination.Handshake
-	eventually(r.t, "a record", func() bool {
+	tlstest.Eventually(r.t, "a record", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for _, rec := range r.records {
@@ -325,7 +326,7 @@ func (r *rig) status(name string, state acme.State) acme.NameStatus {
 			r.t.Logf("last: %+v", last)
 		}
 	}()
-	eventually(r.t, fmt.Sprintf("%s to be %s", name, state), func() bool {
+	tlstest.Eventually(r.t, fmt.Sprintf("%s to be %s", name, state), func() bool {
 		for _, n := range r.manager.Status().Names {
 			if n.Name == name {
 				last = n
@@ -334,18 +335,6 @@ func (r *rig) status(name string, state acme.State) acme.NameStatus {
 		return last.State == state
 	})
 	return last
-}
-
-// eventually waits for a state that nobody announces.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(2 * time.Millisecond) //nolint:forbidigo // the state is read, not announced
-	}
 }
 
 func freePort(t *testing.T) int {

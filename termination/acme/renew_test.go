@@ -44,7 +44,7 @@ func TestRenewal(t *testing.T) {
 	if !strings.Contains(s.Error, "502") || strings.Contains(s.Error, "[a.test]") || s.Leaf == nil {
 		t.Errorf("%+v", s)
 	}
-	eventually(t, "the old certificate", func() bool { return r.from("a.test", old.Root().Pool()) })
+	tlstest.Eventually(t, "the old certificate", func() bool { return r.from("a.test", old.Root().Pool()) })
 	conn, err := tls.Dial("tcp", r.address(), &tls.Config{ServerName: "a.test", RootCAs: old.Root().Pool()})
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +71,7 @@ func TestRenewal(t *testing.T) {
 	a.heal()
 	r.manager.Retry("a.test")
 	r.status("a.test", acme.StateOK)
-	eventually(t, "the new certificate", func() bool { return r.from("a.test", a.roots(t)) })
+	tlstest.Eventually(t, "the new certificate", func() bool { return r.from("a.test", a.roots(t)) })
 	ask()
 }
 

@@ -131,13 +131,7 @@ func (r *rig) waitFor(what string, ok func() bool) {
 // wait polls for a state that nobody announces.
 func (r *rig) wait(what string, ok func() bool) {
 	r.t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			r.t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // the state is read, not announced
-	}
+	tlstest.Eventually(r.t, what, ok)
 }
 
 // next returns the next record that no earlier call has returned.

@@ -69,20 +69,17 @@ func TestPassthroughToOpenSSL(t *testing.T) {
 	}
 }
 
+// await waits until a foreign program listens; it says so in no other way.
 func await(t *testing.T, address string) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
+	tlstest.Eventually(t, "somebody to listen on "+address, func() bool {
 		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			conn.Close()
-			return
+		if err != nil {
+			return false
 		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // a foreign program says in no other way that it listens
-	}
+		conn.Close()
+		return true
+	})
 }
 
 // A gibibyte each way passes unharmed, and half-close is carried through: the echo's end comes after ours.

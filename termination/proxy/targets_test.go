@@ -170,7 +170,7 @@ func TestSpread(t *testing.T) {
 	status := func() []upstream.TargetStatus {
 		return f.proxy.Upstreams(f.proxy.current.Load().table.byID["ep_public.test"].Endpoint.Upstream)
 	}
-	eventually(t, "the request that hangs", func() bool { return one.Requests()+two.Requests() == 11 })
+	tlstest.Eventually(t, "the request that hangs", func() bool { return one.Requests()+two.Requests() == 11 })
 	busy, idle := one, two
 	if status()[1].InUse == 1 {
 		busy, idle = two, one
@@ -184,18 +184,7 @@ func TestSpread(t *testing.T) {
 	}
 	leave()
 	hanging.Wait()
-	eventually(t, "the request to end", func() bool { return status()[0].InUse+status()[1].InUse == 0 })
-}
-
-// eventually polls for a state that nobody announces.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patient); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // the state is read, not announced
-	}
+	tlstest.Eventually(t, "the request to end", func() bool { return status()[0].InUse+status()[1].InUse == 0 })
 }
 
 func TestHostOfUpstream(t *testing.T) {
@@ -413,7 +402,7 @@ func TestPROXYToHTTP(t *testing.T) {
 			if opened.Load() != 2 {
 				t.Errorf("%d connections to the upstream for two clients", opened.Load())
 			}
-			eventually(t, "the connections of clients that left to close", func() bool { return closed.Load() == 2 })
+			tlstest.Eventually(t, "the connections of clients that left to close", func() bool { return closed.Load() == 2 })
 		})
 	}
 }

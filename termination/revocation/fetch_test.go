@@ -15,17 +15,6 @@ import (
 	"countersign/termination/tlstest"
 )
 
-// eventually waits until something holds. The machine may be busy.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) { //nolint:forbidigo // the state is read, not announced
-		if holds() {
-			return
-		}
-	}
-	t.Fatalf("never: %s", what)
-}
-
 // server serves what is set, and counts.
 type server struct {
 	url     string
@@ -92,19 +81,19 @@ func TestFetchedList(t *testing.T) {
 	var told atomic.Int64
 	r := registry(t, revocation.Options{Keep: keep, Changed: func() { told.Add(1) }})
 	r.Apply(config)
-	eventually(t, "the first list is there", func() bool { return check(r, alice).Unknown == nil })
+	tlstest.Eventually(t, "the first list is there", func() bool { return check(r, alice).Unknown == nil })
 	if f := check(r, bob); f.Revoked == nil {
 		t.Errorf("bob: %+v", f)
 	}
 	web.now(serving(two))
 	r.Fetch("devices")
-	eventually(t, "the second list is there", func() bool { return check(r, alice).Revoked != nil })
+	tlstest.Eventually(t, "the second list is there", func() bool { return check(r, alice).Revoked != nil })
 	if told.Load() < 3 { // the configuration and two lists
 		t.Errorf("told %d times", told.Load())
 	}
 	web.now(serving(one))
 	r.Fetch("devices")
-	eventually(t, "the first list is refused", func() bool { return strings.Contains(source(r).Problem, "older than the CRL number 2") })
+	tlstest.Eventually(t, "the first list is refused", func() bool { return strings.Contains(source(r).Problem, "older than the CRL number 2") })
 	if f := check(r, alice); f.Revoked == nil {
 		t.Errorf("after a replayed list: %+v", f)
 	}
@@ -118,10 +107,10 @@ func TestFetchedList(t *testing.T) {
 	if f := check(again, alice); f.Revoked == nil {
 		t.Errorf("after a restart: %+v", f)
 	}
-	eventually(t, "the first list is refused after a restart", func() bool { return strings.Contains(source(again).Problem, "older") })
+	tlstest.Eventually(t, "the first list is refused after a restart", func() bool { return strings.Contains(source(again).Problem, "older") })
 	web.now(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "away", http.StatusServiceUnavailable) })
 	again.Fetch("devices")
-	eventually(t, "the server is away", func() bool { return strings.Contains(source(again).Problem, "503") })
+	tlstest.Eventually(t, "the server is away", func() bool { return strings.Contains(source(again).Problem, "503") })
 	if f := check(again, alice); f.Revoked == nil || source(again).Lists[0].Number != "2" {
 		t.Errorf("while the server is away: %+v", f)
 	}
@@ -145,16 +134,16 @@ func TestConditionalRequests(t *testing.T) {
 	config := devices(termination.Revocation{CRLURLs: []string{web.url}}, ca)
 	r := registry(t, revocation.Options{Keep: keep})
 	r.Apply(config)
-	eventually(t, "the list is there", func() bool { return source(r).Size > 0 })
+	tlstest.Eventually(t, "the list is there", func() bool { return source(r).Size > 0 })
 	r.Fetch("devices")
-	eventually(t, "it was asked for with a condition", func() bool { return same.Load() == 1 && source(r).Problem == "" })
+	tlstest.Eventually(t, "it was asked for with a condition", func() bool { return same.Load() == 1 && source(r).Problem == "" })
 	r.Close()
 	again := registry(t, revocation.Options{Keep: keep})
 	if err := again.Restore(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	again.Apply(config)
-	eventually(t, "it was asked for with a condition after a restart", func() bool { return same.Load() == 2 })
+	tlstest.Eventually(t, "it was asked for with a condition after a restart", func() bool { return same.Load() == 2 })
 	if s := source(again); s.Size != len(body) || len(s.Lists) != 1 || !s.Lists[0].InForce {
 		t.Errorf("%+v", s)
 	}
@@ -205,7 +194,7 @@ func TestServersThatMisbehave(t *testing.T) {
 	}
 	r := registry(t, revocation.Options{})
 	r.Apply(devices(rev, ca))
-	eventually(t, "all have been looked at", func() bool {
+	tlstest.Eventually(t, "all have been looked at", func() bool {
 		done := 0
 		for _, s := range r.Status()[0].Sources {
 			if s.Problem != "" || s.Size > 0 {

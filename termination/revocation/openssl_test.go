@@ -103,11 +103,11 @@ func TestResponderOfOpenSSL(t *testing.T) {
 		}
 		r := registry(t, revocation.Options{})
 		r.Apply(devices(termination.Revocation{Mode: termination.RevocationHard, OCSPURL: "http://127.0.0.1:" + port}, ca))
-		eventually(t, "alice is known as good, by the "+signer, func() bool {
+		tlstest.Eventually(t, "alice is known as good, by the "+signer, func() bool {
 			f := asked(r, alice)
 			return f.Unknown == nil && f.Revoked == nil
 		})
-		eventually(t, "bob is known as revoked", func() bool { return asked(r, bob).Revoked != nil })
+		tlstest.Eventually(t, "bob is known as revoked", func() bool { return asked(r, bob).Revoked != nil })
 		cancel()
 		_ = cmd.Wait() // it was killed
 	}

@@ -95,17 +95,6 @@ func chainOf(leaf *tlstest.Cert) servercert.Chain {
 	return servercert.Chain{Certificates: append([]*x509.Certificate{}, append(leaf.Chain(), leaf.Root().X509)...), Key: leaf.Key}
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // the state is read, not announced
-	}
-}
-
 func TestStaple(t *testing.T) {
 	r := newResponder(t)
 	leaf := r.ca.Server("a.test", tlstest.URLs("", r.URL, ""))
@@ -215,7 +204,7 @@ func TestAnswersThatAreNotStapled(t *testing.T) {
 			s := staple.New(staple.Options{})
 			defer s.Close()
 			s.Watch([]servercert.Chain{chainOf(leaf)}, nil)
-			eventually(t, "an end", func() bool { return s.Staple(leaf.X509) != nil || s.Status(leaf.X509).Problem != "" })
+			tlstest.Eventually(t, "an end", func() bool { return s.Staple(leaf.X509) != nil || s.Status(leaf.X509).Problem != "" })
 			got := s.Status(leaf.X509)
 			if (s.Staple(leaf.X509) != nil) != (test.says == "") || !strings.Contains(got.Problem, test.says) || got.Revoked != (test.what == "revoked") {
 				t.Errorf("stapled %t, %+v", s.Staple(leaf.X509) != nil, got)
@@ -248,7 +237,7 @@ func TestRefresh(t *testing.T) {
 	}
 	r.do(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 	ahead.Store(int64(80 * time.Minute))
-	eventually(t, "the responder's failure", func() bool { return strings.Contains(s.Status(leaf.X509).Problem, "Service Unavailable") })
+	tlstest.Eventually(t, "the responder's failure", func() bool { return strings.Contains(s.Status(leaf.X509).Problem, "Service Unavailable") })
 	if string(s.Staple(leaf.X509)) != second {
 		t.Error("while the responder is away the answer that is still good is not sent")
 	}
@@ -310,5 +299,5 @@ func TestMust(t *testing.T) {
 		t.Errorf("without its issuer: %+v", st)
 	}
 	s.Watch([]servercert.Chain{{Certificates: []*x509.Certificate{alone.X509}, Key: alone.Key}}, []*x509.Certificate{tlstest.NewCA().X509, ca.X509})
-	eventually(t, "the responder to be asked", func() bool { return strings.Contains(s.Status(alone.X509).Problem, "refused") })
+	tlstest.Eventually(t, "the responder to be asked", func() bool { return strings.Contains(s.Status(alone.X509).Problem, "refused") })
 }

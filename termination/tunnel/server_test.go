@@ -163,12 +163,7 @@ func (g *gate) raw(id *tunnel.Identity) *tunnel.RawAgent {
 
 func (g *gate) wait(what string, ok func() bool) {
 	g.t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); {
-		if time.Now().After(deadline) {
-			g.t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // the state is read, not announced
-	}
+	tlstest.Eventually(g.t, what, ok)
 }
 
 func TestJoin(t *testing.T) {

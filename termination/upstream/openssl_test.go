@@ -57,7 +57,7 @@ func TestOpenSSL(t *testing.T) {
 		body, err := io.ReadAll(response.Body)
 		return string(body), err
 	}
-	eventually(t, "openssl to listen", func() bool {
+	tlstest.Eventually(t, "openssl to listen", func() bool {
 		conn, err := net.DialTimeout("tcp", address, time.Second)
 		if err == nil {
 			_ = conn.Close()

@@ -35,17 +35,6 @@ func newSet(t *testing.T) *Set {
 
 func (s *Set) one(u termination.Upstream) *Service { return s.Use([]termination.Upstream{u})[KeyOf(u)] }
 
-// eventually polls for a state that nobody announces.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patient); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // the state is read, not announced
-	}
-}
-
 // names are the ports of the targets as they are chosen one after the other, the first of each choice.
 func chosen(s *Service, n int) (out string) {
 	for range n {
@@ -333,7 +322,7 @@ func TestHealthHTTP(t *testing.T) {
 		healthy bool
 	}{{503, false}, {302, true}, {404, false}, {200, true}} {
 		status.Store(c.status)
-		eventually(t, "the check to see the answer", func() bool { return s.Status()[0].Healthy == c.healthy })
+		tlstest.Eventually(t, "the check to see the answer", func() bool { return s.Status()[0].Healthy == c.healthy })
 	}
 	if got := s.Status()[0].LastError; !strings.Contains(got, "/healthz?full=1") || !strings.Contains(got, "404") {
 		t.Errorf("last error %q", got)
@@ -354,12 +343,12 @@ func TestHealthTCP(t *testing.T) {
 		_ = conn.Close()
 	}
 	_ = listener.Close()
-	eventually(t, "the target to be out", func() bool { return !s.Status()[0].Healthy })
+	tlstest.Eventually(t, "the target to be out", func() bool { return !s.Status()[0].Healthy })
 	if listener, err = net.Listen("tcp", address); err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	eventually(t, "the target to be back", func() bool { return s.Status()[0].Healthy })
+	tlstest.Eventually(t, "the target to be back", func() bool { return s.Status()[0].Healthy })
 }
 
 // TestUse: what did not change keeps its state and its check; what is gone is not checked any more, also after Close.
