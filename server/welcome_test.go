@@ -228,15 +228,15 @@ func TestSymbolsExist(t *testing.T) {
 
 func TestShellWords(t *testing.T) {
 	for _, c := range []struct{ path, want string }{
-		{"/home/rhea/.countersign/dev", "~/.countersign/dev"},
-		{"/home/rhea/my dir/dev", "~/'my dir/dev'"},
-		{"/home/rhea2/dev", "/home/rhea2/dev"},
+		{"/home/me/.countersign/dev", "~/.countersign/dev"},
+		{"/home/me/my dir/dev", "~/'my dir/dev'"},
+		{"/home/me2/dev", "/home/me2/dev"},
 		{"/srv/it's", `'/srv/it'\''s'`},
 		{"/srv/$(reboot)", "'/srv/$(reboot)'"},
 		{"-rf", "'-rf'"},
 		{"", "''"},
 	} {
-		if got := shellPath(c.path, "/home/rhea"); got != c.want {
+		if got := shellPath(c.path, "/home/me"); got != c.want {
 			t.Errorf("%q: %s, want %s", c.path, got, c.want)
 		}
 	}

@@ -74,11 +74,11 @@ func flawOf(name string) string {
 	case has("PSK", "SRP", "KRB5"):
 		return "it works without certificates"
 	case has("DHE", "EDH"):
-		return "its key exchange, finite-field Diffie-Hellman, is not implemented; use ECDHE"
+		return "its key exchange, finite-field Diffie-Hellman, is not spoken here; use ECDHE"
 	case !has("ECDHE"):
 		return "it has no forward secrecy: whoever gets the server's key later reads what was recorded before"
 	default:
-		return "it is not implemented, or not kept safe against timing (Lucky Thirteen)"
+		return "it is not spoken here, or not kept safe against timing (Lucky Thirteen)"
 	}
 }
 

@@ -91,7 +91,7 @@ func TestParseSuite(t *testing.T) {
 		"TLS_RSA_WITH_RC4_128_SHA":         "broken",
 		"ECDHE-RSA-DES-CBC3-SHA":           "broken",
 		"ECDHE-RSA-AES128-SHA256":          "timing",
-		"DHE-RSA-AES256-GCM-SHA384":        "not implemented",
+		"DHE-RSA-AES256-GCM-SHA384":        "not spoken here",
 		"ADH-AES128-SHA":                   "unproven",
 		"TLS_DH_anon_WITH_AES_128_CBC_SHA": "unproven",
 		"PSK-AES128-GCM-SHA256":            "without certificates",
