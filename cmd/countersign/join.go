@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -80,7 +79,7 @@ func (p *program) enter(ctx context.Context, dir string, client *server.ControlC
 		}
 		a := newApp(appOptions{
 			Data: dir, NoDemo: true, Prove: true, Passphrase: p.passphrase(), Version: p.version, Out: io.Discard,
-			Log: slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+			Log: newLogger(p.err, logWords{level: "warn"}),
 		})
 		stopped, err := startUnlessStopped(ctx, a, stop, defaultGrace)
 		if isError[store.LockedError](err) {

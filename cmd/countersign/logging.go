@@ -147,6 +147,12 @@ func (l *handshakeLog) write(ctx context.Context, batch []*termination.Handshake
 	}
 }
 
+// close writes what waits, as far as ctx allows, and says what got no line.
+func (l *handshakeLog) close(ctx context.Context) {
+	l.tap.Close(ctx)
+	l.sayLeft()
+}
+
 // sayLeft says how many handshakes got no line.
 func (l *handshakeLog) sayLeft() {
 	dropped := l.tap.Dropped()

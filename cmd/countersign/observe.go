@@ -72,7 +72,7 @@ func (a *app) endObserving(ctx context.Context) {
 		a.notices.Close(ctx)
 	}
 	if a.told != nil {
-		a.told.tap.Close(ctx)
+		a.told.close(ctx)
 	}
 	if a.exporter != nil {
 		a.exporter.Close(ctx)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"time"
@@ -75,7 +74,7 @@ func (p *program) startAgent(ctx context.Context, o joinOptions, ask server.Join
 	if a.state, err = agent.OpenState(a.dir); err != nil {
 		return nil, err
 	}
-	log := slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := newLogger(p.err, logWords{level: "warn"})
 	options := agent.Options{State: a.state, Upstream: upstream, Name: "command", Version: p.version, Log: log, Now: time.Now}
 	if o.crt != "" {
 		options.Files = &agent.Files{Certificate: o.crt, Key: o.key, Now: time.Now, Log: log}

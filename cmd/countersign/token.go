@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,7 +83,7 @@ func (p *program) createToken(ctx context.Context, dir, name string, scope store
 	} else if !has {
 		return server.NewToken{}, fmt.Errorf("there is no store in %s; start the gateway once with countersign serve, or name its data directory with --data", dir)
 	}
-	s, err := store.Open(ctx, dir, store.Options{Passphrase: p.passphrase(), Log: slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	s, err := store.Open(ctx, dir, store.Options{Passphrase: p.passphrase(), Log: newLogger(p.err, logWords{level: "warn"})})
 	if err != nil {
 		return server.NewToken{}, err
 	}
