@@ -51,6 +51,9 @@ type scene struct {
 
 	record *termination.Handshake  // of the client that failed
 	ex     termination.Explanation // of it
+
+	// What has happened: a client failed, and after that the fix of the list was found, and a client came in.
+	failed, fixed, passed bool
 }
 
 // seen is what the client's side shows.
@@ -260,6 +263,7 @@ func (s *scene) told(saw seen, rec *termination.Handshake, reason termination.Re
 		ex = own.Verdict.Explanation
 	}
 	s.record, s.ex = rec, ex
+	s.failed = true
 	if reason != want.Reason {
 		s.t.Fatalf("the reason is %q, not %q: %s\n%s\n%s", reason, want.Reason, ex.Sentence, rec.Error, saw.text)
 	}
@@ -286,6 +290,7 @@ func (s *scene) fix() termination.Fix {
 	if at < 0 || s.ex.Fixes[at].Lowers {
 		s.t.Fatalf("no fix says %q without lowering security: %+v", s.situation.Fix, s.ex.Fixes)
 	}
+	s.fixed = true
 	return s.ex.Fixes[at]
 }
 
@@ -335,5 +340,14 @@ func (s *scene) passes(saw seen) {
 	}
 	if end := s.end(rec.ID); end.Reason != "" {
 		s.t.Fatalf("after the fix it came in, and then %s: %s\n%s", end.Reason, end.Detail, saw.text)
+	}
+	s.passed = s.fixed
+}
+
+// ends looks whether the story was told to its end: a test that leaves out a part shows nothing.
+func (s *scene) ends() {
+	s.t.Helper()
+	if !s.failed || !s.fixed || !s.passed {
+		s.t.Errorf("a client failed: %v; the fix of the list was given: %v; with it a client came in: %v", s.failed, s.fixed, s.passed)
 	}
 }

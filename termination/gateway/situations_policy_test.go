@@ -186,6 +186,7 @@ func policyStories() map[string]func(*scene) {
 			s.holds("client", renewed)
 			s.serves(pins(old))
 			s.fails(s.calls())
+			_ = s.fix()
 			s.holds("client", old)
 			s.passes(s.calls())
 			// What the fix says of pins of the key: they outlive a renewal.

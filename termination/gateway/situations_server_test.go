@@ -319,6 +319,8 @@ func testRestart(s *scene) {
 	_ = s.fix()
 	again := newScene(s.t, s.situation)
 	again.port = s.port
+	again.fixed = s.fixed // it is the same gateway, started again
 	again.serves(nil)
 	again.passes(again.curl())
+	s.passed = again.passed
 }

@@ -22,7 +22,9 @@ func TestSituations(t *testing.T) {
 		delete(stories, situation.ID)
 		t.Run(situation.ID, func(t *testing.T) {
 			t.Parallel()
-			story(newScene(t, situation))
+			s := newScene(t, situation)
+			story(s)
+			s.ends()
 		})
 	}
 	for id := range stories {
