@@ -43,15 +43,11 @@ Exit codes of this command: 0 it passes, or nothing is wrong with it; 1 it does 
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			text, err := readExplained(args)
-			if err != nil {
-				return fmt.Errorf("%w: %w", errUnreadable, err)
-			}
 			password, err := p.p12Password(passwordFile)
 			if err != nil {
 				return fmt.Errorf("%w: %w", errUnreadable, err)
 			}
-			explained, err := explain.Read(text, password, time.Now())
+			explained, err := readExplained(args, password)
 			if err != nil {
 				return fmt.Errorf("%w: %w", errUnreadable, err)
 			}
@@ -75,28 +71,27 @@ Exit codes of this command: 0 it passes, or nothing is wrong with it; 1 it does 
 	return c
 }
 
-// readExplained reads the files, one after the other, up to what is looked at and one byte.
-func readExplained(files []string) ([]byte, error) {
-	var out []byte
+// readExplained reads files, each by itself: their encodings may differ.
+func readExplained(files []string, password string) (*explain.Explained, error) {
+	var all []*explain.Explained
 	for _, name := range files {
-		var in io.Reader = os.Stdin
-		if name != "-" {
-			f, err := os.Open(name)
-			if err != nil {
-				return nil, err
-			}
-			defer f.Close()
-			in = f
+		var text []byte
+		var err error
+		if name == "-" {
+			text, err = io.ReadAll(io.LimitReader(os.Stdin, termination.MaxUpload+1))
+		} else {
+			text, err = readBounded(name, termination.MaxUpload)
 		}
-		text, err := io.ReadAll(io.LimitReader(in, termination.MaxUpload+1))
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", format.Cut(name, 200), err)
+			return nil, err
 		}
-		if out = append(out, text...); len(files) > 1 {
-			out = append(out, '\n')
+		e, err := explain.Read(text, password, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", format.Cut(name, 200), err)
 		}
+		all = append(all, e)
 	}
-	return out, nil
+	return explain.Join(all...), nil
 }
 
 // verdicts asks the gateway that runs on the data directory; none runs: nothing is judged, unless an endpoint is named.

@@ -16,6 +16,10 @@ func TestExplainCommand(t *testing.T) {
 	locked := strings.TrimSuffix(regexp.MustCompile(`--cert (\S+)`).FindStringSubmatch(line(t, p.out.String(), "try it"))[1], ".pem") + ".p12"
 	ca := tlstest.NewCA()
 	good, expired := ca.Client("good").WriteFiles(t, t.TempDir()), ca.Client("expired", tlstest.Expired()).WriteFiles(t, t.TempDir())
+	files := t.TempDir()
+	der := []string{filepath.Join(files, "good.der"), filepath.Join(files, "other.der")}
+	writeFile(t, der[0], ca.Client("good").DER)
+	writeFile(t, der[1], ca.Client("other").DER)
 	for _, c := range []struct {
 		args []string
 		code int
@@ -23,6 +27,7 @@ func TestExplainCommand(t *testing.T) {
 	}{
 		{[]string{good.Cert, "--data", alone}, exitDone, "A client certificate for good"},
 		{[]string{expired.Cert, "--data", alone}, exitFailed, "BAD It ended"},
+		{[]string{der[0], der[1], "--data", alone}, exitDone, "A client certificate for other"},
 		{[]string{good.Key, "--data", alone}, exitDone, "not read, and is not kept"},
 		{[]string{good.Cert, "--data", dir, "--endpoint", "demo"}, exitFailed, "demo: Would be refused"},
 		{[]string{filepath.Join(dir, "dev", "stranger.pem"), "--data", dir, "--json"}, exitFailed, `"in": false`},

@@ -155,6 +155,16 @@ func Read(data []byte, password string, now time.Time) (*Explained, error) {
 	return out, nil
 }
 
+// Join puts together what several files are.
+func Join(all ...*Explained) *Explained {
+	out := &Explained{}
+	for _, e := range all {
+		out.Findings = append(out.Findings, e.Findings...)
+	}
+	out.compare()
+	return out
+}
+
 // readText reads what may be text, and what [termination.ReadUpload] knows.
 func (e *Explained) readText(data []byte, now time.Time) error {
 	text := ""
