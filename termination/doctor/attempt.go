@@ -55,6 +55,7 @@ func (x *examination) meet(ctx context.Context, raw net.Conn, how trial) *Attemp
 		_ = raw.Close()
 		a.Ended = x.o.Now()
 	}()
+	defer context.AfterFunc(ctx, func() { _ = raw.Close() })() // told to end, it waits for no answer
 	ctx, cancel := context.WithTimeout(ctx, x.o.Patience)
 	defer cancel()
 	ticket := &ticketWatch{raw: raw}

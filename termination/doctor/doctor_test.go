@@ -226,6 +226,27 @@ func TestAServerThatIsNotTrustedGetsNothing(t *testing.T) {
 	}
 }
 
+// Whoever is told to end does not wait until a silent server answers.
+func TestItEndsWithItsContext(t *testing.T) {
+	ca := tlstest.NewCA()
+	ctx, end := context.WithCancel(t.Context())
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		end()
+		<-r.Context().Done()
+	}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Server("api.example").TLS()}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	address := server.Listener.Addr().(*net.TCPAddr).AddrPort()
+	_, err := Examine(ctx, Options{
+		URL: "https://api.example:" + strings.Split(address.String(), ":")[1], Roots: []*x509.Certificate{ca.X509}, Patience: time.Hour,
+		Resolve: func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{address.Addr()}, nil },
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTheMarkerIsInTheHello(t *testing.T) {
 	ca := tlstest.NewCA()
 	offered := make(chan []string, 10)
