@@ -10,14 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
-	"syscall"
 	"time"
 
 	"countersign/store"
+	"countersign/termination/outbound"
 )
 
 const (
@@ -48,19 +46,9 @@ type posted struct {
 // newHookClient posts to what an operator has configured, and to nothing that this leads to: no redirect, no proxy, and no
 // link-local address, where clouds tell machines their secrets.
 func newHookClient() *http.Client {
-	dialer := &net.Dialer{Timeout: hookTime, Control: func(_, address string, _ syscall.RawConn) error {
-		to, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return fmt.Errorf("read the address: %w", err)
-		}
-		if a := to.Addr().Unmap(); a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified() {
-			return errors.New("notices are not posted to link-local, multicast or unspecified addresses")
-		}
-		return nil
-	}}
 	return &http.Client{
 		Timeout:       hookTime,
-		Transport:     &http.Transport{DialContext: dialer.DialContext, MaxIdleConns: 1, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: hookTime, ResponseHeaderTimeout: hookTime},
+		Transport:     &http.Transport{DialContext: outbound.Dialer(hookTime).DialContext, MaxIdleConns: 1, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: hookTime, ResponseHeaderTimeout: hookTime},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -97,11 +85,7 @@ func (n *Notices) post(ctx context.Context, to store.Notifications, notice store
 	r.Header.Set(SignatureHeader, sign(to.Secret, n.options.Now(), body))
 	res, err := n.client.Do(r)
 	if err != nil {
-		var inner interface{ Unwrap() error }
-		if errors.As(err, &inner) && inner.Unwrap() != nil {
-			err = inner.Unwrap() // a *url.Error names the address, which may be a secret
-		}
-		return fmt.Errorf("the receiver cannot be reached: %w", err)
+		return fmt.Errorf("the receiver cannot be reached: %w", outbound.WithoutURL(err)) // the address may be a secret
 	}
 	defer res.Body.Close()
 	_, _ = io.CopyN(io.Discard, res.Body, hookAnswer)

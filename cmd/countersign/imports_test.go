@@ -58,10 +58,11 @@ func rules() []rule {
 		{path: "termination/verify", ours: []string{"termination", "termination/expression", "termination/revocation"}, other: []string{"golang.org/x/crypto/cryptobyte"}},
 		{path: "termination/simulation", ours: []string{"termination", "termination/revocation", "termination/verify"}},
 		{path: "termination/terminate", ours: []string{"termination", "termination/wire", "termination/rate", "termination/revocation", "termination/verify"}},
-		{path: "termination/revocation", ours: words, other: []string{"golang.org/x/crypto/ocsp"}},
+		{path: "termination/revocation", ours: []string{"termination", "termination/outbound"}, other: []string{"golang.org/x/crypto/ocsp"}},
+		{path: "termination/outbound"},
 		{path: "termination/servercert"},
 		{path: "termination/unlock", ours: words, other: []string{"golang.org/x/crypto/scrypt"}},
-		{path: "termination/staple", ours: []string{"termination/servercert"}, other: []string{"golang.org/x/crypto/ocsp"}},
+		{path: "termination/staple", ours: []string{"termination/outbound", "termination/servercert"}, other: []string{"golang.org/x/crypto/ocsp"}},
 		{
 			path: "termination/acme", ours: []string{"termination", "termination/servercert", "termination/sockets"},
 			other: []string{"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "github.com/libdns/libdns", "github.com/miekg/dns", "go.uber.org/zap", "golang.org/x/net/netutil"},

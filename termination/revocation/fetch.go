@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
-	"syscall"
 	"time"
 
 	"countersign/termination"
+	"countersign/termination/outbound"
 )
 
 const (
@@ -24,11 +22,10 @@ const (
 // newClient speaks with the servers of lists and with responders: no proxy that would hide where we connect to, nothing
 // on the machine's own links, few redirects and none to anything but http and https.
 func newClient() *http.Client {
-	dialer := &net.Dialer{Timeout: connectTime, Control: refuseLinkLocal}
 	return &http.Client{
 		Timeout: fetchTime,
 		Transport: &http.Transport{
-			DialContext: dialer.DialContext, TLSHandshakeTimeout: connectTime, ResponseHeaderTimeout: connectTime,
+			DialContext: outbound.Dialer(connectTime).DialContext, TLSHandshakeTimeout: connectTime, ResponseHeaderTimeout: connectTime,
 			MaxResponseHeaderBytes: 16 << 10, DisableCompression: true, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute,
 		},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
@@ -41,20 +38,6 @@ func newClient() *http.Client {
 			return nil
 		},
 	}
-}
-
-// refuseLinkLocal is asked with the address that is really connected to, whatever the name was. Cloud providers keep
-// credentials of the machine at link-local addresses (169.254.169.254, fd00:ec2::254).
-func refuseLinkLocal(_, address string, _ syscall.RawConn) error {
-	at, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("connect to %q: %w", address, err)
-	}
-	a := at.Addr().Unmap().WithZone("")
-	if a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified() || a == netip.MustParseAddr("fd00:ec2::254") {
-		return fmt.Errorf("connect to %s: nothing is fetched from there", a)
-	}
-	return nil
 }
 
 // request is what is asked of the server of a list.
@@ -86,7 +69,7 @@ func (r *Registry) fetch(ctx context.Context, q request) (response, error) {
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {
-		return response{}, fmt.Errorf("it cannot be fetched: %w", withoutURL(err))
+		return response{}, fmt.Errorf("it cannot be fetched: %w", outbound.WithoutURL(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	conditional := q.etag != "" || q.modified != ""
@@ -100,7 +83,7 @@ func (r *Registry) fetch(ctx context.Context, q request) (response, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, termination.MaxCRL+1))
 	if err != nil {
-		return response{}, fmt.Errorf("it did not come to its end: %w", withoutURL(err))
+		return response{}, fmt.Errorf("it did not come to its end: %w", outbound.WithoutURL(err))
 	}
 	return response{body: body, etag: validator(resp, "ETag"), modified: validator(resp, "Last-Modified")}, nil
 }
@@ -110,15 +93,4 @@ func validator(resp *http.Response, name string) string {
 		return v
 	}
 	return ""
-}
-
-// withoutURL takes the address off an error of net/http: whoever reads it knows the address, and it may be long.
-func withoutURL(err error) error {
-	var e interface{ Unwrap() error }
-	if errors.As(err, &e) {
-		if inner := e.Unwrap(); inner != nil {
-			return inner
-		}
-	}
-	return err
 }

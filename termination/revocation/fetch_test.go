@@ -185,8 +185,8 @@ func TestServersThatMisbehave(t *testing.T) {
 	page := newServer(t, serving([]byte("<html>sign in</html>")))
 	urls := map[string]string{
 		loop.url: "more than 3 times", huge.url: "more than 64 MiB", announced.url: "more than 64 MiB", file.url: "neither http nor https",
-		metadata.url: "nothing is fetched from there", page.url: "no revocation list", moved.url: "",
-		"http://[fe80::1]/x.crl": "nothing is fetched from there", "http://127.0.0.1:1/x.crl": "refused",
+		metadata.url: "nothing is asked of link-local", page.url: "no revocation list", moved.url: "",
+		"http://[fe80::1]/x.crl": "nothing is asked of link-local", "http://127.0.0.1:1/x.crl": "refused",
 	}
 	rev := termination.Revocation{CRLURLs: []string{slow.url}}
 	for u := range urls {

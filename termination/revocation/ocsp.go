@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"countersign/termination"
+	"countersign/termination/outbound"
 )
 
 const (
@@ -276,7 +277,7 @@ func (r *Registry) post(ctx context.Context, q Question) ([]byte, error) {
 	req.Header.Set("User-Agent", "countersign")
 	resp, err := r.client.Do(req)
 	if err != nil {
-		return nil, withoutURL(err)
+		return nil, outbound.WithoutURL(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
@@ -284,7 +285,7 @@ func (r *Registry) post(ctx context.Context, q Question) ([]byte, error) {
 	}
 	der, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return nil, withoutURL(err)
+		return nil, outbound.WithoutURL(err)
 	}
 	if len(der) > maxAnswer {
 		return nil, fmt.Errorf("its answer has more than %d bytes", maxAnswer)

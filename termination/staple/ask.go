@@ -8,15 +8,14 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
-	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
+
+	"countersign/termination/outbound"
 )
 
 const (
@@ -49,11 +48,10 @@ func (a answer) refresh() time.Time {
 // newClient speaks with responders: no proxy that would hide where we connect to, nothing on the machine's own links, no
 // redirect to another place, and no connection that stays.
 func newClient() *http.Client {
-	dialer := &net.Dialer{Timeout: askTime, Control: refuseLinkLocal}
 	return &http.Client{
 		Timeout: askTime,
 		Transport: &http.Transport{
-			DialContext: dialer.DialContext, DisableKeepAlives: true, TLSHandshakeTimeout: askTime,
+			DialContext: outbound.Dialer(askTime).DialContext, DisableKeepAlives: true, TLSHandshakeTimeout: askTime,
 			ResponseHeaderTimeout: askTime, MaxResponseHeaderBytes: 16 << 10,
 		},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
@@ -63,19 +61,6 @@ func newClient() *http.Client {
 			return nil
 		},
 	}
-}
-
-// refuseLinkLocal is asked with the address that is really connected to, whatever the name was. Cloud providers keep
-// credentials of the machine at a link-local address.
-func refuseLinkLocal(_, address string, _ syscall.RawConn) error {
-	at, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("connect to %q: %w", address, err)
-	}
-	if a := at.Addr().Unmap(); a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified() {
-		return fmt.Errorf("connect to %s: no responder may be there", a)
-	}
-	return nil
 }
 
 // ask asks the responder of a certificate and checks what it says.

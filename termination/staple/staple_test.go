@@ -186,8 +186,8 @@ func TestAnswersThatAreNotStapled(t *testing.T) {
 		{what: "a way round and round", handle: func(w http.ResponseWriter, q *http.Request) {
 			http.Redirect(w, q, "/again", http.StatusTemporaryRedirect)
 		}, says: "another place"},
-		{what: "an address that keeps secrets", url: "http://169.254.169.254/latest", says: "no responder may be there"},
-		{what: "the same in IPv6", url: "http://[::ffff:169.254.169.254]/latest", says: "no responder may be there"},
+		{what: "an address that keeps secrets", url: "http://169.254.169.254/latest", says: "nothing is asked of link-local"},
+		{what: "the same in IPv6", url: "http://[::ffff:169.254.169.254]/latest", says: "nothing is asked of link-local"},
 		{what: "no http", url: "file:///etc/passwd", says: "no http address"},
 		{what: "no address", url: "http://", says: "no http address"},
 	} {
