@@ -43,19 +43,29 @@ type Notice struct {
 	Handshake string // empty: it is about none
 }
 
-// keptNotices is how many notices of a kind are kept.
-const keptNotices = 500
+// keptNotices is how many notices of a kind are kept: more than can be worth one at a time, since what is forgotten is told
+// again as long as it lasts.
+const keptNotices = 5 * mostAlerts
+
+const noticeKnown = "SELECT EXISTS (SELECT 1 FROM notices WHERE about = ? AND time > ?)"
 
 // AddNotice keeps a notice, with an ID and a time, unless there is one about the same within quiet; 0: ever.
 func (s *Store) AddNotice(ctx context.Context, n Notice, quiet time.Duration) (Notice, bool, error) {
+	since := int64(0)
+	if quiet > 0 {
+		since = s.now().Add(-quiet).UnixMilli()
+	}
+	// As a rule it is known, since what lasts is looked at every minute. Then there is nothing to write.
+	var known bool
+	if err := s.config.reader.QueryRowContext(ctx, noticeKnown, n.About, since).Scan(&known); err != nil {
+		return Notice{}, false, fmt.Errorf("look for a notice: %w", err)
+	}
+	if known {
+		return Notice{}, false, nil
+	}
 	added := false
 	err := s.write(ctx, Actor{Name: "the gateway", Via: "notices"}, func(tx *Tx) error {
-		since := int64(0)
-		if quiet > 0 {
-			since = tx.now.Add(-quiet).UnixMilli()
-		}
-		var known int
-		if err := tx.sql.QueryRowContext(tx.ctx, "SELECT count(*) FROM notices WHERE about = ? AND time > ?", n.About, since).Scan(&known); err != nil || known > 0 {
+		if err := tx.sql.QueryRowContext(tx.ctx, noticeKnown, n.About, since).Scan(&known); err != nil || known {
 			return err
 		}
 		n.ID, n.Time, added = termination.NewID(termination.PrefixNotice, tx.now), tx.now, true
