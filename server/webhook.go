@@ -106,26 +106,30 @@ func sign(secret string, now time.Time, body []byte) string {
 // send posts notices, each until it is taken, no try can help, or there were enough.
 func (n *Notices) send(ctx context.Context, batch []store.Notice) {
 	for _, notice := range batch {
-		to, err := n.options.Store().Notifications(ctx)
-		if err == nil && !to.Wants(notice.Kind) {
-			continue
-		}
-		if err == nil {
-			err = n.post(ctx, to, notice)
-		}
+		wanted, err := n.postWanted(ctx, notice)
 		for _, wait := range hookWaits() {
 			if refused, ok := errors.AsType[hookError](err); err == nil || ok && !refused.again() || !n.options.Wait(ctx, wait) {
 				break
 			}
-			err = n.post(ctx, to, notice)
+			wanted, err = n.postWanted(ctx, notice)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			n.failed.Add(1)
 			n.options.Log.Warn("a notice could not be posted", "notice", notice.ID, "kind", string(notice.Kind), "error", err)
-			continue
+		case wanted:
+			n.sent.Add(1)
 		}
-		n.sent.Add(1)
 	}
+}
+
+// postWanted posts a notice once, where the settings of this moment want it.
+func (n *Notices) postWanted(ctx context.Context, notice store.Notice) (wanted bool, err error) {
+	to, err := n.options.Store().Notifications(ctx)
+	if err != nil || !to.Wants(notice.Kind) {
+		return false, err
+	}
+	return true, n.post(ctx, to, notice)
 }
 
 // Test posts a notice now, once, and returns what became of it.
