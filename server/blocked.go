@@ -41,7 +41,7 @@ func (s *Server) blockedPage(c echo.Context) error {
 	slices.Reverse(all)
 	from := pageStart(c.QueryParam("from"), len(all))
 	end := min(from+blockRows, len(all))
-	var v views.Blocked
+	v := views.Blocked{Tabs: clientTabs("/blocked")}
 	for i := range all[from:end] {
 		v.Items = append(v.Items, s.blockItem(c, p, &all[from+i]))
 	}

@@ -66,6 +66,8 @@ func TestBlockingShowsThatItCuts(t *testing.T) {
 	f, port := withClients(t)
 	if page := f.get("/blocked"); page.status != 200 || !strings.Contains(page.body, "Nobody is blocked") {
 		t.Errorf("empty: %d", page.status)
+	} else if !strings.Contains(page.body, `href="/identities" data-key="i" aria-current="page"`) || !strings.Contains(page.body, `href="/blocked" aria-current="page"`) {
+		t.Error("it does not stand among the pages about clients")
 	}
 	alice := tlstest.NewCA(tlstest.CN("Elsewhere")).Client("alice", tlstest.CN(`<img src=x>alice`))
 	config := f.clientOf(alice)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,9 +78,10 @@ func (s *Server) nav(path string) (items []views.NavItem, settings views.NavItem
 		{Label: "Agents", Href: "/agents", Key: "a"},
 		{Label: "Explain", Href: "/explain", Key: "x"},
 	}
+	also := map[string][]string{"/identities": {"/clients", "/blocked", "/expiry"}, "/live": {"/handshakes"}}
 	for _, n := range all {
 		if s.has(n.Href) {
-			n.Current = within(path, n.Href) || n.Href == "/authorities" && within(path, "/blocked") || n.Href == "/identities" && (within(path, "/clients") || within(path, "/expiry")) || n.Href == "/live" && (path == "/" || within(path, "/handshakes"))
+			n.Current = within(path, n.Href) || n.Href == "/live" && path == "/" || slices.ContainsFunc(also[n.Href], func(root string) bool { return within(path, root) })
 			items = append(items, n)
 		}
 	}

@@ -4,6 +4,7 @@ import "countersign/views/parts"
 
 // Blocked is the page of what is blocked by hand.
 type Blocked struct {
+	Tabs    []parts.Tab
 	Items   []BlockItem
 	Shown   string // empty: all rows are on this page
 	Earlier string
