@@ -37,8 +37,8 @@ const viaCommand = "command"
 
 // Control answers the command line on a Unix socket in the data directory. Whoever can open the socket owns the data
 // directory already, so there is no other credential; it can make a sign-in link, an API token and an invitation of an
-// agent, have an endpoint for as long as a command runs, prove one, and show handshakes, and nothing else. No browser
-// can reach it.
+// agent, have an endpoint for as long as a command runs, prove one, show handshakes, and explain what is handed to it, and
+// nothing else. No browser can reach it.
 type Control struct {
 	server *Server
 	path   string
