@@ -48,20 +48,7 @@ type agentsQuery struct {
 }
 
 func (q agentsQuery) href() string {
-	v := url.Values{}
-	if q.endpoint != "" {
-		v.Set("endpoint", q.endpoint)
-	}
-	if q.state != "" {
-		v.Set("state", q.state)
-	}
-	if q.from > 0 {
-		v.Set("from", strconv.Itoa(q.from))
-	}
-	if len(v) == 0 {
-		return "/agents"
-	}
-	return "/agents?" + v.Encode()
+	return listHref("/agents", q.from, "endpoint", q.endpoint, "state", q.state)
 }
 
 // agentsPage lists the agents, or answers a script with the part that moves.
@@ -148,19 +135,10 @@ func (s *Server) agentsView(p views.Page, config *termination.Config, status gat
 	if len(list) == 0 {
 		v.None = map[string]string{"online": "None is online right now.", "offline": "All are online."}[q.state]
 	}
-	end := min(q.from+agentRows, len(list))
-	for i := range list[q.from:end] {
+	for i := range list[q.from:min(q.from+agentRows, len(list))] {
 		v.Items = append(v.Items, agentItem(p.Clock, config, &list[q.from+i]))
 	}
-	if len(list) > agentRows {
-		v.Shown = format.Int(q.from+1) + " to " + format.Int(end) + " of " + format.Int(len(list))
-		if q.from > 0 {
-			v.Earlier = agentsQuery{q.endpoint, q.state, max(q.from-agentRows, 0)}.href()
-		}
-		if end < len(list) {
-			v.Later = agentsQuery{q.endpoint, q.state, end}.href()
-		}
-	}
+	v.Rows = rowsFrom(q.from, agentRows, len(list), func(from int) string { return agentsQuery{q.endpoint, q.state, from}.href() })
 	return v
 }
 

@@ -161,8 +161,8 @@ func TestTenThousandAgentsOnPages(t *testing.T) {
 	all := api.DescribeAgents(config, stored, live)
 	page := views.Page{Clock: format.Clock{Now: f.now()}}
 	v := f.agentsView(page, config, gateway.Status{Agents: live}, all, agentsQuery{endpoint: "api", from: 200})
-	if len(v.Items) != agentRows || v.Shown != format.Int(201)+" to "+format.Int(300)+" of "+format.Int(10000) || v.Earlier != "/agents?endpoint=api&from=100" || v.Later != "/agents?endpoint=api&from=300" {
-		t.Errorf("shown %q, %q, %q, %d rows", v.Shown, v.Earlier, v.Later, len(v.Items))
+	if len(v.Items) != agentRows || v.Rows.Shown != format.Int(201)+" to "+format.Int(300)+" of "+format.Int(10000) || v.Rows.Earlier != "/agents?endpoint=api&from=100" || v.Rows.Later != "/agents?endpoint=api&from=300" {
+		t.Errorf("shown %q, %q, %q, %d rows", v.Rows.Shown, v.Rows.Earlier, v.Rows.Later, len(v.Items))
 	}
 	if v.Items[0].State != "online" || v.Items[49].State != "online" || v.Items[50].State != "offline" {
 		t.Error("those that are online do not come first")
@@ -171,8 +171,8 @@ func TestTenThousandAgentsOnPages(t *testing.T) {
 		t.Errorf("states %+v", v.States)
 	}
 	v = f.agentsView(page, config, gateway.Status{Agents: live}, all, agentsQuery{state: "online", from: 200})
-	if len(v.Items) != 50 || v.Later != "" {
-		t.Errorf("the last page of those online has %d rows, then %q", len(v.Items), v.Later)
+	if len(v.Items) != 50 || v.Rows.Later != "" {
+		t.Errorf("the last page of those online has %d rows, then %q", len(v.Items), v.Rows.Later)
 	}
 	v = f.agentsView(page, config, gateway.Status{}, api.DescribeAgents(config, stored, nil), agentsQuery{state: "online"})
 	if v.None == "" || len(v.Items) != 0 {

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -40,20 +39,11 @@ func (s *Server) blockedPage(c echo.Context) error {
 	all := slices.Clone(s.current().Blocked)
 	slices.Reverse(all)
 	from := pageStart(c.QueryParam("from"), len(all))
-	end := min(from+blockRows, len(all))
 	v := views.Blocked{Tabs: clientTabs("/blocked")}
-	for i := range all[from:end] {
+	for i := range all[from:min(from+blockRows, len(all))] {
 		v.Items = append(v.Items, s.blockItem(c, p, &all[from+i]))
 	}
-	if len(all) > blockRows {
-		v.Shown = format.Int(from+1) + " to " + format.Int(end) + " of " + format.Int(len(all))
-		if from > 0 {
-			v.Earlier = "/blocked?from=" + strconv.Itoa(max(from-blockRows, 0))
-		}
-		if end < len(all) {
-			v.Later = "/blocked?from=" + strconv.Itoa(end)
-		}
-	}
+	v.Rows = rowsFrom(from, blockRows, len(all), func(from int) string { return listHref("/blocked", from) })
 	for _, problem := range *s.problems.Load() {
 		if problem.Kind == store.KindBlock {
 			v.Problem = append(v.Problem, problem.Error())

@@ -3,11 +3,9 @@ package server
 import (
 	"context"
 	"crypto/x509"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -112,7 +110,7 @@ func (s *Server) showCertificates(c echo.Context, status int, add func(*views.Ce
 	list = inState(list, state, p.Now)
 	sortByEnd(list, p.Now)
 	from := pageStart(c.QueryParam("from"), len(list))
-	v.Shown, v.Earlier, v.Later = pageLinks(kind, state, from, len(list))
+	v.Rows = rowsFrom(from, certificateRows, len(list), func(from int) string { return certificatesHref(kind, state, from) })
 	for _, l := range list[from:min(from+certificateRows, len(list))] {
 		v.Items = append(v.Items, certificateItem(p, l))
 	}
@@ -309,7 +307,7 @@ func stateChips(list []listed, kind string, chosen lifeState, now time.Time) []v
 	for _, l := range list {
 		counts[stateOf(l.cert, now)]++
 	}
-	chips := []views.StateChip{{Label: "all", Count: format.Int(len(list)), Href: listHref(kind, "", 0), Current: !slices.Contains([]lifeState{stateValid, stateSoon, stateEnded, stateEarly}, chosen)}}
+	chips := []views.StateChip{{Label: "all", Count: format.Int(len(list)), Href: certificatesHref(kind, "", 0), Current: !slices.Contains([]lifeState{stateValid, stateSoon, stateEnded, stateEarly}, chosen)}}
 	for _, st := range []struct {
 		state lifeState
 		label string
@@ -317,7 +315,7 @@ func stateChips(list []listed, kind string, chosen lifeState, now time.Time) []v
 		if st.state == stateEarly && counts[stateEarly] == 0 {
 			continue
 		}
-		chips = append(chips, views.StateChip{Label: st.label, Count: format.Int(counts[st.state]), Href: listHref(kind, st.state, 0), Current: chosen == st.state})
+		chips = append(chips, views.StateChip{Label: st.label, Count: format.Int(counts[st.state]), Href: certificatesHref(kind, st.state, 0), Current: chosen == st.state})
 	}
 	return chips
 }
@@ -345,44 +343,11 @@ func sortByEnd(list []listed, now time.Time) {
 	})
 }
 
-func listHref(kind string, state lifeState, from int) string {
-	q := url.Values{}
-	if kind == kindClient {
-		q.Set("kind", kind)
+func certificatesHref(kind string, state lifeState, from int) string {
+	if kind == kindServer {
+		kind = "" // of the page without a choice
 	}
-	if state != "" {
-		q.Set("state", string(state))
-	}
-	if from > 0 {
-		q.Set("from", strconv.Itoa(from))
-	}
-	if len(q) == 0 {
-		return "/certificates"
-	}
-	return "/certificates?" + q.Encode()
-}
-
-// pageStart reads where a page begins; what is no place in the list is its beginning.
-func pageStart(text string, total int) int {
-	from, err := strconv.Atoi(text)
-	if err != nil || from < 0 || from >= total {
-		return 0
-	}
-	return from
-}
-
-func pageLinks(kind string, state lifeState, from, total int) (shown, earlier, later string) {
-	if total <= certificateRows {
-		return "", "", ""
-	}
-	end := min(from+certificateRows, total)
-	if from > 0 {
-		earlier = listHref(kind, state, max(from-certificateRows, 0))
-	}
-	if end < total {
-		later = listHref(kind, state, end)
-	}
-	return fmt.Sprintf("%s to %s of %s", format.Int(from+1), format.Int(end), format.Int(total)), earlier, later
+	return listHref("/certificates", from, "kind", kind, "state", string(state))
 }
 
 func localCAItem(p views.Page, config *termination.Config, ca *termination.LocalCA) views.LocalCAItem {

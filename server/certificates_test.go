@@ -313,8 +313,8 @@ func TestCertificateListIsPaged(t *testing.T) {
 		150:  {"151 to 250 of 10\u2009000", "/certificates?from=50&kind=client&state=soon", "/certificates?from=250&kind=client&state=soon"},
 		9950: {"9951 to 10\u2009000 of 10\u2009000", "/certificates?from=9850&kind=client&state=soon", ""},
 	} {
-		shown, earlier, later := pageLinks(kindClient, stateSoon, from, len(list))
-		if got := [3]string{shown, earlier, later}; got != want {
+		rows := rowsFrom(from, certificateRows, len(list), func(from int) string { return certificatesHref(kindClient, stateSoon, from) })
+		if got := [3]string{rows.Shown, rows.Earlier, rows.Later}; got != want {
 			t.Errorf("from %d: %q", from, got)
 		}
 	}

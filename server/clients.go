@@ -3,7 +3,6 @@ package server
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -76,23 +75,6 @@ func clientStateLabel(s store.ClientState) string {
 	return string(s)
 }
 
-func clientsHref(text string, state store.ClientState, from int) string {
-	v := url.Values{}
-	if text != "" {
-		v.Set("q", text)
-	}
-	if state != "" {
-		v.Set("state", string(state))
-	}
-	if from > 0 {
-		v.Set("from", strconv.Itoa(from))
-	}
-	if len(v) == 0 {
-		return "/clients"
-	}
-	return "/clients?" + v.Encode()
-}
-
 func (s *Server) clientsPage(c echo.Context) error {
 	const longest = 200
 	p, ctx := s.view(c, "Clients seen"), c.Request().Context()
@@ -122,7 +104,7 @@ func (s *Server) clientsPage(c echo.Context) error {
 		if n == 0 && state != store.ClientsAll && state != q.State {
 			continue
 		}
-		v.States = append(v.States, views.StateChip{Label: clientStateLabel(state), Count: format.Int(n), Href: clientsHref(q.Text, state, 0), Current: state == q.State})
+		v.States = append(v.States, views.StateChip{Label: clientStateLabel(state), Count: format.Int(n), Href: listHref("/clients", 0, "q", q.Text, "state", string(state)), Current: state == q.State})
 	}
 	if len(page.Clients) == 0 {
 		v.None = "No client fits."
@@ -130,15 +112,7 @@ func (s *Server) clientsPage(c echo.Context) error {
 	for _, client := range page.Clients {
 		v.Items = append(v.Items, clientItem(p, client))
 	}
-	if end := int64(q.From + len(page.Clients)); page.Total > clientRows {
-		v.Shown = format.Int(q.From+1) + " to " + format.Int(end) + " of " + format.Int(page.Total)
-		if q.From > 0 {
-			v.Earlier = clientsHref(q.Text, q.State, max(q.From-clientRows, 0))
-		}
-		if end < page.Total && len(page.Clients) > 0 {
-			v.Later = clientsHref(q.Text, q.State, int(end))
-		}
-	}
+	v.Rows = rowsFrom(q.From, clientRows, int(page.Total), func(from int) string { return listHref("/clients", from, "q", q.Text, "state", string(q.State)) })
 	alerts, err := s.store.ClientAlerts(ctx, p.Now)
 	if err != nil {
 		return err

@@ -53,11 +53,10 @@ func (s *Server) clientPage(c echo.Context) error {
 			v.Notes = append(v.Notes, views.ClientNote{Label: n.Label, Sentence: n.Sentence})
 		}
 	}
-	alerts, err := s.store.ClientAlerts(ctx, p.Now)
+	alerts, err := s.store.AlertsOf(ctx, f, p.Now)
 	if err != nil {
 		return err
 	}
-	alerts = slices.DeleteFunc(alerts, func(a store.ClientAlert) bool { return a.Client.Fingerprint != f })
 	v.Alerts = clientAlertItems(p, alerts, clientAlertRows)
 	if v.Days, v.Hours, err = trends(p, func(step store.TrendStep) ([]store.TrendBar, error) { return s.store.ClientTrend(ctx, f, step) }); err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -88,23 +87,6 @@ func credentialStateOf(c *termination.Credential, use store.CredentialUse, now t
 	return all[1]
 }
 
-func credentialsHref(query, state string, from int) string {
-	v := url.Values{}
-	if query != "" {
-		v.Set("q", query)
-	}
-	if state != "" {
-		v.Set("state", state)
-	}
-	if from > 0 {
-		v.Set("from", strconv.Itoa(from))
-	}
-	if len(v) == 0 {
-		return "/credentials"
-	}
-	return "/credentials?" + v.Encode()
-}
-
 func (s *Server) credentialsPage(c echo.Context) error {
 	p := s.view(c, "Credentials")
 	p.Keys = append(p.Keys, views.Key{Keys: []string{"n"}, Does: "make a credential"})
@@ -135,26 +117,17 @@ func (s *Server) credentialsPage(c echo.Context) error {
 	}
 	for _, state := range credentialStates() {
 		v.States = append(v.States, views.StateChip{
-			Label: state.label, Count: format.Int(counts[state.value]), Href: credentialsHref(v.Query, state.value, 0), Current: v.State == state.value,
+			Label: state.label, Count: format.Int(counts[state.value]), Href: listHref("/credentials", 0, "q", v.Query, "state", state.value), Current: v.State == state.value,
 		})
 	}
 	if len(list) == 0 {
 		v.None = "No credential fits."
 	}
 	from := pageStart(c.QueryParam("from"), len(list))
-	end := min(from+credentialRows, len(list))
-	for _, cred := range list[from:end] {
+	for _, cred := range list[from:min(from+credentialRows, len(list))] {
 		v.Items = append(v.Items, credentialItem(p, config, cred, uses[cred.ID]))
 	}
-	if len(list) > credentialRows {
-		v.Shown = format.Int(from+1) + " to " + format.Int(end) + " of " + format.Int(len(list))
-		if from > 0 {
-			v.Earlier = credentialsHref(v.Query, v.State, max(from-credentialRows, 0))
-		}
-		if end < len(list) {
-			v.Later = credentialsHref(v.Query, v.State, end)
-		}
-	}
+	v.Rows = rowsFrom(from, credentialRows, len(list), func(from int) string { return listHref("/credentials", from, "q", v.Query, "state", v.State) })
 	return s.render(c, http.StatusOK, views.CredentialsPage(p, v))
 }
 
@@ -177,19 +150,7 @@ func credentialItem(p views.Page, config *termination.Config, c *termination.Cre
 	if c.Kind == termination.ProofBasic {
 		item.Kind = "password of " + c.User
 	}
-	for n, name := range c.Endpoints {
-		if n == credentialPlaces {
-			item.More = len(c.Endpoints) - n
-			break
-		}
-		link := views.Link{Label: name, Href: "/endpoints"}
-		if e := config.Endpoint(name); e != nil {
-			link.Href = endpointPath(e)
-		} else if name == termination.EndpointElsewhere {
-			link.Label = "an endpoint that is closed"
-		}
-		item.Endpoints = append(item.Endpoints, link)
-	}
+	item.Endpoints, item.More = endpointLinks(config, c.Endpoints, credentialPlaces)
 	switch {
 	case c.Identity != "":
 		item.Bound = "only with a certificate of " + c.Identity

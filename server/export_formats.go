@@ -3,7 +3,6 @@ package server
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -14,20 +13,6 @@ import (
 	"countersign/views"
 	"countersign/views/format"
 )
-
-// readCursor reads the number below which to go on; empty: from the newest.
-func readCursor(text string) (uint64, error) {
-	if text == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0, &Problem{Status: http.StatusBadRequest, Code: "cursor", Title: "That link to older handshakes is damaged", Href: "/live", Link: "Newest handshakes"}
-	}
-	return n, nil
-}
-
-func cursorOf(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // jsonlExport is one JSON document a line, as the API shows a handshake; the last one is {"end":{…}}.
 func jsonlExport() exportFormat {

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -120,30 +119,6 @@ func datesKnown(i *termination.Identity) bool {
 	return len(i.Matches) == 0 && len(i.Pins) == len(i.Certificates)
 }
 
-// identitiesQuery chooses rows of the list.
-type identitiesQuery struct {
-	text  string
-	state identityState
-	from  int
-}
-
-func (q identitiesQuery) href() string {
-	v := url.Values{}
-	if q.text != "" {
-		v.Set("q", q.text)
-	}
-	if q.state != "" {
-		v.Set("state", string(q.state))
-	}
-	if q.from > 0 {
-		v.Set("from", strconv.Itoa(q.from))
-	}
-	if len(v) == 0 {
-		return "/identities"
-	}
-	return "/identities?" + v.Encode()
-}
-
 func (s *Server) identitiesPage(c echo.Context) error {
 	p := s.view(c, "Clients")
 	p.Keys = append(p.Keys, views.Key{Keys: []string{"n"}, Does: "register a client"})
@@ -152,45 +127,36 @@ func (s *Server) identitiesPage(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	q := identitiesQuery{text: strings.TrimSpace(c.QueryParam("q"))}
+	text, chosen := strings.TrimSpace(c.QueryParam("q")), identityState("")
 	for _, chip := range identityChips() {
 		if chip.state == identityState(c.QueryParam("state")) {
-			q.state = chip.state
+			chosen = chip.state
 		}
 	}
-	found := findIdentities(config, q.text)
+	found := findIdentities(config, text)
 	counts := map[identityState]int{"": len(found)}
 	var list []*termination.Identity
 	for _, i := range found {
 		state := identityStateOf(i, last[i.ID], p.Now)
 		counts[state]++
-		if q.state == "" || q.state == state {
+		if chosen == "" || chosen == state {
 			list = append(list, i)
 		}
 	}
-	v := views.Identities{Tabs: clientTabs("/identities"), Query: q.text, State: string(q.state), Any: len(config.Identities) > 0}
+	v := views.Identities{Tabs: clientTabs("/identities"), Query: text, State: string(chosen), Any: len(config.Identities) > 0}
 	for _, chip := range identityChips() {
 		v.States = append(v.States, views.StateChip{
-			Label: chip.label, Count: format.Int(counts[chip.state]), Href: identitiesQuery{text: q.text, state: chip.state}.href(), Current: q.state == chip.state,
+			Label: chip.label, Count: format.Int(counts[chip.state]), Href: listHref("/identities", 0, "q", text, "state", string(chip.state)), Current: chosen == chip.state,
 		})
 	}
 	if len(list) == 0 {
 		v.None = "No client fits."
 	}
-	q.from = pageStart(c.QueryParam("from"), len(list))
-	end := min(q.from+identityRows, len(list))
-	for _, i := range list[q.from:end] {
+	from := pageStart(c.QueryParam("from"), len(list))
+	for _, i := range list[from:min(from+identityRows, len(list))] {
 		v.Items = append(v.Items, identityItem(p, config, i, last[i.ID]))
 	}
-	if len(list) > identityRows {
-		v.Shown = format.Int(q.from+1) + " to " + format.Int(end) + " of " + format.Int(len(list))
-		if q.from > 0 {
-			v.Earlier = identitiesQuery{q.text, q.state, max(q.from-identityRows, 0)}.href()
-		}
-		if end < len(list) {
-			v.Later = identitiesQuery{q.text, q.state, end}.href()
-		}
-	}
+	v.Rows = rowsFrom(from, identityRows, len(list), func(from int) string { return listHref("/identities", from, "q", text, "state", string(chosen)) })
 	if v.Invitations, err = s.registrationItems(ctx, p); err != nil {
 		return err
 	}
@@ -225,19 +191,7 @@ func identityItem(p views.Page, config *termination.Config, i *termination.Ident
 	state := identityStateOf(i, last, p.Now)
 	item.Tone, item.Mark, item.State = identityTag(state)
 	item.Tags = identityTags(i)
-	for n, name := range i.Endpoints {
-		if n == identityPlaces {
-			item.More = len(i.Endpoints) - n
-			break
-		}
-		link := views.Link{Label: name, Href: "/endpoints"}
-		if e := config.Endpoint(name); e != nil {
-			link.Href = endpointPath(e)
-		} else if name == termination.EndpointElsewhere {
-			link.Label = "an endpoint that is closed"
-		}
-		item.Endpoints = append(item.Endpoints, link)
-	}
+	item.Endpoints, item.More = endpointLinks(config, i.Endpoints, identityPlaces)
 	if last.Last.IsZero() && state != identityUnseen {
 		item.Seen = "never seen"
 	} else if !last.Last.IsZero() {

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -55,20 +53,11 @@ func (s *Server) readLiveAddress(c echo.Context) (liveAddress, error) {
 
 // link is the address with other terms.
 func (a liveAddress) link(terms []string, more ...string) string {
-	q := url.Values{}
-	if len(terms) > 0 {
-		q.Set("f", strings.Join(terms, " "))
+	since := a.period.name
+	if since == pulsePeriods()[0].name {
+		since = "" // the usual one
 	}
-	if a.period.name != pulsePeriods()[0].name {
-		q.Set("since", a.period.name)
-	}
-	for i := 0; i+1 < len(more); i += 2 {
-		q.Set(more[i], more[i+1])
-	}
-	if len(q) == 0 {
-		return "/live"
-	}
-	return "/live?" + q.Encode()
+	return listHref("/live", 0, append([]string{"f", strings.Join(terms, " "), "since", since}, more...)...)
 }
 
 // toggled returns the terms with one in the place of those of its key, or without it where it stands.
@@ -116,10 +105,8 @@ func (s *Server) livePage(c echo.Context) error {
 		return err
 	}
 	query := store.HistoryQuery{Filter: at.parsed, Limit: liveRows}
-	if before := c.QueryParam("before"); before != "" {
-		if query.Before, err = strconv.ParseUint(before, 10, 64); err != nil {
-			return &Problem{Status: http.StatusBadRequest, Code: "cursor", Title: "That link to older handshakes is damaged", Href: "/live", Link: "Newest handshakes"}
-		}
+	if query.Before, err = readCursor(c.QueryParam("before")); err != nil {
+		return err
 	}
 	v.Save = saveLink(at.filter, v.Saved)
 	page, err := s.store.Handshakes(ctx, query)
@@ -132,7 +119,7 @@ func (s *Server) livePage(c echo.Context) error {
 		v.Rows = append(v.Rows, row)
 	}
 	if page.Next != 0 {
-		v.Cursor = strconv.FormatUint(page.Next, 10)
+		v.Cursor = cursorOf(page.Next)
 		v.Older = at.link(at.terms, "before", v.Cursor)
 	}
 	if !page.Searched.IsZero() && len(page.Records) < liveRows {
@@ -191,17 +178,7 @@ func (s *Server) livePulse(c echo.Context) error {
 
 // liveLink is the address of the page with a filter and another parameter, for links from other pages.
 func liveLink(filter, key, value string) string {
-	q := url.Values{}
-	if filter != "" {
-		q.Set("f", filter)
-	}
-	if value != "" {
-		q.Set(key, value)
-	}
-	if len(q) == 0 {
-		return "/live"
-	}
-	return "/live?" + q.Encode()
+	return listHref("/live", 0, "f", filter, key, value)
 }
 
 // segments are the choices beside the filter.

@@ -62,7 +62,19 @@ func (a ClientAlert) Key() string {
 // within [ClientActive], those whose certificates have ended, end soon, or cannot be renewed as they are, and those that
 // changed their software. A certificate that its client has replaced already is left out. Whoever notifies asks again every minute or so, and tells by [ClientAlert.Key] what is new.
 func (s *Store) ClientAlerts(ctx context.Context, now time.Time) ([]ClientAlert, error) {
-	active := fmt.Sprintf("last_in > %d", nanos(now.Add(-ClientActive)))
+	return s.clientAlerts(ctx, now, "TRUE", "TRUE")
+}
+
+// AlertsOf returns those of [Store.ClientAlerts] that are about one client.
+func (s *Store) AlertsOf(ctx context.Context, f termination.Fingerprint, now time.Time) ([]ClientAlert, error) {
+	one := fmt.Sprintf("fingerprint = x'%s'", f)
+	return s.clientAlerts(ctx, now, one, "(full, issuer) = (SELECT full, issuer FROM clients WHERE "+one+")")
+}
+
+// clientAlerts looks at the clients that a condition chooses, and at those that another one chooses for what has taken
+// their place.
+func (s *Store) clientAlerts(ctx context.Context, now time.Time, which, namesakes string) ([]ClientAlert, error) {
+	active := fmt.Sprintf("%s AND last_in > %d", which, nanos(now.Add(-ClientActive)))
 	var out []ClientAlert
 	err := s.records.read(ctx, func(db *database) error {
 		out = nil
@@ -75,7 +87,7 @@ func (s *Store) ClientAlerts(ctx context.Context, now time.Time) ([]ClientAlert,
 		if err != nil {
 			return err
 		}
-		changed, err := softwareAlerts(ctx, tx, active, now)
+		changed, err := softwareAlerts(ctx, tx, which, active, now)
 		if err != nil {
 			return err
 		}
@@ -83,7 +95,7 @@ func (s *Store) ClientAlerts(ctx context.Context, now time.Time) ([]ClientAlert,
 		if err != nil {
 			return err
 		}
-		renewed, err := renewals(ctx, tx, active)
+		renewed, err := renewals(ctx, tx, fmt.Sprintf("%s AND last_in > %d", namesakes, nanos(now.Add(-ClientActive))))
 		if err != nil {
 			return err
 		}
@@ -154,8 +166,8 @@ func (r clientRenewals) of(c Client, now time.Time) bool {
 	return false
 }
 
-func softwareAlerts(ctx context.Context, tx *sql.Tx, active string, now time.Time) ([]ClientAlert, error) {
-	changes, err := readChanges(ctx, tx, "time > ? ORDER BY time DESC LIMIT ?", nanos(now.Add(-AlertSoftwareKeep)), mostAlerts)
+func softwareAlerts(ctx context.Context, tx *sql.Tx, which, active string, now time.Time) ([]ClientAlert, error) {
+	changes, err := readChanges(ctx, tx, which+" AND time > ? ORDER BY time DESC LIMIT ?", nanos(now.Add(-AlertSoftwareKeep)), mostAlerts)
 	if err != nil {
 		return nil, err
 	}

@@ -278,9 +278,21 @@ func TestClientAlerts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var out []string
+		var out, single []string
 		for _, a := range found {
 			out = append(out, string(a.Kind)+" "+a.Client.Name[len("spiffe://acme/"):])
+		}
+		for _, v := range []visitor{soon, urgent, over, gone, fine, old, renewed, machine, second, never} {
+			of, err := s.AlertsOf(context.Background(), termination.FingerprintOf(v.cert), now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range of {
+				single = append(single, string(a.Kind)+" "+a.Client.Name[len("spiffe://acme/"):])
+			}
+		}
+		if !slices.Equal(slices.Sorted(slices.Values(out)), slices.Sorted(slices.Values(single))) {
+			t.Errorf("all %v, one by one %v", out, single)
 		}
 		return out
 	}

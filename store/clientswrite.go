@@ -1,10 +1,13 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"database/sql"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"countersign/termination"
@@ -219,10 +222,14 @@ func (s *sight) trait(f termination.Fingerprint, kind traitKind, value, label st
 
 func hourOf(t time.Time) int64 { return nanos(t) / int64(time.Hour) }
 
+func compareFingerprints(a, b termination.Fingerprint) int { return bytes.Compare(a[:], b[:]) }
+
 // clients writes what the batch says about certificates.
 func (b *historyBatch) clients() error {
 	strangers := 0
-	for f, s := range b.clientCounts {
+	// In the order of the file, so that each page of it is changed once, and not again and again as the cache drops it.
+	for _, f := range slices.SortedFunc(maps.Keys(b.clientCounts), compareFingerprints) {
+		s := b.clientCounts[f]
 		if err := b.client(f, s); err != nil {
 			return err
 		}

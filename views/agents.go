@@ -11,9 +11,7 @@ type Agents struct {
 	Of          string        // the one endpoint whose agents are shown; empty: all
 	Items       []AgentItem   // of this page
 	None        string        // why there are no items, where there are agents; empty: there are, or there are none at all
-	Shown       string        // "1 to 100 of 12 345", where there are more than fit
-	Earlier     string        // address of the rows before these; empty: none
-	Later       string        // likewise
+	Rows Rows
 	CanInvite   bool          // an endpoint's TLS ends at an agent
 	Example     *AgentExample // where none does
 	Invitations []InvitationItem

@@ -43,7 +43,7 @@ func agentPages() map[string]templ.Component {
 	return map[string]templ.Component{
 		"agents-example": AgentsPage(p, Agents{Example: example, Refresh: "/agents"}),
 		"agents-empty":   AgentsPage(p, Agents{CanInvite: true, Of: "my api", Refresh: "/agents", Invitations: invitations}),
-		"agents":         AgentsPage(p, Agents{CanInvite: true, States: states, Items: []AgentItem{online, behind, broken, away}, Shown: "1 to 100 of 10 000", Later: "/agents?from=100", Earlier: "/agents?from=0", Invitations: invitations, Refresh: "/agents"}),
+		"agents":         AgentsPage(p, Agents{CanInvite: true, States: states, Items: []AgentItem{online, behind, broken, away}, Rows: Rows{Shown: "1 to 100 of 10 000", Later: "/agents?from=100", Earlier: "/agents?from=0"}, Invitations: invitations, Refresh: "/agents"}),
 		"agents-failed": AgentsPage(p, Agents{
 			CanInvite: true, Problem: hostile, Alone: []AlonePlace{{Name: "api", Href: "/endpoints/api", Invite: "/agents/invite?endpoint=api"}, {Name: "db", Href: "/endpoints/db", Invite: "/agents/invite?endpoint=db"}},
 			AloneMore: 3, States: states, None: "None is online right now.", Refresh: "/agents?state=online",

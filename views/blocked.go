@@ -6,9 +6,7 @@ import "countersign/views/parts"
 type Blocked struct {
 	Tabs    []parts.Tab
 	Items   []BlockItem
-	Shown   string // empty: all rows are on this page
-	Earlier string
-	Later   string
+	Rows Rows
 	Problem []string // blocks that cannot be read
 }
 

@@ -14,9 +14,7 @@ type Clients struct {
 	Alerts  []ClientAlertItem // the first few
 	More    string            // how many more alerts there are; empty: none
 	None    string            // why no row is shown
-	Shown   string
-	Earlier string
-	Later   string
+	Rows Rows
 }
 
 // ClientItem is one row. Its texts are hostile.

@@ -35,7 +35,7 @@ func clientPages() map[string]templ.Component {
 		"clients-empty": ClientsPage(p, Clients{Tabs: tabs, Since: "22 Nov 14:00 UTC"}),
 		"clients": ClientsPage(p, Clients{
 			Tabs: tabs, Since: "22 Nov 14:00 UTC", Known: true, Query: "<b>\"7", State: "weak", States: []StateChip{{Label: "All", Count: "10 000", Href: "/clients"}, {Label: "Weak", Count: "1", Href: "/clients?state=weak", Current: true}},
-			Items: []ClientItem{item}, Alerts: []ClientAlertItem{alert}, More: "7 more alerts", Shown: "101 to 200 of 10 000", Earlier: "/clients", Later: "/clients?from=200",
+			Items: []ClientItem{item}, Alerts: []ClientAlertItem{alert}, More: "7 more alerts", Rows: Rows{Shown: "101 to 200 of 10 000", Earlier: "/clients", Later: "/clients?from=200"},
 		}),
 		"clients-none":  ClientsPage(p, Clients{Tabs: tabs, Known: true, None: "No client fits."}),
 		"client-seen":   ClientPage(p, client),

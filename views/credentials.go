@@ -11,9 +11,7 @@ type Credentials struct {
 	States    []StateChip
 	Items     []CredentialItem // of this page
 	None      string           // why there are no items; empty: there are
-	Shown     string           // "1 to 100 of 12 345", where there are more than fit
-	Earlier   string           // address of the rows before these; empty: none
-	Later     string           // likewise
+	Rows Rows
 }
 
 // CredentialItem is one credential of the list.

@@ -11,9 +11,7 @@ type Identities struct {
 	Any         bool   // there is at least one identity
 	States      []StateChip
 	None        string // why no row is shown
-	Shown       string // which rows; empty: all
-	Earlier     string
-	Later       string
+	Rows Rows
 	Invitations []RegistrationItem
 	Portal      bool // an endpoint serves invitations
 }
