@@ -184,31 +184,29 @@ func (n *Notices) Look(ctx context.Context) error {
 		return err
 	}
 	for i := range alerts {
-		if _, err := n.tell(ctx, noticeOfAlert(&alerts[i]), 0); err != nil {
+		if _, err := n.tell(ctx, noticeOfAlert(&alerts[i], now), 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// noticeOfAlert puts what is known of a client into the words of a notice.
-func noticeOfAlert(a *store.ClientAlert) store.Notice {
-	n := store.Notice{Kind: store.NoticeExpiry, About: a.Key(), Href: "/clients/" + a.Client.Fingerprint.String(), Handshake: a.Client.Handshake}
+// noticeOfAlert is the notice of what is about to go wrong with a client, in the words of its page.
+func noticeOfAlert(a *store.ClientAlert, now time.Time) store.Notice {
+	n := store.Notice{Kind: store.NoticeExpiry, About: a.Key(), Text: a.Sentence(now), Href: clientHref(a.Client.Fingerprint), Handshake: a.Client.Handshake}
 	who := clip(cmp.Or(a.Client.Identity, a.Client.Name, a.Client.Fingerprint.String()))
-	end := a.Client.NotAfter.UTC().Format(time.DateTime)
 	switch a.Kind {
 	case store.AlertSoftware:
 		n.Kind, n.Title = store.NoticeSoftware, who+" came with other software"
 		if a.Change != nil {
-			n.Text = fmt.Sprintf("After %d times with JA4 %s it came with %s.", a.Change.Times, clip(a.Change.Before), clip(a.Change.After))
 			n.Href, n.Handshake = "/handshakes/"+a.Change.Handshake, a.Change.Handshake
 		}
 	case store.AlertEnded:
-		n.Title, n.Text = "The certificate of "+who+" has ended", "At "+end+" UTC. It is not let in any more."
+		n.Title = "The certificate of " + who + " has ended"
 	case store.AlertUsageEnds:
-		n.Title, n.Text = "The certificate of "+who+" cannot be renewed as it is", "Its CA stops issuing certificates for clients."
+		n.Title = "The certificate of " + who + " cannot be renewed as it is"
 	default:
-		n.Title, n.Text = "The certificate of "+who+" ends soon", "At "+end+" UTC. Send its owner a new one before."
+		n.Title = "The certificate of " + who + " ends soon"
 	}
 	return n
 }
