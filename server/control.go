@@ -357,22 +357,9 @@ func (c *ControlClient) post(ctx context.Context, path string, ask, answer any) 
 }
 
 func postTo(ctx context.Context, client *http.Client, path string, ask, answer any) error {
-	body, err := json.Marshal(ask)
+	res, err := askControl(ctx, client, path, ask)
 	if err != nil {
-		return fmt.Errorf("ask the gateway: %w", err)
-	}
-	// The host means nothing: the transport opens the socket whatever it says.
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://countersign"+path, bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("ask the gateway: %w", err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	res, err := client.Do(r)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("%w (%w)", ErrNoGateway, err)
-	}
-	if err != nil {
-		return fmt.Errorf("ask the gateway: %w", err)
+		return err
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, controlBody))
@@ -390,6 +377,28 @@ func postTo(ctx context.Context, client *http.Client, path string, ask, answer a
 		return fmt.Errorf("read the gateway's answer: %w", err)
 	}
 	return nil
+}
+
+// askControl posts a question as JSON. When no gateway answers, the error wraps [ErrNoGateway].
+func askControl(ctx context.Context, client *http.Client, path string, ask any) (*http.Response, error) {
+	body, err := json.Marshal(ask)
+	if err != nil {
+		return nil, fmt.Errorf("ask the gateway: %w", err)
+	}
+	// The host means nothing: the transport opens the socket whatever it says.
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+controlHost+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("ask the gateway: %w", err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	res, err := client.Do(r)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("%w (%w)", ErrNoGateway, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask the gateway: %w", err)
+	}
+	return res, nil
 }
 
 // ShowProblem lists something under the problems of the settings page, in place of what was said of the same object

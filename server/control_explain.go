@@ -1,15 +1,11 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
-	"syscall"
 
 	"countersign/server/api"
 )
@@ -20,21 +16,9 @@ const maxExplainAnswer = 4 << 20
 // Verdicts has the gateway judge certificates, in PEM, at one endpoint or, without a name, at all. When no gateway answers, the
 // error wraps [ErrNoGateway].
 func (c *ControlClient) Verdicts(ctx context.Context, chain []byte, endpoint string) ([]api.EndpointVerdict, error) {
-	body, err := json.Marshal(api.ExplainRequest{Text: string(chain), Endpoint: endpoint})
+	res, err := askControl(ctx, c.http, api.Prefix+"/explain", api.ExplainRequest{Text: string(chain), Endpoint: endpoint})
 	if err != nil {
-		return nil, fmt.Errorf("ask the gateway: %w", err)
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://countersign"+api.Prefix+"/explain", bytes.NewReader(body))
-	if err != nil {
-		return nil, fmt.Errorf("ask the gateway: %w", err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	res, err := c.http.Do(r)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, fmt.Errorf("%w (%w)", ErrNoGateway, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("ask the gateway: %w", err)
+		return nil, err
 	}
 	defer res.Body.Close()
 	var answer struct {
