@@ -4,14 +4,14 @@ import "countersign/views/parts"
 
 // Agents is what the page of agents shows.
 type Agents struct {
-	Problem     string        // why no agent can connect; empty: nothing is wrong
-	Alone       []AlonePlace  // endpoints that nobody serves
-	AloneMore   int           // how many more there are than fit
-	States      []StateChip   // empty: there are no agents
-	Of          string        // the one endpoint whose agents are shown; empty: all
-	Items       []AgentItem   // of this page
-	None        string        // why there are no items, where there are agents; empty: there are, or there are none at all
-	Rows Rows
+	Problem     string       // why no agent can connect; empty: nothing is wrong
+	Alone       []AlonePlace // endpoints that nobody serves
+	AloneMore   int          // how many more there are than fit
+	States      []StateChip  // empty: there are no agents
+	Of          string       // the one endpoint whose agents are shown; empty: all
+	Items       []AgentItem  // of this page
+	None        string       // why there are no items, where there are agents; empty: there are, or there are none at all
+	Rows        Rows
 	CanInvite   bool          // an endpoint's TLS ends at an agent
 	Example     *AgentExample // where none does
 	Invitations []InvitationItem

@@ -6,7 +6,7 @@ import "countersign/views/parts"
 type Blocked struct {
 	Tabs    []parts.Tab
 	Items   []BlockItem
-	Rows Rows
+	Rows    Rows
 	Problem []string // blocks that cannot be read
 }
 

@@ -8,7 +8,7 @@ type Certificates struct {
 	Tabs     []parts.Tab
 	States   []StateChip
 	Items    []CertificateItem
-	Rows Rows
+	Rows     Rows
 	Upload   CertificateUpload
 	LocalCAs []LocalCAItem
 	Make     LocalCAForm

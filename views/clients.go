@@ -4,17 +4,17 @@ import "countersign/views/parts"
 
 // Clients is the register of client certificates that were seen.
 type Clients struct {
-	Tabs    []parts.Tab
-	Query   string
-	State   string
-	Known   bool // there is at least one
-	Since   string
-	States  []StateChip
-	Items   []ClientItem
-	Alerts  []ClientAlertItem // the first few
-	More    string            // how many more alerts there are; empty: none
-	None    string            // why no row is shown
-	Rows Rows
+	Tabs   []parts.Tab
+	Query  string
+	State  string
+	Known  bool // there is at least one
+	Since  string
+	States []StateChip
+	Items  []ClientItem
+	Alerts []ClientAlertItem // the first few
+	More   string            // how many more alerts there are; empty: none
+	None   string            // why no row is shown
+	Rows   Rows
 }
 
 // ClientItem is one row. Its texts are hostile.

@@ -11,7 +11,7 @@ type Credentials struct {
 	States    []StateChip
 	Items     []CredentialItem // of this page
 	None      string           // why there are no items; empty: there are
-	Rows Rows
+	Rows      Rows
 }
 
 // CredentialItem is one credential of the list.

@@ -11,7 +11,7 @@ type Identities struct {
 	Any         bool   // there is at least one identity
 	States      []StateChip
 	None        string // why no row is shown
-	Rows Rows
+	Rows        Rows
 	Invitations []RegistrationItem
 	Portal      bool // an endpoint serves invitations
 }
