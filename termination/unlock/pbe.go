@@ -189,7 +189,7 @@ func derive12(newHash func() hash.Hash, passphrase, salt []byte, purpose byte, i
 			carry := 1
 			for i := width - 1; i >= 0; i-- {
 				carry += int(blocks[at+i]) + int(b[i])
-				blocks[at+i] = byte(carry)
+				blocks[at+i] = byte(carry & 0xff)
 				carry >>= 8
 			}
 		}
