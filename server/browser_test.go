@@ -82,7 +82,8 @@ func (b *browser) waitFor(expression string) {
 	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
 	defer cancel()
 	for {
-		_, err := chromedp.Run(ctx, chromedp.Poll[bool](expression))
+		// What an expression asks may not be there yet.
+		_, err := chromedp.Run(ctx, chromedp.Poll[bool](`(() => { try { return `+expression+` } catch { return false } })()`))
 		if err == nil {
 			return
 		}

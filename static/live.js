@@ -313,5 +313,7 @@ document.addEventListener('keydown', (event) => {
   event.preventDefault();
 });
 
+// The way back out of the drawer moves nothing: not the list that somebody has gone on reading beside it.
+window.history.scrollRestoration = 'manual';
 mount();
 linked();
