@@ -19,8 +19,6 @@ TOOLS := $(BIN)/tools/$(firstword $(shell go env GOVERSION 2>/dev/null))
 # SQLite is C that a program has translated to Go, and guards its memory by locks of its own: the race detector finds nothing
 # in it, and makes the suite take three times as long. Its driver, and everything else, is instrumented.
 RACE := -race $(foreach p,modernc.org/sqlite/lib modernc.org/libc/... modernc.org/memory,-gcflags=$(p)=-race=false)
-# Where tests leave what a person may want to look at, such as a picture of each page.
-export TEST_OUTPUT := $(CURDIR)/$(BIN)/test-output
 
 .PHONY: help
 help: ## list what can be made
@@ -40,7 +38,6 @@ dev: $(TOOLS)/templ ## serve, and build and serve again after every change; ARGS
 
 .PHONY: test
 test: deps lint ## run everything that must hold before a change is accepted
-	@mkdir -p $(TEST_OUTPUT)
 	CHROMIUM="$$(.ci/deps)" && export CHROMIUM && CGO_ENABLED=1 go test $(RACE) -timeout 9m ./...
 
 .PHONY: lint
@@ -50,6 +47,10 @@ lint: fresh $(TOOLS)/golangci-lint ## check generated files, formatting, go.mod,
 	go mod tidy -diff
 	go vet ./...
 	$(TOOLS)/golangci-lint run ./...
+
+.PHONY: pictures
+pictures: deps ## keep a picture of every page, light, dark and narrow, in bin/pictures
+	CHROMIUM="$$(.ci/deps)" && export CHROMIUM && TEST_OUTPUT=$(CURDIR)/$(BIN)/pictures go test -count 1 -run 'InTheBrowser|InABrowser' ./server
 
 .PHONY: bench
 bench: go ## run the benchmarks; BENCH=REGEXP chooses

@@ -35,7 +35,7 @@ type builder struct {
 func (b *builder) build(version string, overlay map[string]string) string {
 	b.t.Helper()
 	out := filepath.Join(b.dir, version)
-	args := []string{"build", "-o", out, "-ldflags", "-X main.version=" + version}
+	args := []string{"build", "-o", out, "-ldflags", "-s -w -X main.version=" + version}
 	if len(overlay) > 0 {
 		replace := map[string]string{}
 		for path, text := range overlay {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net"
@@ -21,7 +22,6 @@ func TestUpgrade(t *testing.T) {
 	steps := migrations(t)
 	last := steps[len(steps)-1]
 	one, two := b.build("v1", nil), b.build("v2", nil)
-	old := b.build("v0", map[string]string{last: ""})
 	broken := b.build("v3", map[string]string{
 		"cmd/countersign/talk.go": hanging(t),
 		filepath.Join(filepath.Dir(last), fmt.Sprintf("%04d_test.sql", len(steps)+1)): "CREATE TABLE test (x INTEGER) STRICT;\n",
@@ -59,8 +59,21 @@ func TestUpgrade(t *testing.T) {
 		i.refuses("in time")
 	})
 	in("a program too old for the store", func(t *testing.T) {
-		i.put(old)
+		// As a program after it would have left the file: what ran has it open, and does not mind.
+		db, err := sql.Open("sqlite", filepath.Join(i.data, "countersign.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = db.Close() }()
+		version := func(n int) {
+			if _, err := db.ExecContext(t.Context(), "PRAGMA user_version = "+strconv.Itoa(n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		i.put(two)
+		version(len(steps) + 1)
 		i.refuses("newer")
+		version(len(steps))
 	})
 	in("a configuration file that is refused", func(t *testing.T) {
 		good, _ := os.ReadFile(i.path)
