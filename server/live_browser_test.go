@@ -162,7 +162,7 @@ func TestLiveUnderLoad(t *testing.T) {
 	const quiet = 100
 	busy, seconds := 2000, 4
 	if rate, err := strconv.Atoi(os.Getenv("LIVE_RATE")); err == nil { // by hand; see docs/load.md
-		busy, seconds = rate, 14
+		busy, seconds = rate, 60 // which fills the ring
 	}
 	f := start(t, nil)
 	b := openBrowser(t)

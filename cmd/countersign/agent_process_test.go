@@ -98,7 +98,7 @@ func elsewhere(t *testing.T) place {
 }
 
 // spawnThere starts a command line in a place and returns once it has said a word.
-func (w place) spawn(t *testing.T, word string, environment []string, args ...string) *process {
+func (w place) spawn(t testing.TB, word string, environment []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, out: &buffer{}, err: &buffer{}, done: make(chan struct{})}
 	c := command(t, environment, args...)

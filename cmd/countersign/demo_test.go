@@ -250,7 +250,7 @@ func TestDemoThatWasDeleted(t *testing.T) {
 }
 
 // listener takes a port until the test ends, or the returned function is called.
-func listener(t *testing.T, address string) (netip.AddrPort, func()) {
+func listener(t testing.TB, address string) (netip.AddrPort, func()) {
 	t.Helper()
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", address)
@@ -377,7 +377,7 @@ func TestUserName(t *testing.T) {
 	}
 }
 
-func writeFile(t *testing.T, path string, data []byte) {
+func writeFile(t testing.TB, path string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 const deadline = 30 * time.Second
 
 // eventually waits until something holds that the program does by itself.
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	tlstest.Eventually(t, what, holds)
 }
@@ -76,19 +76,19 @@ func (b *buffer) String() string {
 // inProcess is the program within the test's process.
 type inProcess struct {
 	*app
-	t   *testing.T
+	t   testing.TB
 	out *buffer
 	log *buffer
 }
 
 // dataDir returns a data directory that does not exist yet.
-func dataDir(t *testing.T) string {
+func dataDir(t testing.TB) string {
 	t.Helper()
 	return filepath.Join(t.TempDir(), "data")
 }
 
 // start runs the program until the test ends. change may alter its options first.
-func start(t *testing.T, dir string, change func(*appOptions)) *inProcess {
+func start(t testing.TB, dir string, change func(*appOptions)) *inProcess {
 	t.Helper()
 	p := prepare(t, dir, change)
 	if err := p.Run(t.Context()); err != nil {
@@ -98,7 +98,7 @@ func start(t *testing.T, dir string, change func(*appOptions)) *inProcess {
 	return p
 }
 
-func prepare(t *testing.T, dir string, change func(*appOptions)) *inProcess {
+func prepare(t testing.TB, dir string, change func(*appOptions)) *inProcess {
 	t.Helper()
 	p := &inProcess{t: t, out: &buffer{}, log: &buffer{}}
 	o := appOptions{Data: dir, Dashboard: "127.0.0.1:0", Version: "test", Out: p.out, Log: slog.New(slog.NewTextHandler(p.log, nil))}
@@ -125,7 +125,7 @@ func (p *inProcess) end() {
 
 // process is the program as a process of its own.
 type process struct {
-	t       *testing.T
+	t       testing.TB
 	cmd     *exec.Cmd
 	out     *buffer
 	err     *buffer
@@ -138,13 +138,13 @@ const plainProgram = "COUNTERSIGN_TEST_PLAIN_PROGRAM"
 
 // withoutRaceDetector lets the processes of a test be those of a program that was built without the race detector, under
 // which each start takes a second or more: for what is proven about the disk, and not about goroutines.
-func withoutRaceDetector(t *testing.T) {
+func withoutRaceDetector(t testing.TB) {
 	t.Helper()
 	t.Setenv(plainProgram, (&builder{t: t, dir: t.TempDir()}).build("plain", nil))
 }
 
 // command makes the command line of a process; environment adds to that of the test.
-func command(t *testing.T, environment []string, args ...string) *exec.Cmd {
+func command(t testing.TB, environment []string, args ...string) *exec.Cmd {
 	t.Helper()
 	self := os.Getenv(plainProgram)
 	if self == "" {
@@ -161,7 +161,7 @@ func command(t *testing.T, environment []string, args ...string) *exec.Cmd {
 }
 
 // run runs the program to its end and returns what it printed and its exit code.
-func run(t *testing.T, environment []string, args ...string) (out, errs string, code int) {
+func run(t testing.TB, environment []string, args ...string) (out, errs string, code int) {
 	t.Helper()
 	c := command(t, environment, args...)
 	var o, e bytes.Buffer
@@ -174,13 +174,13 @@ func run(t *testing.T, environment []string, args ...string) (out, errs string, 
 }
 
 // spawn starts `serve` and returns when it listens.
-func spawn(t *testing.T, environment []string, args ...string) *process {
+func spawn(t testing.TB, environment []string, args ...string) *process {
 	t.Helper()
 	return spawnCommand(t, environment, append([]string{"serve"}, args...)...)
 }
 
 // spawnCommand starts a command that lasts, and returns when it has printed its lines.
-func spawnCommand(t *testing.T, environment []string, args ...string) *process {
+func spawnCommand(t testing.TB, environment []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, out: &buffer{}, err: &buffer{}, done: make(chan struct{})}
 	p.cmd = command(t, environment, args...)
@@ -254,7 +254,7 @@ func (p *process) stop() {
 }
 
 // line returns what the program printed behind a word at the start.
-func line(t *testing.T, out, word string) string {
+func line(t testing.TB, out, word string) string {
 	t.Helper()
 	m := regexp.MustCompile(`(?m)^  ` + word + ` +(.*)$`).FindStringSubmatch(out)
 	if m == nil {
@@ -264,7 +264,7 @@ func line(t *testing.T, out, word string) string {
 }
 
 // link returns the sign-in link that was printed.
-func link(t *testing.T, out string) string {
+func link(t testing.TB, out string) string {
 	t.Helper()
 	address, _, _ := strings.Cut(line(t, out, "dashboard"), " ")
 	return address
@@ -287,13 +287,13 @@ func shell(t *testing.T, command string) (out, errs string, code int) {
 
 // api is a client of the API with a token.
 type api struct {
-	t     *testing.T
+	t     testing.TB
 	base  string
 	token string
 	http  *http.Client
 }
 
-func newAPI(t *testing.T, printed, token string) *api {
+func newAPI(t testing.TB, printed, token string) *api {
 	t.Helper()
 	base, _, found := strings.Cut(link(t, printed), "/?t=")
 	if !found {

@@ -38,7 +38,7 @@ func (h *hostileSite) signIn() {
 }
 
 // page checks a page, and returns its tree. What its reader typed stands in its field again as it was.
-func page(t *testing.T, where, text, typed string) *html.Node {
+func page(t testing.TB, where, text, typed string) *html.Node {
 	t.Helper()
 	if typed != "" {
 		text = strings.ReplaceAll(text, escape.EscapeString(typed), "")

@@ -48,7 +48,7 @@ func harmful(r rune) bool {
 }
 
 // shown checks that text is UTF-8 that shows what is there.
-func shown(t *testing.T, where, text string) {
+func shown(t testing.TB, where, text string) {
 	t.Helper()
 	if i := strings.IndexFunc(text, harmful); i >= 0 || !utf8.ValidString(text) {
 		t.Errorf("%s: %q passes (UTF-8: %t)", where, text[max(i-60, 0):min(max(i, 0)+60, len(text))], utf8.ValidString(text))

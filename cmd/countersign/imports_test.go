@@ -118,7 +118,7 @@ func (r rule) allows(file, imported string) bool {
 }
 
 // root is the directory of the module.
-func root(t *testing.T) string {
+func root(t testing.TB) string {
 	t.Helper()
 	dir, err := filepath.Abs("../..")
 	if err != nil {

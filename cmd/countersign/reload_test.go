@@ -22,7 +22,7 @@ import (
 
 // site is a gateway with a configuration file, an upstream behind it, and a client.
 type site struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string // of the file and what it names
 	path   string // of the file
 	port   uint16 // that endpoints use
@@ -31,7 +31,7 @@ type site struct {
 	up     string // address of the upstream
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "hello from %s", r.Host) }))
 	t.Cleanup(upstream.Close)

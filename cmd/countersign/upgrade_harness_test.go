@@ -26,7 +26,7 @@ import (
 
 // builder makes programs of the sources as they are, or with changes.
 type builder struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 }
 

@@ -269,9 +269,12 @@ func (s *Subscription) push(x *slot) {
 	if len(s.waiting) >= s.limit {
 		s.lose(1)
 	}
+	first := len(s.waiting) == 0
 	s.waiting = append(s.waiting, e)
 	s.mu.Unlock()
-	s.signal()
+	if first { // who waits for more than one has a timer already, and is not woken for each
+		s.signal()
+	}
 }
 
 // endSecond adds the counters of a second. all are those of every handshake, about is what concerns the stream.
