@@ -13,6 +13,7 @@ import (
 
 	"countersign/store"
 	"countersign/termination"
+	"countersign/termination/clienterror"
 	"countersign/views"
 	"countersign/views/format"
 )
@@ -91,6 +92,7 @@ func (s *Server) livePage(c echo.Context) error {
 	if wrong != nil {
 		// The page comes all the same, with what was typed and why it was not understood.
 		v.FilterError = wrong.Error()
+		v.Printed = printedLines(at)
 		empty := liveAddress{period: at.period}
 		if v.Pulse, err = s.pulse(ctx, p.Clock, empty); err != nil {
 			return err
@@ -126,12 +128,24 @@ func (s *Server) livePage(c echo.Context) error {
 		v.Searched = p.Moment(page.Searched)
 	}
 	if len(v.Rows) == 0 && len(at.terms) > 0 {
+		v.Printed = printedLines(at)
 		if v.Since, v.Hidden, err = s.hiddenSince(ctx, p.Clock, page.Searched); err != nil {
 			return err
 		}
 	}
 	v.Keep = p.Status.Keep
 	return s.render(c, http.StatusOK, views.LivePage(p, v))
+}
+
+// printedLines reads a filter as what it may be instead: the error line of a client, pasted where handshakes are looked for.
+func printedLines(at liveAddress) []views.Printed {
+	var out []views.Printed
+	for _, r := range clienterror.Read(at.filter) {
+		if f := r.Filter(); f != "" {
+			out = append(out, views.Printed{Meaning: r.Meaning, Href: at.link([]string{f})})
+		}
+	}
+	return out
 }
 
 // hiddenSince says how many handshakes a filter that matches nothing hides, from a time on or of all that are kept.

@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -85,5 +86,32 @@ func TestNothingIsTrustedFromTheWire(t *testing.T) {
 	}
 	if page.status != http.StatusOK || regexp.MustCompile(`action="[^"]*(authorit|trust)`).MatchString(page.body) {
 		t.Errorf("status %d; the page of a stranger's handshake offers a form about trust", page.status)
+	}
+}
+
+// Whoever has only the error line of a client in hand may paste it where handshakes are looked for.
+func TestErrorLineInTheFilter(t *testing.T) {
+	f := start(t, nil)
+	f.signIn("rhea")
+	for line, want := range map[string]struct {
+		status  int
+		offered string
+	}{
+		"curl: (56) OpenSSL SSL_read: OpenSSL/3.0.13: error:0A00045C:SSL routines::tlsv13 alert certificate required, errno 0": {http.StatusUnprocessableEntity, `/live?f=reason%3Acert_missing`},
+		"remote error: tls: bad certificate": {http.StatusUnprocessableEntity, `/live?f=reason%3A`},
+		"tlsv1 alert unknown ca":             {http.StatusOK, `/live?f=reason%3Aca_unknown`},
+		"reason:nothing":                     {http.StatusUnprocessableEntity, ""},
+		"somebody":                           {http.StatusOK, ""},
+		`<script>alert(1)</script>`:          {http.StatusOK, ""},
+		strings.Repeat("alert ", 1000):       {http.StatusUnprocessableEntity, ""},
+	} {
+		page := f.get("/live?f=" + url.QueryEscape(line))
+		if page.status != want.status {
+			t.Errorf("%.60s: status %d, want %d", line, page.status, want.status)
+		}
+		offers := strings.Contains(page.body, "Show such handshakes")
+		if offers != (want.offered != "") || want.offered != "" && !strings.Contains(page.body, `href="`+want.offered) {
+			t.Errorf("%.60s: offers handshakes: %v, want %q", line, offers, want.offered)
+		}
 	}
 }

@@ -8,10 +8,11 @@ import (
 
 // Live is what the Live page shows.
 type Live struct {
-	Filter      string // as typed
-	FilterError string // why it was not understood, in words
-	Chips       []Chip // one for each term; none when the filter was not understood
-	Clear       string // the page without a filter
+	Filter      string    // as typed
+	FilterError string    // why it was not understood, in words
+	Printed     []Printed // what clients print, if that is what was typed, where nothing matches it
+	Chips       []Chip    // one for each term; none when the filter was not understood
+	Clear       string    // the page without a filter
 	Segments    []Segment
 	Saved       []SavedLink
 	Save        string // leads to the form that saves this filter; empty: there is nothing to save
@@ -30,6 +31,12 @@ type Live struct {
 type Chip struct {
 	Text string // hostile where a value was taken from a handshake
 	Href string // the page without it
+}
+
+// Printed is a line that clients print, with what it means.
+type Printed struct {
+	Meaning string
+	Href    string // the page with the handshakes that it may stand for
 }
 
 // Segment is one of the choices beside the filter.
