@@ -106,7 +106,7 @@ func (s *Server) livePage(c echo.Context) error {
 	if v.Pulse, err = s.pulse(ctx, p.Clock, at); err != nil {
 		return err
 	}
-	query := store.HistoryQuery{Filter: at.parsed, Limit: liveRows}
+	query := store.HistoryQuery{Filter: at.parsed, Limit: liveRows, Patience: rowsPatience}
 	if query.Before, err = readCursor(c.QueryParam("before")); err != nil {
 		return err
 	}

@@ -39,10 +39,11 @@ func periodNamed(name string) pulsePeriod {
 }
 
 const (
-	liveCounted    = 15 * time.Minute // the hub counts single seconds for so long
-	whyPeriod      = 15 * time.Minute // the shortest over which reasons are counted
-	pulsePatience  = 700 * time.Millisecond
-	factsPatience  = 300 * time.Millisecond
+	liveCounted    = 15 * time.Minute       // the hub counts single seconds for so long
+	whyPeriod      = 15 * time.Minute       // the shortest over which reasons are counted
+	rowsPatience   = 400 * time.Millisecond // with the three below at most a second, however little a filter selects
+	pulsePatience  = 300 * time.Millisecond
+	factsPatience  = 150 * time.Millisecond // for the reasons, and for how many are hidden
 	narrowestPulse = 10 * time.Second
 	widestPulse    = 370 * 24 * time.Hour
 )

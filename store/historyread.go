@@ -20,7 +20,7 @@ type HistoryQuery struct {
 	Before   uint64        // only sequence numbers below; 0: from the newest
 	After    uint64        // only sequence numbers above
 	Limit    int           // 0 means 200, at most 1000
-	Patience time.Duration // how long to search before returning what was found so far; 0 means 1 s
+	Patience time.Duration // how long to search before returning what was found so far; 0 means 800 ms
 }
 
 // HistoryPage is what a query found, newest first.
@@ -106,7 +106,7 @@ func (s *Store) CountHandshakes(ctx context.Context, q HistoryQuery) (n int64, s
 func (s *Store) search(ctx context.Context, q HistoryQuery, c condition, look func(tx *sql.Tx, from, to int64) (next int64, err error), page *HistoryPage) error {
 	patience := q.Patience
 	if patience <= 0 {
-		patience = time.Second
+		patience = 800 * time.Millisecond // so that whoever waits has an answer within a second
 	}
 	return s.records.read(ctx, func(db *database) error {
 		*page = HistoryPage{}
