@@ -298,6 +298,9 @@ func checkAnswer(der []byte, cert, issuer *x509.Certificate, now time.Time) (*an
 	if len(der) > maxAnswer {
 		return nil, fmt.Errorf("it has more than %d bytes", maxAnswer)
 	}
+	if err := checkResponder(der); err != nil {
+		return nil, fmt.Errorf("it cannot be used: %w", err)
+	}
 	said, err := ocsp.ParseResponseForCert(der, cert, issuer)
 	if err != nil {
 		return nil, fmt.Errorf("it cannot be used: %w", err)
