@@ -20,7 +20,7 @@ import (
 func (s *Server) newOperations() *api.API {
 	options := api.Options{
 		Store: s.store, Current: s.current, Version: s.opts.Version, Change: s.changeBy,
-		Actor: actorIn, Now: s.now, Pulse: s.pulseOf, Prove: s.Prove, Visible: format.JSON, Judge: s.verdicts, CredentialUses: s.credentialUses, Explain: s.explain,
+		Actor: actorIn, Now: s.now, Pulse: s.pulseOf, Prove: s.Prove, Visible: format.JSON, Judge: s.verdicts, CredentialUses: s.credentialUses, Explain: s.explain, BeginExplanation: s.beginExplanation,
 		Invite: func(ctx context.Context, ask api.InviteRequest) (api.NewInvitation, error) {
 			return s.Invite(ctx, actorIn(ctx), ask)
 		},

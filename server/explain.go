@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"net/http"
 	"slices"
@@ -19,8 +20,12 @@ import (
 	"countersign/views/parts"
 )
 
-// maxExplainRecent is how many recent handshakes a finding leads to on the page itself.
-const maxExplainRecent = 5
+const (
+	// maxExplainRecent is how many recent handshakes a finding leads to on the page itself.
+	maxExplainRecent = 5
+	// mostExplanations is how many run at once: a PKCS#12 file may ask for seconds of a processor that clients need, too.
+	mostExplanations = 2
+)
 
 func (s *Server) explainRoutes() []route {
 	return []route{
@@ -31,6 +36,16 @@ func (s *Server) explainRoutes() []route {
 
 func (s *Server) explainPage(c echo.Context) error {
 	return s.showExplain(c, http.StatusOK, views.Explain{})
+}
+
+// beginExplanation waits for a place. Whoever has one gives it back by end.
+func (s *Server) beginExplanation(ctx context.Context) (end func(), err error) {
+	select {
+	case s.explanations <- struct{}{}:
+		return func() { <-s.explanations }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // explainThis says what was pasted or dropped. Nothing of it is kept: no store, no log, no page but this one.
@@ -44,6 +59,11 @@ func (s *Server) explainThis(c echo.Context) error {
 	if string(data) != pasted {
 		pasted = "" // a file came, and it alone is explained
 	}
+	end, err := s.beginExplanation(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	defer end()
 	explained, err := explain.Read(data, c.FormValue("password"), s.now())
 	v := views.Explain{Source: source, Pasted: pasted}
 	if err != nil {

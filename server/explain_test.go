@@ -1,10 +1,15 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/labstack/echo/v4"
 
 	"countersign/server/api"
 	"countersign/store"
@@ -69,5 +74,34 @@ func TestExplainAPI(t *testing.T) {
 		if got := c.call(http.MethodPost, "/explain", ask, nil); got != want {
 			t.Errorf("%+v answered %d, not %d", ask, got, want)
 		}
+	}
+}
+
+// Explaining costs as much of a processor as whoever asks wants, within bounds, so that only so many are explained at once:
+// a token that may only read must not take the processors away from clients.
+func TestExplanationsAtOnce(t *testing.T) {
+	f := signedIn(t, nil)
+	for range mostExplanations {
+		f.explanations <- struct{}{}
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	leave() // who waits has gone
+	r := httptest.NewRequest(http.MethodPost, api.Prefix+"/explain", strings.NewReader(`{"text":"alert 48"}`)).WithContext(ctx)
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	if f.operations.ServeHTTP(w, r); w.Code == http.StatusOK {
+		t.Errorf("one more was explained by the API: %s", w.Body)
+	}
+	r = httptest.NewRequest(http.MethodPost, "/explain", strings.NewReader("text=alert+48")).WithContext(ctx)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if err := f.explainThis(echo.New().NewContext(r, httptest.NewRecorder())); !errors.Is(err, context.Canceled) {
+		t.Errorf("one more was explained on the page: %v", err)
+	}
+	<-f.explanations
+	if got := f.post("/explain", url.Values{"text": {"alert 48"}}); got.status != http.StatusOK {
+		t.Errorf("with a free place: %d", got.status)
+	}
+	if n := len(f.explanations); n != mostExplanations-1 {
+		t.Errorf("%d places are taken", n)
 	}
 }

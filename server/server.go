@@ -74,14 +74,16 @@ type Server struct {
 	// simulations holds a place for each that runs.
 	simulations chan struct{}
 	// exports holds a place for each that runs.
-	exports  chan struct{}
-	applying sync.Mutex                      // from the beginning of a change until it is in force
-	problems atomic.Pointer[[]store.Problem] // of the configuration in force
-	address  atomic.Pointer[netip.AddrPort]  // set when it listens
-	allowed  atomic.Pointer[[]string]        // values of Host
-	ready    atomic.Bool
-	started  time.Time
-	http     *http.Server
+	exports chan struct{}
+	// explanations holds a place for each that runs.
+	explanations chan struct{}
+	applying     sync.Mutex                      // from the beginning of a change until it is in force
+	problems     atomic.Pointer[[]store.Problem] // of the configuration in force
+	address      atomic.Pointer[netip.AddrPort]  // set when it listens
+	allowed      atomic.Pointer[[]string]        // values of Host
+	ready        atomic.Bool
+	started      time.Time
+	http         *http.Server
 }
 
 // New builds the dashboard. It refuses an address off loopback.
@@ -112,6 +114,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.simulations = make(chan struct{}, mostSimulations)
 	s.exports = make(chan struct{}, mostExports)
+	s.explanations = make(chan struct{}, mostExplanations)
 	s.said.bySession = map[string][]views.Said{}
 	s.problems.Store(&[]store.Problem{})
 	s.allowed.Store(&[]string{})

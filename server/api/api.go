@@ -59,6 +59,8 @@ type Options struct {
 	Simulate func(context.Context, *termination.Config, []string, time.Time) (*Simulated, error)
 	// Pulse sums up the handshakes that a filter selects in a period such as 15m.
 	Pulse func(ctx context.Context, filter, period string) (Pulse, error)
+	// BeginExplanation waits for one of the places of what is costly to explain; end gives it back.
+	BeginExplanation func(context.Context) (end func(), err error)
 	// Judge judges certificates at the endpoints; nil: nothing is served.
 	Judge Judge
 	Now   func() time.Time

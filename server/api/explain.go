@@ -39,7 +39,12 @@ type ExplainAnswer struct {
 
 func (a *API) explains() {
 	register(a, operation{method: http.MethodPost, path: "/explain", summary: "Explain a certificate, a header, an error line, or anything else; nothing is kept", scope: store.ScopeRead, body: largeBody, tag: "Explain"},
-		func(_ context.Context, in *struct{ Body ExplainRequest }) (*one[ExplainAnswer], error) {
+		func(ctx context.Context, in *struct{ Body ExplainRequest }) (*one[ExplainAnswer], error) {
+			end, err := a.options.BeginExplanation(ctx)
+			if err != nil {
+				return nil, err
+			}
+			defer end()
 			data := in.Body.Data
 			if len(bytes.TrimSpace(data)) == 0 {
 				data = []byte(in.Body.Text)
