@@ -194,7 +194,7 @@ func authorityCertificate(p views.Page, ca termination.CACertificate, canChange 
 	v := views.AuthorityCertificate{
 		Fingerprint: f.String(), Colons: opensslFingerprint(f), Role: ca.Role, CanChange: canChange,
 		Item: parts.ChainItem{
-			State: parts.ChainGood, Name: cert.Subject.String(), Tag: "helper", Details: []string{"issued by " + cert.Issuer.String()},
+			State: parts.ChainGood, Name: termination.NameText(cert.Subject), Tag: "helper", Details: []string{"issued by " + termination.NameText(cert.Issuer)},
 			Life: &parts.Life{From: cert.NotBefore, Until: cert.NotAfter, Now: p.Now},
 		},
 		Facts: []parts.Fact{

@@ -119,7 +119,7 @@ func previewItem(i termination.PlannedItem) views.PreviewItem {
 	if cert := i.Certificate; cert != nil {
 		usages := termination.UsageNames(cert)
 		v.Facts = append(v.Facts,
-			"subject "+cert.Subject.String(), "issuer "+cert.Issuer.String(),
+			"subject "+termination.NameText(cert.Subject), "issuer "+termination.NameText(cert.Issuer),
 			fmt.Sprintf("%s to %s · %s · %s", cert.NotBefore.UTC().Format(time.DateOnly), cert.NotAfter.UTC().Format(time.DateOnly), termination.KeyName(cert.PublicKey), strings.Join(usages, ", ")),
 			"SHA-256 "+format.Fingerprint(i.Fingerprint))
 	}

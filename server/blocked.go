@@ -115,7 +115,7 @@ func (s *Server) blockForm(cert *x509.Certificate, c echo.Context) views.BlockFo
 		return f
 	}
 	f.Hidden = termination.FingerprintOf(cert).String()
-	f.From = parts.Fact{Name: "Client", Value: titleOf(cert), Note: "issued by " + orNone(format.Cut(cert.Issuer.String(), 300))}
+	f.From = parts.Fact{Name: "Client", Value: titleOf(cert), Note: "issued by " + orNone(format.Cut(termination.NameText(cert.Issuer), 300))}
 	f.What = parts.Input{Name: "what", Label: "What to block", Hint: "The certificate alone; or its key, whatever certificate comes with it; or the serial number under its CA, which also keeps out a copy with another signature."}
 	chosen := c.FormValue("what")
 	add := func(value, label string) {

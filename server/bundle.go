@@ -170,8 +170,8 @@ func bundleChain(line func(string, ...any), chain []*x509.Certificate) {
 	}
 	line("\nWHAT THE CLIENT PRESENTED\n")
 	for i, c := range chain {
-		line("%d. %s", i+1, format.Cut(orNone(c.Subject.String()), 1000))
-		line("   issued by %s", format.Cut(orNone(c.Issuer.String()), 1000))
+		line("%d. %s", i+1, format.Cut(orNone(termination.NameText(c.Subject)), 1000))
+		line("   issued by %s", format.Cut(orNone(termination.NameText(c.Issuer)), 1000))
 		line("   good from %s until %s", c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339))
 		line("   SHA-256 %s", termination.FingerprintOf(c))
 	}

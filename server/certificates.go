@@ -232,7 +232,7 @@ func titleOf(c *x509.Certificate) string {
 	if names := namesOf(c); len(names) > 0 {
 		return names[0]
 	}
-	if name := c.Subject.String(); name != "" {
+	if name := termination.NameText(c.Subject); name != "" {
 		return name
 	}
 	return format.ShortFingerprint(termination.FingerprintOf(c))
@@ -295,7 +295,7 @@ func issuerOf(c *x509.Certificate) string {
 	if c.Issuer.CommonName != "" {
 		return c.Issuer.CommonName
 	}
-	return c.Issuer.String()
+	return termination.NameText(c.Issuer)
 }
 
 // stateChips counts by what is left. There are none for an empty list.

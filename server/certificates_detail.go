@@ -313,7 +313,7 @@ func (k *knownCertificate) unused() string {
 
 func (k *knownCertificate) groups(p views.Page) []views.FactGroup {
 	c := k.cert
-	who := []parts.Fact{{Name: "Subject", Value: orNone(c.Subject.String())}}
+	who := []parts.Fact{{Name: "Subject", Value: orNone(termination.NameText(c.Subject))}}
 	who = appendNames(who, "DNS", c.DNSNames)
 	var ips, uris []string
 	for _, ip := range c.IPAddresses {
@@ -325,7 +325,7 @@ func (k *knownCertificate) groups(p views.Page) []views.FactGroup {
 	who = appendNames(who, "IP", ips)
 	who = appendNames(who, "URI", uris)
 	who = appendNames(who, "E-mail", c.EmailAddresses)
-	who = append(who, parts.Fact{Name: "Issuer", Value: orNone(c.Issuer.String())})
+	who = append(who, parts.Fact{Name: "Issuer", Value: orNone(termination.NameText(c.Issuer))})
 	if c.SerialNumber != nil {
 		who = append(who, parts.Fact{Name: "Serial", Value: c.SerialNumber.Text(16)})
 	}
@@ -420,7 +420,7 @@ func (k knownCertificates) chainItems(p views.Page, chain []*x509.Certificate, s
 	}
 	last := chain[len(chain)-1]
 	if !bytes.Equal(last.RawIssuer, last.RawSubject) {
-		out = append(out, parts.ChainItem{State: parts.ChainMissing, Name: orNone(last.Issuer.String()), Tag: "not known here", Details: []string{"It signed the one above. Clients need to know it."}})
+		out = append(out, parts.ChainItem{State: parts.ChainMissing, Name: orNone(termination.NameText(last.Issuer)), Tag: "not known here", Details: []string{"It signed the one above. Clients need to know it."}})
 	}
 	return out
 }

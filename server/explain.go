@@ -153,7 +153,7 @@ func explainedChain(clock format.Clock, chain []*x509.Certificate) []parts.Chain
 			item.State, item.Tag = parts.ChainAnchor, "signs itself"
 		default:
 			item.Tag, item.TagTone = "its issuer is not here", parts.Warn
-			item.Details = append(item.Details, "issued by "+c.Issuer.String())
+			item.Details = append(item.Details, "issued by "+termination.NameText(c.Issuer))
 		}
 		if (clock.Now.After(c.NotAfter) || clock.Now.Before(c.NotBefore)) && item.TagTone != parts.Bad {
 			item.Details = append(item.Details, item.Tag)

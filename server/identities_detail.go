@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -57,7 +58,7 @@ func (s *Server) showIdentity(c echo.Context, status int, add func(*views.Identi
 	}
 	for _, issuer := range i.Issuers {
 		v.Issuers = append(v.Issuers, parts.ChainItem{
-			State: parts.ChainGood, Name: issuer.Subject.String(), Details: []string{"issued by " + issuer.Issuer.String()},
+			State: parts.ChainGood, Name: termination.NameText(issuer.Subject), Details: []string{"issued by " + termination.NameText(issuer.Issuer)},
 			Life: &parts.Life{From: issuer.NotBefore, Until: issuer.NotAfter, Now: p.Now},
 		})
 	}
@@ -127,7 +128,7 @@ func (s *Server) identityCertificates(ctx context.Context, p views.Page, i *term
 			v.Item.Name = "A key: any certificate for it"
 		}
 		if cert != nil {
-			v.Item.Name, v.Item.Details = cert.Subject.String(), []string{issuedBy(cert)}
+			v.Item.Name, v.Item.Details = termination.NameText(cert.Subject), []string{issuedBy(cert)}
 			v.Item.Life = &parts.Life{From: cert.NotBefore, Until: cert.NotAfter, Now: p.Now}
 			v.Facts = append(v.Facts, parts.Fact{Name: "Valid", Value: p.Date(cert.NotBefore) + " to " + p.Date(cert.NotAfter), Note: p.Left(cert.NotBefore, cert.NotAfter)},
 				parts.Fact{Name: "Key", Value: termination.KeyName(cert.PublicKey)})
@@ -160,10 +161,10 @@ func (s *Server) identityCertificates(ctx context.Context, p views.Page, i *term
 }
 
 func issuedBy(cert *x509.Certificate) string {
-	if cert.Subject.String() == cert.Issuer.String() {
+	if bytes.Equal(cert.RawSubject, cert.RawIssuer) {
 		return "signed by itself"
 	}
-	return "issued by " + cert.Issuer.String()
+	return "issued by " + termination.NameText(cert.Issuer)
 }
 
 // matchText writes a match as people type it.

@@ -174,8 +174,8 @@ func (s *Server) identityFrom(c echo.Context, id string) (*views.IdentityFrom, *
 	return &views.IdentityFrom{
 		Handshake: h.ID, Href: "/handshakes/" + url.PathEscape(h.ID),
 		Facts: []parts.Fact{
-			{Name: "Subject", Value: leaf.Subject.String()},
-			{Name: "Issuer", Value: leaf.Issuer.String()},
+			{Name: "Subject", Value: termination.NameText(leaf.Subject)},
+			{Name: "Issuer", Value: termination.NameText(leaf.Issuer)},
 			{Name: "Valid", Value: p.Date(leaf.NotBefore) + " to " + p.Date(leaf.NotAfter)},
 			{Name: "Came to", Value: h.Endpoint + ", " + p.Moment(h.Time)},
 		},

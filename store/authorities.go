@@ -267,6 +267,6 @@ func describeAuthority(a termination.Authority) describedAuthority {
 func describeX509(c *x509.Certificate, role termination.Role) describedCertificate {
 	return describedCertificate{
 		Fingerprint: termination.FingerprintOf(c), Role: role,
-		Subject: c.Subject.String(), NotAfter: c.NotAfter.UTC(),
+		Subject: termination.NameText(c.Subject), NotAfter: c.NotAfter.UTC(),
 	}
 }

@@ -44,7 +44,7 @@ const (
 // SeenCertificateOf takes from a certificate what is kept of it.
 func SeenCertificateOf(c *x509.Certificate) SeenCertificate {
 	s := SeenCertificate{
-		Fingerprint: FingerprintOf(c), Subject: clipSeen(c.Subject.String()), Issuer: clipSeen(c.Issuer.String()),
+		Fingerprint: FingerprintOf(c), Subject: clipSeen(NameText(c.Subject)), Issuer: clipSeen(NameText(c.Issuer)),
 		NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 	}
 	names := append([]string(nil), c.DNSNames...)

@@ -258,7 +258,7 @@ func certificateName(c *x509.Certificate) string {
 	if c.Subject.CommonName != "" {
 		return c.Subject.CommonName
 	}
-	if s := c.Subject.String(); s != "" {
+	if s := termination.NameText(c.Subject); s != "" {
 		return s
 	}
 	return "without a subject"

@@ -45,7 +45,7 @@ func describe(c *x509.Certificate) X509 {
 	}
 	return X509{
 		Fingerprint: termination.FingerprintOf(c).String(),
-		Subject:     c.Subject.String(), Issuer: c.Issuer.String(), Serial: c.SerialNumber.Text(16),
+		Subject:     termination.NameText(c.Subject), Issuer: termination.NameText(c.Issuer), Serial: c.SerialNumber.Text(16),
 		NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
 		Key: termination.KeyName(c.PublicKey), Usages: usages,
 		PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})),

@@ -132,8 +132,8 @@ func attributes(h *termination.Handshake) []attribute.KeyValue {
 	if len(h.Presented) > 0 {
 		leaf, f := h.Presented[0], termination.FingerprintOf(h.Presented[0])
 		a.text("tls.client.hash.sha256", strings.ToUpper(hex.EncodeToString(f[:])))
-		a.text("tls.client.subject", leaf.Subject.String())
-		a.text("tls.client.issuer", leaf.Issuer.String())
+		a.text("tls.client.subject", termination.NameText(leaf.Subject))
+		a.text("tls.client.issuer", termination.NameText(leaf.Issuer))
 		a.text("tls.client.not_before", leaf.NotBefore.UTC().Format(time.RFC3339))
 		a.text("tls.client.not_after", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}

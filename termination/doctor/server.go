@@ -24,7 +24,7 @@ func subjectOf(c *x509.Certificate) string {
 	if c.Subject.CommonName != "" {
 		return c.Subject.CommonName
 	}
-	if s := c.Subject.String(); s != "" {
+	if s := termination.NameText(c.Subject); s != "" {
 		return s
 	}
 	if len(c.DNSNames) > 0 {
@@ -37,7 +37,7 @@ func issuerOf(c *x509.Certificate) string {
 	if c.Issuer.CommonName != "" {
 		return c.Issuer.CommonName
 	}
-	return c.Issuer.String()
+	return termination.NameText(c.Issuer)
 }
 
 // nameOf reads a CA's name from a certificate request.
@@ -51,7 +51,7 @@ func nameOf(der []byte) string {
 	if name.CommonName != "" {
 		return name.CommonName
 	}
-	return name.String()
+	return termination.NameText(name)
 }
 
 // distrust is why this client does not accept a chain for the name that it asked for; nil: it does.

@@ -95,7 +95,7 @@ func issuer(c *x509.Certificate) string {
 	if c.Issuer.CommonName != "" {
 		return c.Issuer.CommonName
 	}
-	if s := c.Issuer.String(); s != "" {
+	if s := termination.NameText(c.Issuer); s != "" {
 		return s
 	}
 	return "a CA without a name"
@@ -111,7 +111,7 @@ func groups(c *x509.Certificate) []Group {
 			g.Facts = append(g.Facts, Fact{name, value, note})
 		}
 	}
-	add(&who, "Subject", c.Subject.String(), "")
+	add(&who, "Subject", termination.NameText(c.Subject), "")
 	for _, u := range c.URIs {
 		add(&who, "URI", u.String(), "")
 	}
@@ -125,7 +125,7 @@ func groups(c *x509.Certificate) []Group {
 		add(&who, "IP", n.String(), "")
 	}
 	by := Group{Title: "By whom", Note: "Names prove nothing: the signature does, and only with the issuer's certificate."}
-	add(&by, "Issuer", c.Issuer.String(), "")
+	add(&by, "Issuer", termination.NameText(c.Issuer), "")
 	add(&by, "Serial", c.SerialNumber.Text(16), "unique for this issuer")
 	add(&by, "Signed with", c.SignatureAlgorithm.String(), "")
 	add(&by, "Issuer's key", hex.EncodeToString(c.AuthorityKeyId), "as the issuer's own certificate names it")
@@ -236,8 +236,8 @@ func (e *Explained) compare() {
 	}
 	line("Key", func(c *x509.Certificate) string { return termination.KeyFingerprintOf(c).Short() })
 	line("Certificate", func(c *x509.Certificate) string { return termination.FingerprintOf(c).Short() })
-	line("Subject", func(c *x509.Certificate) string { return c.Subject.String() })
-	line("Issuer", func(c *x509.Certificate) string { return c.Issuer.String() })
+	line("Subject", func(c *x509.Certificate) string { return termination.NameText(c.Subject) })
+	line("Issuer", func(c *x509.Certificate) string { return termination.NameText(c.Issuer) })
 	line("Serial", func(c *x509.Certificate) string { return c.SerialNumber.Text(16) })
 	line("From", func(c *x509.Certificate) string { return moment(c.NotBefore) })
 	line("Until", func(c *x509.Certificate) string { return moment(c.NotAfter) })
@@ -267,7 +267,7 @@ func readRequest(i *termination.UploadItem) Finding {
 		f.Faults = append(f.Faults, "Its signature does not hold: whoever made it did not have the key, or it was changed since.")
 	}
 	g := Group{Title: "What it asks for", Note: "The CA decides what of it goes into the certificate."}
-	g.Facts = append(g.Facts, Fact{Name: "Subject", Value: r.Subject.String()}, Fact{Name: "Key", Value: keyWords(r.PublicKey, r.PublicKeyAlgorithm)})
+	g.Facts = append(g.Facts, Fact{Name: "Subject", Value: termination.NameText(r.Subject)}, Fact{Name: "Key", Value: keyWords(r.PublicKey, r.PublicKeyAlgorithm)})
 	for _, n := range slices.Concat(r.DNSNames, r.EmailAddresses) {
 		if len(g.Facts) < maxShown {
 			g.Facts = append(g.Facts, Fact{Name: "Name", Value: n})
@@ -293,8 +293,8 @@ func readCRLs(i *termination.UploadItem, now time.Time) []Finding {
 	}
 	var out []Finding
 	for _, l := range lists {
-		f := Finding{Kind: KindCRL, Title: fmt.Sprintf("A revocation list of %s with %d entries", l.Issuer.String(), len(l.RevokedCertificateEntries)), Text: i.Message, Command: "openssl crl -in FILE -noout -text"}
-		facts := []Fact{{Name: "Issuer", Value: l.Issuer.String()}, {Name: "From", Value: moment(l.ThisUpdate)}, {Name: "Next", Value: moment(l.NextUpdate)}}
+		f := Finding{Kind: KindCRL, Title: fmt.Sprintf("A revocation list of %s with %d entries", termination.NameText(l.Issuer), len(l.RevokedCertificateEntries)), Text: i.Message, Command: "openssl crl -in FILE -noout -text"}
+		facts := []Fact{{Name: "Issuer", Value: termination.NameText(l.Issuer)}, {Name: "From", Value: moment(l.ThisUpdate)}, {Name: "Next", Value: moment(l.NextUpdate)}}
 		if n := l.NumberText(); n != "" {
 			facts = append(facts, Fact{Name: "Number", Value: n})
 		}

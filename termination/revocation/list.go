@@ -119,7 +119,7 @@ const maxDisplay = 80
 func display(n pkix.Name) string {
 	s := n.CommonName
 	if s == "" {
-		s = n.String()
+		s = termination.NameText(n)
 	}
 	return visible(s, maxDisplay)
 }

@@ -108,7 +108,7 @@ func (r *Registry) sourceStatus(s *Status, a *termination.Authority, known *auth
 
 func (l *list) status(known *authority, now time.Time) ListStatus {
 	s := ListStatus{
-		Issuer: visible(l.Issuer.String(), 4*maxDisplay), Number: l.NumberText(), Entries: l.entries.len(), Size: l.size,
+		Issuer: visible(termination.NameText(l.Issuer), 4*maxDisplay), Number: l.NumberText(), Entries: l.entries.len(), Size: l.size,
 		ThisUpdate: l.ThisUpdate, NextUpdate: l.NextUpdate, FreshUntil: l.FreshUntil(), Fresh: l.fresh(now),
 	}
 	var scope []string

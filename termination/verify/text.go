@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"countersign/termination"
 )
 
 // Bounds of hostile text within a sentence, in characters.
@@ -94,14 +96,16 @@ func serialName(c *x509.Certificate) string {
 	return visible(fmt.Sprintf("serial number %x", c.SerialNumber), maxNameText)
 }
 
-func subjectName(c *x509.Certificate) string { return visible(c.Subject.String(), maxNameText) }
+func subjectName(c *x509.Certificate) string {
+	return visible(termination.NameText(c.Subject), maxNameText)
+}
 
 // issuerName names the issuer that a certificate claims.
 func issuerName(c *x509.Certificate) string {
 	if c.Issuer.CommonName != "" {
 		return visible(c.Issuer.CommonName, maxNameText)
 	}
-	if s := c.Issuer.String(); s != "" {
+	if s := termination.NameText(c.Issuer); s != "" {
 		return visible(s, maxNameText)
 	}
 	return "an issuer without a name"

@@ -1,0 +1,26 @@
+package verify_test
+
+import (
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"testing"
+	"time"
+
+	"countersign/termination/tlstest"
+	"countersign/termination/verify"
+)
+
+// A client that proves nothing chooses how its issuer is called. That a name has thousands of attributes must cost nobody
+// anything: at first it took seconds to print.
+func TestLongIssuerCostsNothing(t *testing.T) {
+	name := pkix.Name{}
+	for range 8_000 {
+		name.ExtraNames = append(name.ExtraNames, pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{1, 2, 3}, Value: "a"})
+	}
+	leaf := tlstest.NewCA(tlstest.Subject(name)).Client("mallory")
+	began := time.Now()
+	verify.BestName(leaf.X509)
+	if took := time.Since(began); took > 200*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+}
