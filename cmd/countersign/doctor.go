@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"countersign/server/client"
+	"countersign/termination"
 	"countersign/termination/doctor"
 	"countersign/termination/unlock"
 	"countersign/views/format"
@@ -53,8 +54,8 @@ It works against any TLS server, and uses no proxy.
   countersign doctor https://api.example.com --cert client.crt --key client.key --cacert ca.crt
 
 With access to the Countersign gateway that answers, it finds the gateway's record of this very handshake and tells both
-sides as one story, with the fix. Access is --data DIR on the gateway's machine, else --gateway URL with a token of the
-scope read. Without, it prints a line for whoever runs the gateway.
+sides as one story, with the fix. Access is --data DIR or $COUNTERSIGN_DATA on the gateway's machine, else --gateway URL with a
+token of the scope read. Without, it prints a line for whoever runs the gateway.
 
 Exit codes of this command: 0 let in; 1 not let in, by whichever side; 2 it could not be tried: no such name, nobody
 there, no TLS, or files that cannot be read.`,
@@ -84,6 +85,7 @@ there, no TLS, or files that cannot be read.`,
 		_ = c.MarkFlagFilename(name) // it exists: see above
 	}
 	o.gateway.flags(c, "gateway")
+	f.Lookup("data").Usage = "data `directory` of the gateway, on its machine (else $COUNTERSIGN_DATA; without either no gateway is asked)"
 	return c
 }
 
@@ -94,7 +96,7 @@ func (p *program) doctor(ctx context.Context, o *doctorOptions, url string) erro
 	}
 	story := &doctorStory{}
 	var other *otherSide
-	if o.gateway.chosen() {
+	if p.chosen(&o.gateway) {
 		c, err := p.client(&o.gateway)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errNotTried, err)
@@ -211,6 +213,9 @@ func (p *program) readP12(o *doctorOptions) (*doctor.Identity, error) {
 		return nil, err
 	}
 	opened, err := unlock.PKCS12(file, password)
+	if field, ok := errors.AsType[termination.FieldError](err); ok && field.Field == unlock.FieldPassphrase {
+		return nil, fmt.Errorf("read --p12 %s: %s; give its password with --password-file FILE, or in $COUNTERSIGN_P12_PASSWORD", o.p12, field.Problem)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read --p12 %s: %w", o.p12, err)
 	}

@@ -100,6 +100,7 @@ func TestDoctorCommand(t *testing.T) {
 		{[]string{"https://127.0.0.1:1"}, exitNotTried, []string{"nothing listens on this port", "It could not be tried."}, "could not be tried", ""},
 		{[]string{"http://127.0.0.1:1"}, exitNotTried, nil, "is no URL of a TLS service", ""},
 		{[]string{url, "--cert", "–key"}, exitNotTried, nil, "looks like another flag", ""},
+		{[]string{url, "--p12", strings.TrimSuffix(ours, ".pem") + ".p12"}, exitNotTried, nil, "--password-file FILE", ""},
 		{[]string{url, "--key", ours}, exitNotTried, nil, "--key is given without --cert", ""},
 		{[]string{url, "--cert", dev("missing.pem")}, exitNotTried, nil, "no such file", ""},
 		{[]string{url, "--cert", ours, "--gateway", base}, exitUsage, nil, "countersign token create", ""},
@@ -114,6 +115,9 @@ func TestDoctorCommand(t *testing.T) {
 				t.Errorf("doctor %v: %q is not said in\n%s%s", c.args, s, out, errs)
 			}
 		}
+	}
+	if out, errs, _ := run(t, []string{"COUNTERSIGN_DATA=" + dir}, "doctor", url, "--cert", ours, "--cacert", dev("local-ca.pem")); !strings.Contains(out, "known by the marker") {
+		t.Errorf("a data directory that the environment names is not asked\n%s%s", out, errs)
 	}
 	out, errs, code := run(t, nil, "doctor", url, "--cert", dev("stranger.pem"), "--cacert", dev("local-ca.pem"), "--data", dir, "--json")
 	var s struct {

@@ -32,8 +32,10 @@ func (g *gatewayFlags) flags(c *cobra.Command, flag string) {
 	_ = c.MarkFlagFilename("token-file") // it exists: see above
 }
 
-// chosen reports whether the command line names a gateway.
-func (g *gatewayFlags) chosen() bool { return g.data != "" || g.url != "" }
+// chosen reports whether the command line or the environment names a gateway.
+func (p *program) chosen(g *gatewayFlags) bool {
+	return g.data != "" || g.url != "" || p.getenv("COUNTERSIGN_DATA") != ""
+}
 
 // client returns a client for the gateway that was chosen, and what to call the gateway.
 func (p *program) client(g *gatewayFlags) (*client.Client, error) {

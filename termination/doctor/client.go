@@ -71,9 +71,22 @@ func (x *examination) lookAtRequest(a *Attempt) {
 		r.add("request", OK, text+", and this client's leads there", "")
 		return
 	}
-	top := id.Chain[len(id.Chain)-1]
-	fix := fmt.Sprintf("use a certificate from a CA that is named; or, if %q is below one of them, add its certificate to the file: cat client.crt intermediate.crt > chain.crt", issuerOf(top))
-	r.add("request", Warn, text+fmt.Sprintf("; the file leads to %q, which is not among them. Browsers, Java and Go then send nothing; curl and openssl send it all the same, as was done here", issuerOf(top)), fix)
+	text += fmt.Sprintf("; the file leads to %q, which is not among them", x.leadsTo())
+	if a.Sent {
+		text += ". Browsers, Java and Go then send nothing; curl and openssl send it all the same, as was done here"
+	}
+	r.add("request", Warn, text, x.chainFix())
+}
+
+// leadsTo is the name of the issuer at which the client's file ends.
+func (x *examination) leadsTo() string {
+	chain := x.o.Identity.Chain
+	return issuerOf(chain[len(chain)-1])
+}
+
+// chainFix is for a client whose file leads to no CA that the server names.
+func (x *examination) chainFix() string {
+	return fmt.Sprintf("use a certificate from a CA that is named; or, if %q is below one of them, add its certificate to the file: cat client.crt intermediate.crt > chain.crt", x.leadsTo())
 }
 
 // reaches reports whether a certificate of the client's file was issued by a CA that the server names.
@@ -172,6 +185,9 @@ func (x *examination) alertMeaning(a *Attempt) (why, fix string) {
 	const with = "give the client its certificate and key: --cert FILE --key FILE"
 	switch a.Alert.Number {
 	case 40, 42, 48, 116:
+		if id := x.o.Identity; a.Asked && !a.Sent && id != nil && !id.Fits() {
+			return "It demands a client certificate, and none was sent, since the key does not belong to it", "" // what to do stands beside the key
+		}
 		if a.Asked && !a.Sent {
 			return "It demands a client certificate, and none was sent", with
 		}
@@ -186,12 +202,15 @@ func (x *examination) alertMeaning(a *Attempt) (why, fix string) {
 	case 44:
 		return "It says that the client's certificate was revoked", "have a new one issued"
 	case 45:
-		return "It says that the client's certificate is out of date", "have it issued anew; or compare both clocks"
+		why = "It says that the client's certificate is out of date"
+		if id := x.o.Identity; id != nil && x.o.Now().After(id.Chain[0].NotAfter) {
+			return why, "" // so does this side, with what to do
+		}
+		return why, "have it issued anew; or compare both clocks"
 	case 48:
 		why = "It does not know the CA of the client's certificate"
 		if id := x.o.Identity; id != nil && len(a.Named) > 0 && !x.reaches(a) {
-			return why + ", or a certificate in between is missing: the file leads to " + fmt.Sprintf("%q", issuerOf(id.Chain[len(id.Chain)-1])) + ", and the server names " + quoted(a.Named),
-				"use a certificate from a CA that is named, or send the whole chain: cat client.crt intermediate.crt > chain.crt"
+			return why + ", or a certificate in between is missing: the file leads to " + fmt.Sprintf("%q", x.leadsTo()) + ", and the server names " + quoted(a.Named), x.chainFix()
 		}
 		return why, "use a certificate from a CA that the server trusts, with its whole chain"
 	case 51:

@@ -81,7 +81,7 @@ func (x *examination) resolve(ctx context.Context) []netip.Addr {
 	}
 	if host == "localhost" || strings.HasSuffix(strings.TrimSuffix(host, "."), ".localhost") {
 		x.report.add("name", Warn, host+" is unknown to this system's resolver; taken for loopback, as curl and browsers do by themselves (RFC 6761, section 6.3)",
-			"for programs that do not, add to the hosts file: 127.0.0.1 "+host)
+			"for programs that do not resolve it by themselves, add to the hosts file: 127.0.0.1 "+host)
 		x.guessed = true
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 	}
