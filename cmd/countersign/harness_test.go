@@ -155,7 +155,7 @@ func command(t testing.TB, environment []string, args ...string) *exec.Cmd {
 	}
 	c := exec.Command(self, args...) // our own binary; ended by the test
 	// Under the race detector a process waits a second at its end, unless it is told not to.
-	c.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", runMain+"=1", "HOME="+t.TempDir(), "DISPLAY=", "WAYLAND_DISPLAY=")
+	c.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", runMain+"=1", "HOME="+t.TempDir(), "DISPLAY=", "WAYLAND_DISPLAY=", "COUNTERSIGN_DATA=", "COUNTERSIGN_TOKEN=")
 	c.Env = append(c.Env, environment...)
 	return c
 }
