@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"countersign/server/api"
 )
@@ -22,14 +23,18 @@ func (c *ControlClient) Verdicts(ctx context.Context, chain []byte, endpoint str
 	}
 	defer res.Body.Close()
 	var answer struct {
-		Title, Detail string
-		Endpoints     []api.EndpointVerdict `json:"endpoints"`
+		Title, Detail, Advice string
+		Endpoints             []api.EndpointVerdict `json:"endpoints"`
 	}
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxExplainAnswer)).Decode(&answer); err != nil {
 		return nil, fmt.Errorf("read the gateway's answer: %w", err)
 	}
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the gateway answered: %s %s", answer.Title, answer.Detail)
+		text := strings.TrimSpace(answer.Title + " " + answer.Detail)
+		if answer.Advice != "" {
+			text += "; " + lowerFirst(answer.Advice)
+		}
+		return nil, fmt.Errorf("the gateway answered: %s", text)
 	}
 	return answer.Endpoints, nil
 }

@@ -30,12 +30,13 @@ func (p *program) explainCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "explain FILE…", Short: "Say what a certificate, header, error line or recording is, and whether it would pass",
-		Long: `Say what is in files, or with - what comes in: certificates in any encoding, requests, revocation lists, headers of proxies, an
-openssl s_client transcript, an error line, an alert number, a fingerprint, a recording with a ClientHello. Nothing is
-sent anywhere and nothing is kept; a private key is recognised and not read. When a gateway runs on the data directory,
-it judges certificates at its endpoints.
+		Long: `Say what is in files, or with - what comes in: certificates in any encoding, requests, revocation lists, headers of
+proxies, an openssl s_client transcript, an error line, an alert number, a fingerprint, a recording with a ClientHello.
+Nothing is sent anywhere and nothing is kept; a private key is recognised and not read. When a gateway runs on the data
+directory, it judges certificates at its endpoints.
 
-Exit codes of this command: 0 it passes, or nothing is wrong with it; 1 it does not; 2 it cannot be read.`,
+Exit codes of this command: 0 it passes at an endpoint, or nothing is wrong with it; 1 it does not; 2 it cannot be read,
+or there is no gateway or no endpoint where one is named.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return fmt.Errorf("%w: name a file, or - for what comes in, as in: %s client.crt", errUsage, c.CommandPath())
@@ -89,6 +90,11 @@ func readExplained(files []string, password string) (*explain.Explained, error) 
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", format.Cut(name, 200), err)
 		}
+		if len(files) > 1 {
+			for i := range e.Findings {
+				e.Findings[i].File = name
+			}
+		}
 		all = append(all, e)
 	}
 	return explain.Join(all...), nil
@@ -128,7 +134,7 @@ func (p *program) verdicts(ctx context.Context, e *explain.Explained, data, endp
 // passes is the exit code: by the verdicts, or where nothing was judged by the faults.
 func passes(e *explain.Explained, verdicts []answers.EndpointVerdict) error {
 	if e.Has(explain.KindLocked) {
-		return fmt.Errorf("%w: the file could not be opened", errUnreadable)
+		return fmt.Errorf("%w: the file could not be opened; give its password with --password-file FILE, or in $COUNTERSIGN_P12_PASSWORD", errUnreadable)
 	}
 	for _, v := range verdicts {
 		if v.In {
@@ -143,13 +149,21 @@ func passes(e *explain.Explained, verdicts []answers.EndpointVerdict) error {
 			return errDoesNotPass
 		}
 	}
+	if e.Has(explain.KindUnreadable) {
+		return fmt.Errorf("%w: something in it is of no known kind, or broken", errUnreadable)
+	}
 	return nil
 }
 
 func (p *program) printExplained(e *explain.Explained, verdicts []answers.EndpointVerdict) {
 	line := func(mark, text string) { fmt.Fprintln(p.out, mark+format.Cut(text, 1000)) }
+	file := ""
 	for i := range e.Findings {
 		f := &e.Findings[i]
+		if f.File != file {
+			file = f.File
+			line("", file+":")
+		}
 		line("", f.Title)
 		if f.Text != "" {
 			line("  ", f.Text)

@@ -17,6 +17,8 @@ func TestExplainCommand(t *testing.T) {
 	ca := tlstest.NewCA()
 	good, expired := ca.Client("good").WriteFiles(t, t.TempDir()), ca.Client("expired", tlstest.Expired()).WriteFiles(t, t.TempDir())
 	files := t.TempDir()
+	junk := filepath.Join(files, "junk.bin")
+	writeFile(t, junk, []byte{0, 1, 2, 0xff})
 	der := []string{filepath.Join(files, "good.der"), filepath.Join(files, "other.der")}
 	writeFile(t, der[0], ca.Client("good").DER)
 	writeFile(t, der[1], ca.Client("other").DER)
@@ -28,6 +30,7 @@ func TestExplainCommand(t *testing.T) {
 		{[]string{good.Cert, "--data", alone}, exitDone, "A client certificate for good"},
 		{[]string{expired.Cert, "--data", alone}, exitFailed, "BAD It ended"},
 		{[]string{der[0], der[1], "--data", alone}, exitDone, "A client certificate for other"},
+		{[]string{der[0], der[1], "--data", alone}, exitDone, der[1] + ":\n"},
 		{[]string{good.Key, "--data", alone}, exitDone, "not read, and is not kept"},
 		{[]string{good.Cert, "--data", dir, "--endpoint", "demo"}, exitFailed, "demo: Would be refused"},
 		{[]string{filepath.Join(dir, "dev", "stranger.pem"), "--data", dir, "--json"}, exitFailed, `"in": false`},
@@ -38,9 +41,13 @@ func TestExplainCommand(t *testing.T) {
 		{[]string{locked, "--data", alone, "--password-file", filepath.Join(dir, demoDir, filePassword)}, exitDone, "A client certificate for"},
 		{[]string{locked, "--data", alone, "--password-file", filepath.Join(alone, "nothing")}, exitUsage, ""},
 		{[]string{filepath.Join(alone, "nothing")}, exitUsage, ""},
+		{[]string{junk, "--data", alone}, exitUsage, "unreadable"},
 		{nil, exitUsage, ""},
 	} {
 		out, errs, code := run(t, nil, append([]string{"explain"}, c.args...)...)
+		if len(c.args) > 0 && c.args[0] == locked && code == exitUsage && !strings.Contains(errs, "--password-file") {
+			t.Errorf("%v: it does not say how to give the password: %s", c.args, errs)
+		}
 		if code != c.code || !strings.Contains(out, c.says) || c.code != exitDone && errs == "" || strings.Contains(out, "PRIVATE KEY-----") {
 			t.Errorf("%v: exit %d: %s%s", c.args, code, out, errs)
 		}

@@ -35,6 +35,7 @@ const (
 	KindJA4         Kind = "ja4"
 	KindHello       Kind = "client_hello"
 	KindHeader      Kind = "header"
+	KindUnreadable  Kind = "unreadable" // meant as something, but broken, or of no known kind
 	KindOther       Kind = "other"
 )
 
@@ -55,6 +56,7 @@ type Group struct {
 // Finding is one thing in an input. All of its texts may hold a stranger's.
 type Finding struct {
 	Kind        Kind                    `json:"kind"`
+	File        string                  `json:"file,omitempty"` // where it was found, of several
 	Title       string                  `json:"title"` // in words: what it is
 	Text        string                  `json:"text,omitempty"`
 	Faults      []string                `json:"faults,omitempty"`
@@ -260,6 +262,8 @@ func readItem(i *termination.UploadItem, now time.Time) []Finding {
 		return []Finding{{Kind: KindPublicKey, Title: i.Title, Text: i.Message}}
 	case termination.UploadText, termination.UploadEmpty:
 		return nil
+	case termination.UploadUnreadable:
+		return []Finding{{Kind: KindUnreadable, Title: i.Title, Text: i.Message}}
 	default: // a certificate, or what its reader has words for
 	}
 	if i.Certificate != nil {
