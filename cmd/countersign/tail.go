@@ -46,6 +46,11 @@ Filters are those of the Live page; several must all hold:
   countersign tail reason:cert_expired,cert_missing -client:probe
   countersign tail 'client:"billing batch"' is:pq 'ms:>50'
 
+Keys: outcome (verified, open, passed, refused, client_refused, broken_off; failed: the last three), reason, beat (1 to 5), endpoint,
+sni, client, identity, ca, fp (how the certificate's SHA-256 begins), ip (or a network), tls, kx, is (pq, would_refuse, noise,
+new, marked), alpn, ja4, ms, since and until. A comma means or, a minus before the key not, an asterisk any text. A word alone is
+looked for in the client's name, the server name, the address and the reason.
+
 The last ten that were recorded come first, or with --since all from then on. A connection that is lost comes back by
 itself; what could not be shown meanwhile is said in a line of its own. Ctrl-C ends it.
 
@@ -63,7 +68,8 @@ gap. The whole record of a handshake is GET /api/v1/handshakes/ID.`,
 	}
 	o.gateway.flags(c, "server")
 	c.Flags().StringVar(&o.since, "since", "", "begin with what was recorded since this `time`, as in 15m, 2h, 14:58 or 2026-03-01")
-	c.Flags().IntVarP(&o.lines, "lines", "n", -1, "how `many` recorded handshakes come first at most (default 10; with --since 10000)")
+	c.Flags().IntVarP(&o.lines, "lines", "n", -1, "how `many` recorded handshakes come first at most: 10 unless it is given, and 10000 with --since")
+	c.Flags().Lookup("lines").DefValue = "0" // which is not printed; -1 stands for "not given"
 	c.Flags().BoolVar(&o.noFollow, "no-follow", false, "print what was recorded, and end")
 	c.Flags().BoolVar(&o.noColour, "no-colour", false, "no colours on a terminal either (as $NO_COLOR does)")
 	c.Flags().BoolVar(&o.asJSON, "json", false, "print a JSON document a line")
