@@ -57,7 +57,7 @@ type Group struct {
 type Finding struct {
 	Kind        Kind                    `json:"kind"`
 	File        string                  `json:"file,omitempty"` // where it was found, of several
-	Title       string                  `json:"title"` // in words: what it is
+	Title       string                  `json:"title"`          // in words: what it is
 	Text        string                  `json:"text,omitempty"`
 	Faults      []string                `json:"faults,omitempty"`
 	Notes       []string                `json:"notes,omitempty"`
