@@ -33,6 +33,13 @@ type HistoryPage struct {
 // scanWindow is how many sequence numbers one statement looks at, so that a search can be given up in between.
 const scanWindow = 20000
 
+// window is how many are looked at at once for a condition: the fewer, the more there is to compare in each record. A filter
+// may hold hundreds of words.
+func (c *condition) window() int64 {
+	const least, cheap = 200, 8
+	return max(least, scanWindow/int64(1+len(c.args)/cheap))
+}
+
 // Handshakes returns the records that a filter selects, newest first. When few match, it gives up after Patience, with
 // what it has and Next to go on from.
 func (s *Store) Handshakes(ctx context.Context, q HistoryQuery) (HistoryPage, error) {
@@ -125,7 +132,7 @@ func (s *Store) search(ctx context.Context, q HistoryQuery, c condition, look fu
 		}
 		begun := time.Now()
 		for high >= low {
-			from := max(low, high-scanWindow+1)
+			from := max(low, high-c.window()+1)
 			next, err := look(tx, from, high)
 			if err != nil {
 				return err

@@ -44,7 +44,7 @@ func BenchmarkSearch(b *testing.B) {
 }
 
 // fillHistory writes n handshakes of seven days at once, without their certificates.
-func fillHistory(b *testing.B, s *Store, n int, last time.Time) {
+func fillHistory(b testing.TB, s *Store, n int, last time.Time) {
 	b.Helper()
 	record, err := json.Marshal(storedHandshake{Handshake: &termination.Handshake{ID: "hs_0", Time: last}})
 	if err != nil {
