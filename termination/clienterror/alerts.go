@@ -94,6 +94,13 @@ func Reasons(number uint8) []termination.Reason {
 	switch number {
 	case 40:
 		out = append(out, termination.ReasonCertMissing) // TLS 1.2 has no certificate_required
+	case 42:
+		// Where our policy decides alone (pins, soft routes, report-only and the like) it refuses with this one for every cause.
+		for _, r := range termination.Reasons() {
+			if r.Beat == termination.BeatClientCert && (r.Alert == 45 || r.Alert == 48) {
+				out = append(out, r.Code)
+			}
+		}
 	case 43:
 		out = append(out, termination.ReasonCertWeak)
 	case 50:

@@ -212,3 +212,13 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// Where the policy decides alone every refusal is alert 42, so what is pasted may stand for a CA or a date as well.
+func TestBadCertificateStandsForAnyCause(t *testing.T) {
+	reasons := clienterror.Reasons(42)
+	for _, want := range []termination.Reason{termination.ReasonPolicyDenied, termination.ReasonCAUnknown, termination.ReasonChainGap, termination.ReasonCertExpired, termination.ReasonCertSelf} {
+		if !slices.Contains(reasons, want) {
+			t.Errorf("%s is not among %v", want, reasons)
+		}
+	}
+}
