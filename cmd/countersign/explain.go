@@ -87,6 +87,9 @@ func readExplained(files []string, password string) (*explain.Explained, error) 
 			return nil, err
 		}
 		e, err := explain.Read(text, password, time.Now())
+		if errors.Is(err, explain.ErrUnknown) {
+			return nil, fmt.Errorf("%s: %w; give PEM, DER, PKCS#7 or PKCS#12, a header, an error line as a client printed it, a fingerprint, an alert number or a recording", format.Cut(name, 200), err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", format.Cut(name, 200), err)
 		}
