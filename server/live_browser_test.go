@@ -113,7 +113,7 @@ func TestLiveInTheBrowser(t *testing.T) {
 	b.theme("light")
 	id := eval[string](b, `location.hash.slice(1)`)
 	b.press("Escape")
-	b.waitFor(`document.querySelector('[data-drawer]').hidden && location.hash === ''`)
+	b.waitFor(`document.querySelector('[data-drawer]').hidden && location.hash === '' && document.activeElement.dataset.id === '` + id + `'`)
 	b.press("Home")
 	b.waitFor(`document.querySelector('[data-newer]').hidden`)
 

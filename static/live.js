@@ -201,8 +201,10 @@ function hide() {
   if (drawer.hidden) return;
   drawer.hidden = true;
   drawer.replaceChildren();
-  list.select('');
-  if (before instanceof HTMLElement) before.focus({ preventScroll: true });
+  // Back to the row, which stays chosen: j and k go on from it. What was focused elsewhere has it again.
+  const row = list.rows.find((r) => r.item?.e && r.item.e.i === list.selected)?.el;
+  const to = before === document.body || list.box.contains(before) ? row : before;
+  if (to instanceof HTMLElement) to.focus({ preventScroll: true });
   before = null;
 }
 
@@ -215,7 +217,7 @@ function close() {
 /** The address decides what the drawer shows. */
 function linked() {
   const id = /^#hs_/.test(location.hash) ? location.hash.slice(1) : '';
-  if (!id) hide(); else if (id !== list.selected) list.select(id);
+  if (!id) hide(); else if (drawer.hidden || id !== list.selected) list.select(id);
 }
 addEventListener('popstate', () => { if (location.search !== shown) void go(location.href, false).then(linked); else linked(); });
 
