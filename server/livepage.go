@@ -133,7 +133,14 @@ func (s *Server) livePage(c echo.Context) error {
 			return err
 		}
 	}
-	v.Keep = p.Status.Keep
+	history, err := s.store.History(ctx)
+	if err != nil {
+		return err
+	}
+	v.Keep = format.ShortSpan(history.Keep) + " is deleted"
+	if history.KeepFailures != history.Keep {
+		v.Keep += ", a failure older than " + format.ShortSpan(history.KeepFailures)
+	}
 	return s.render(c, http.StatusOK, views.LivePage(p, v))
 }
 

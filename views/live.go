@@ -23,7 +23,7 @@ type Live struct {
 	Searched    string // down to when was searched, where that was not to the end
 	Since       string // where nothing matches: from when on, of all that are kept
 	Hidden      string // how many handshakes the filter hides since then
-	Keep        string // how long records are kept
+	Keep        string // "7 d is deleted": what is no longer kept
 	LastSeq     uint64 // the stream goes on from here
 }
 
