@@ -363,8 +363,9 @@ func (s *Server) endpointHistoryPage(c echo.Context) error {
 }
 
 func changeOf(p views.Page, entry store.AuditEntry) views.EndpointChange {
+	done, _ := auditWords(entry.Action, entry.Kind)
 	return views.EndpointChange{
-		When: p.Moment(entry.Time), Exact: p.Exact(entry.Time), Who: entry.Actor.Name, Via: entry.Actor.Via, Action: entry.Action,
+		When: p.Moment(entry.Time), Exact: p.Exact(entry.Time), Who: entry.Actor.Name, Via: entry.Actor.Via, Action: done,
 		Revision: entry.Revision, Fields: changedFields(entry),
 	}
 }

@@ -318,13 +318,43 @@ func (s *Server) auditPage(c echo.Context) error {
 	for i := range items {
 		if items[i].Action == store.ActionSignIn { // "rhea: sign in session rhea" says it three times
 			items[i].Action, items[i].Kind, items[i].Name = "signed in", "", ""
+			continue
 		}
+		items[i].Action, items[i].Kind = auditWords(items[i].Action, items[i].Kind)
 	}
 	older := ""
 	if len(entries) == auditPageSize {
 		older = "/audit?before=" + strconv.FormatUint(entries[len(entries)-1].Seq, 10)
 	}
 	return s.render(c, http.StatusOK, views.AuditPage(p, items, older))
+}
+
+// auditWords says in the words of the dashboard what was done to what.
+func auditWords(action, kind string) (done, what string) {
+	done, what = action, kind
+	switch action {
+	case store.ActionCreate:
+		done = "created"
+	case store.ActionUpdate:
+		done = "changed"
+	case store.ActionDelete:
+		done = "deleted"
+	case store.ActionRevoke:
+		done = "revoked"
+	case store.ActionIssue:
+		done = "issued"
+	case store.ActionJoin:
+		done = "joined as"
+	}
+	switch kind {
+	case store.KindAuthority:
+		what = "CA"
+	case store.KindIssued:
+		what = "certificate"
+	case store.KindIdentity:
+		what = "client"
+	}
+	return done, what
 }
 
 // partsRoutes lists the page that shows every part, for development.

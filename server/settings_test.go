@@ -49,7 +49,7 @@ func TestHistorySettings(t *testing.T) {
 		t.Errorf("the page afterwards: %s", page.body)
 	}
 	audit := f.get("/audit")
-	if !strings.Contains(audit.body, "update setting") || !strings.Contains(audit.body, "60h0m0s") {
+	if !strings.Contains(audit.body, "changed setting") || !strings.Contains(audit.body, "60h0m0s") {
 		t.Errorf("the audit log: %s", audit.body)
 	}
 }
