@@ -38,7 +38,7 @@ func (s *Server) clientPage(c echo.Context) error {
 	if client.Endpoint != "" {
 		v.Lead += " at " + client.Endpoint
 	}
-	v.Lead += fmt.Sprintf(" from %s: %s verified, %s open, %s passed through sealed, %s failed.", client.Address,
+	v.Lead += fmt.Sprintf(" from %s. %s verified, %s open, %s passed through sealed, %s failed.", client.Address,
 		format.Int(client.Verified), format.Int(client.Open), format.Int(client.Passed), format.Int(client.Failed))
 	s.clientLinks(client, &v)
 	known, err := s.knownCertificates(ctx)

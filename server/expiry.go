@@ -45,7 +45,7 @@ func (s *Server) expiryPage(c echo.Context) error {
 			cas.Items = append(cas.Items, item)
 		}
 	}
-	lists := views.ExpiryGroup{ID: "expiry-lists", Title: "Revocation lists", None: "No authority has a revocation list.", More: &views.Link{Label: "Give an authority its list", Href: "/authorities"}}
+	lists := views.ExpiryGroup{ID: "expiry-lists", Title: "Revocation lists", None: "No CA has a revocation list.", More: &views.Link{Label: "Give a CA its list", Href: "/authorities"}}
 	for _, status := range s.gateway.RevocationStatus() {
 		for _, source := range status.Sources {
 			for _, l := range source.Lists {

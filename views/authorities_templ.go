@@ -90,7 +90,7 @@ func AuthoritiesPage(p Page, a Authorities) templ.Component {
 					}
 					return nil
 				})
-				templ_7745c5c3_Err = parts.Empty("No authority yet", "Upload the certificate of the CA that signs your clients' certificates.").Render(templ.WithChildren(ctx, templ_7745c5c3_Var5), templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = parts.Empty("No CA is trusted yet", "Upload the certificate of the CA that signs your clients' certificates.").Render(templ.WithChildren(ctx, templ_7745c5c3_Var5), templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -960,7 +960,7 @@ func AuthorityPage(p Page, a Authority) templ.Component {
 				}
 			}
 			if len(a.UsedBy) == 0 {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 80, "<span class=\"dim\">No endpoint asks this authority.</span>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 80, "<span class=\"dim\">No endpoint uses this CA.</span>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

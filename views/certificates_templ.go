@@ -1146,7 +1146,7 @@ func localCAForm(p Page, f LocalCAForm) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 87, "<span class=\"hint\">Then a browser that trusts it gives nothing else away. Client names with dots need a CA without this limit.</span></div><p class=\"act\"><button class=\"ghost\" type=\"submit\">Make a local CA</button> <span class=\"mid\">It becomes an authority under Trust, which no endpoint asks yet.</span></p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 87, "<span class=\"hint\">Then a browser that trusts it gives nothing else away. Client names with dots need a CA without this limit.</span></div><p class=\"act\"><button class=\"ghost\" type=\"submit\">Make a local CA</button> <span class=\"mid\">It is added under Trust; no endpoint uses it yet.</span></p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

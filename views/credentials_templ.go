@@ -52,7 +52,7 @@ func CredentialsPage(p Page, v Credentials) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if !v.Any {
-				templ_7745c5c3_Err = parts.Empty("There is no credential yet", "Make a token for a program, or a user name with a password for a person. Then let an endpoint demand one, under “Proofs beside the certificate” in its form.").Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = parts.Empty("There is no credential yet", "Make a token for a program, or a user name with a password for a person. Then let an endpoint demand one, under “Other proofs, and what the service is told” in its form.").Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -70,7 +70,7 @@ func CredentialsPage(p Page, v Credentials) templ.Component {
 							}()
 						}
 						ctx = templ.InitializeContext(ctx)
-						templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 2, "<p>No endpoint asks for a token or a password yet. That is set under “Proofs beside the certificate” in an <a href=\"/endpoints\">endpoint’s</a> form.</p>")
+						templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 2, "<p>No endpoint asks for a token or a password yet. That is set under “Other proofs, and what the service is told” in an <a href=\"/endpoints\">endpoint’s</a> form.</p>")
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}
@@ -802,7 +802,7 @@ func CredentialMadePage(p Page, v CredentialMade) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 64, "<p>Let an endpoint demand it, under “Proofs beside the certificate” in its form.</p>")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 64, "<p>Let an endpoint demand it, under “Other proofs, and what the service is told” in its form.</p>")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

@@ -122,7 +122,7 @@ func IssuePage(p Page, f IssueForm) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 6, "<p class=\"mid\">Its key stays on this disk. It becomes an authority under Trust; no endpoint asks it until you say so.</p></div>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 6, "<p class=\"mid\">Its key stays on this disk. It is added under Trust; no endpoint uses it until you say so.</p></div>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
