@@ -76,6 +76,8 @@ func (s *Server) explainThis(c echo.Context) error {
 	}
 	if chain := explained.Chain(); len(chain) > 0 {
 		v.Chain = explainedChain(s.clock(c), chain)
+	}
+	if chain := explained.ClientChain(); len(chain) > 0 {
 		for _, at := range s.verdicts(chain, "") {
 			v.Endpoints = append(v.Endpoints, views.ExplainedEndpoint(at))
 		}

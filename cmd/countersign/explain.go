@@ -105,10 +105,10 @@ func readExplained(files []string, password string) (*explain.Explained, error) 
 
 // verdicts asks the gateway that runs on the data directory; none runs: nothing is judged, unless an endpoint is named.
 func (p *program) verdicts(ctx context.Context, e *explain.Explained, data, endpoint string) ([]answers.EndpointVerdict, error) {
-	chain := e.Chain()
+	chain := e.ClientChain()
 	switch {
 	case len(chain) == 0 && endpoint != "":
-		return nil, fmt.Errorf("there is no certificate in it that could be judged at %s", endpoint)
+		return nil, fmt.Errorf("there is no certificate of a client in it that could be judged at %s", endpoint)
 	case len(chain) == 0:
 		return nil, nil
 	}

@@ -55,7 +55,7 @@ func (a *API) explains() {
 				return nil, termination.ValidationError{{Kind: "text", Field: "text", Problem: err.Error(), Advice: "give PEM, DER, PKCS#7 or PKCS#12, a header, an error line, a fingerprint, an alert number or a recording"}}
 			}
 			out := ExplainAnswer{Explained: explained}
-			if chain := explained.Chain(); len(chain) > 0 && a.options.Judge != nil {
+			if chain := explained.ClientChain(); len(chain) > 0 && a.options.Judge != nil {
 				if out.Endpoints = a.options.Judge(chain, in.Body.Endpoint); in.Body.Endpoint != "" && len(out.Endpoints) == 0 {
 					return nil, store.NotFoundError{Kind: store.KindEndpoint, Name: in.Body.Endpoint}
 				}

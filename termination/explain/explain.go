@@ -67,6 +67,7 @@ type Finding struct {
 	Filter      string                  `json:"filter,omitempty"`  // of the handshakes that it may stand for
 	Fingerprint termination.Fingerprint `json:"fingerprint,omitzero"`
 	Certificate *x509.Certificate       `json:"-"`
+	FromServer  bool                    `json:"from_server,omitempty"` // a server presented it, in a transcript
 }
 
 // Difference is one line of a comparison.
@@ -84,11 +85,16 @@ type Explained struct {
 }
 
 // Chain returns the certificates as a client would send them: the first leaf before the CAs that lead on from it.
-func (e *Explained) Chain() []*x509.Certificate {
+func (e *Explained) Chain() []*x509.Certificate { return e.chain(true) }
+
+// ClientChain is the same of what a client may present: what a server presented in a transcript is left out.
+func (e *Explained) ClientChain() []*x509.Certificate { return e.chain(false) }
+
+func (e *Explained) chain(servers bool) []*x509.Certificate {
 	var all []*x509.Certificate
 	for i := range e.Findings {
-		if c := e.Findings[i].Certificate; c != nil {
-			all = append(all, c)
+		if f := &e.Findings[i]; f.Certificate != nil && (servers || !f.FromServer) {
+			all = append(all, f.Certificate)
 		}
 	}
 	if len(all) == 0 {
@@ -197,11 +203,28 @@ func (e *Explained) readText(data []byte, now time.Time) error {
 			e.Findings = append(e.Findings, readItem(&upload.Items[i], now)...)
 		}
 	}
+	if isTranscript(text) {
+		for i := range e.Findings {
+			if f := &e.Findings[i]; f.Certificate != nil {
+				f.FromServer, f.Notes = true, append(f.Notes, "The server presented it: it is not judged as a client's.")
+			}
+		}
+	}
 	// A request is an error line when it is about TLS, else nothing is said of text that surrounds certificates.
 	for _, r := range clienterror.Read(errorLines(text)) {
 		e.Findings = append(e.Findings, findingOf(r))
 	}
 	return nil
+}
+
+// isTranscript reports whether a text is what openssl s_client prints, whose certificates are the server's.
+func isTranscript(text string) bool {
+	for line := range strings.Lines(text) {
+		if strings.TrimRight(line, "\r\n") == "Server certificate" {
+			return true
+		}
+	}
+	return false
 }
 
 // errorLines are the lines of a text outside its PEM blocks that may tell of an error, within what [clienterror.Read] reads.

@@ -179,6 +179,9 @@ func TestTranscript(t *testing.T) {
 	if !e.Has(explain.KindCertificate) || !e.Has(explain.KindError) {
 		t.Errorf("%+v\n%s", e.Findings, out)
 	}
+	if len(e.Chain()) != 1 || len(e.ClientChain()) != 0 {
+		t.Errorf("the server's certificate is judged as a client's: %+v", e.Findings[0])
+	}
 	if f := e.Findings[len(e.Findings)-1]; !strings.Contains(f.Filter, "client_refused_us_ca") {
 		t.Errorf("%+v", f)
 	}
