@@ -34,7 +34,7 @@ type HistoryPage struct {
 const scanWindow = 20000
 
 // window is how many are looked at at once for a condition: the fewer, the more there is to compare in each record. A filter
-// may hold hundreds of words.
+// may hold a hundred words.
 func (c *condition) window() int64 {
 	const least, cheap = 200, 8
 	return max(least, scanWindow/int64(1+len(c.args)/cheap))

@@ -17,6 +17,7 @@ import (
 const (
 	maxFilterLength = 1 << 10
 	maxFilterTerms  = 32
+	maxFilterValues = 100 // of all terms: every handshake is held against each, by everybody who watches
 )
 
 // FilterError says where and why a text is no filter.
@@ -44,6 +45,7 @@ func ParseFilter(s string, now time.Time) (Filter, error) {
 type filterParser struct {
 	text string // whole
 	rest string // not yet read
+	held int    // values so far
 	now  time.Time
 }
 
@@ -100,6 +102,9 @@ func (p *filterParser) term() (FilterTerm, error) {
 	}
 	for {
 		at := p.position()
+		if p.held++; p.held > maxFilterValues {
+			return t, p.fail(at, "a filter has at most %d values", maxFilterValues)
+		}
 		raw, quoted, err := p.value()
 		if err != nil {
 			return t, err

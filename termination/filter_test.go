@@ -232,7 +232,8 @@ func TestFilterRefusals(t *testing.T) {
 		{"a\xffb", 2, "not UTF-8"},
 		{strings.Repeat("a", maxFilterLength+1), maxFilterLength + 1, "at most 1024 bytes"},
 		{strings.Repeat("a ", maxFilterTerms+1), 2*maxFilterTerms + 1, "at most 32 terms"},
-		{"kx:" + strings.Repeat("4588,", 200) + "4588", 1, "written out"},
+		{strings.Repeat("a,", 60) + "a " + strings.Repeat("b,", 60) + "b", 2*maxFilterValues + 1, "at most 100 values"},
+		{"kx:" + strings.Repeat("4588,", 90) + "4588", 1, "written out"},
 	} {
 		_, err := ParseFilter(c.filter, noon())
 		var wrong *FilterError

@@ -111,6 +111,19 @@ func (r *replay) amend(old *slot, seq uint64, reason termination.Reason) *slot {
 	return s
 }
 
+// maxCompared bounds how many values of a filter are held against remembered events at once: meanwhile the hub takes no
+// records. All events are looked at with four values; a filter may have a hundred.
+const maxCompared = 100_000
+
+// reach is how many events are looked at for a filter.
+func reach(f termination.Filter) int {
+	values := 1
+	for i := range f.Terms {
+		values += len(f.Terms[i].Values)
+	}
+	return maxCompared / values
+}
+
 // each visits the remembered events that no later one replaces, newest first, until visit returns false.
 func (r *replay) each(visit func(*slot) bool) {
 	for n := r.count; n > 0 && r.count-n < r.size; n-- {
@@ -131,28 +144,36 @@ func (r *replay) oldest() uint64 {
 // newest returns at most n events that f selects, oldest first.
 func (r *replay) newest(f termination.Filter, n int) []*slot {
 	var found []*slot
+	left := reach(f)
 	r.each(func(s *slot) bool {
+		left--
 		if len(found) < n && f.Match(&s.handshake) {
 			found = append(found, s)
 		}
-		return len(found) < n
+		return len(found) < n && left > 0
 	})
 	slices.Reverse(found)
 	return found
 }
 
-// after returns the remembered events that f selects and that follow seq, oldest first.
-func (r *replay) after(f termination.Filter, seq uint64) []*slot {
-	var found []*slot
+// after returns the remembered events that f selects and that follow seq, oldest first. Those up to skipped were not looked
+// at: there are too many for such a filter; 0: all were.
+func (r *replay) after(f termination.Filter, seq uint64) (found []*slot, skipped uint64) {
+	left := reach(f)
 	r.each(func(s *slot) bool {
 		if s.handshake.Seq <= seq {
 			return false
 		}
+		if left == 0 {
+			skipped = s.handshake.Seq
+			return false
+		}
+		left--
 		if f.Match(&s.handshake) {
 			found = append(found, s)
 		}
 		return true
 	})
 	slices.Reverse(found)
-	return found
+	return found, skipped
 }

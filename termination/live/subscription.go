@@ -193,7 +193,13 @@ func (s *Subscription) resume(after uint64) {
 		s.lose(len(s.waiting))
 		s.miss(after+1, oldest-1, oldest-1-after, true)
 	}
-	s.remember(b.replay.after(s.filter, after))
+	found, skipped := b.replay.after(s.filter, after)
+	if skipped > 0 {
+		from := max(after+1, oldest)
+		s.lose(len(s.waiting)) // likewise
+		s.miss(from, skipped, skipped-from+1, true)
+	}
+	s.remember(found)
 	s.signal()
 }
 
