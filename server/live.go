@@ -324,6 +324,7 @@ type liveRequest struct {
 	After  uint64 `json:"after"`
 	Life   string `json:"life"`
 	On     *bool  `json:"on"`
+	Tag    uint32 `json:"n"`
 }
 
 // readAll is the only one that reads.
@@ -375,7 +376,7 @@ func readLiveRequest(kind int, text []byte) (liveRequest, error) {
 	switch {
 	case m.Op == "sub" && m.On == nil:
 		return m, nil
-	case m.Op == "idle" && m.On != nil && m.Filter == "" && m.After == 0 && m.Life == "":
+	case m.Op == "idle" && m.On != nil && m.Filter == "" && m.After == 0 && m.Life == "" && m.Tag == 0:
 		return m, nil
 	case m.Op == "sub" || m.Op == "idle":
 		return m, fmt.Errorf("op %q has other members", m.Op)
@@ -397,7 +398,7 @@ func (c *liveVisit) obey(ctx context.Context, m liveRequest, sub *live.Subscript
 		c.refuse(ctx, err, sub)
 		return sub
 	}
-	request := live.Request{Filter: filter, After: m.After, Life: m.Life, Idle: c.idle}
+	request := live.Request{Filter: filter, After: m.After, Life: m.Life, Idle: c.idle, Tag: m.Tag}
 	if sub != nil {
 		sub.Set(request)
 		return sub

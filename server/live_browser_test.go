@@ -11,7 +11,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -36,18 +39,19 @@ func (f *fixture) traffic(perSecond int) *atomic.Int64 {
 	return &n
 }
 
-// press sends one key to whatever has the focus.
+// press sends one key to whatever has the focus. Through the debugger, the character of a key comes even where the page has
+// taken the key for itself, unlike under somebody's fingers: a space would scroll the page. So it is not sent.
 func (b *browser) press(key string) {
 	b.t.Helper()
-	b.do(chromedp.KeyEvent(map[string]string{"Enter": kb.Enter, "Escape": kb.Escape, "Home": kb.Home}[key] + single(key)))
-}
-
-// single is the key itself, where it is a character.
-func single(key string) string {
-	if len(key) == 1 {
-		return key
+	r, _ := utf8.DecodeRuneInString(map[string]string{"Enter": kb.Enter, "Escape": kb.Escape, "Home": kb.Home}[key] + key)
+	for _, event := range kb.Encode(r) {
+		if event.Type != kb.KeyChar {
+			b.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+				_, err := cdp.Call(ctx, t, input.DispatchKeyEvent, *event)
+				return err
+			}))
+		}
 	}
-	return ""
 }
 
 // screen keeps what the window shows and no more, since the list is as long as its records are many.

@@ -159,6 +159,7 @@ type liveFrame struct {
 	Version int          `json:"v"`
 	Life    string       `json:"life"`
 	Filter  string       `json:"f"`
+	Tag     uint32       `json:"n"`
 	At      int          `json:"at"`
 	Message string       `json:"m"`
 	Events  []live.Event `json:"e"`

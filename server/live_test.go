@@ -69,9 +69,9 @@ func TestLiveSocketAnswersAWrongFirstFilter(t *testing.T) {
 		}
 		go func() { // somebody thinks about it for an hour
 			passTime(time.Hour)
-			h.send(ws, `{"op":"sub","f":"is:pq"}`)
+			h.send(ws, `{"op":"sub","f":"is:pq","n":7}`)
 		}()
-		if f := h.next(ws, "hi"); f.Filter != "is:pq" {
+		if f := h.next(ws, "hi"); f.Filter != "is:pq" || f.Tag != 7 {
 			t.Errorf("the answer is %+v", f)
 		}
 		_ = ws.Close()
@@ -203,6 +203,7 @@ func TestLiveSocketRefusesMessages(t *testing.T) {
 		{`{"op":"sub","on":true}`, false, 1008, "other members"},
 		{`{"op":"idle"}`, false, 1008, "other members"},
 		{`{"op":"idle","on":true,"f":"x"}`, false, 1008, "other members"},
+		{`{"op":"idle","on":true,"n":1}`, false, 1008, "other members"},
 		{`{"op":"` + strings.Repeat("x", 500) + `"}`, false, 1008, "unknown op"},
 		{`{"op":"sub"}`, true, 1008, "expected text"},
 		{`{"op":"sub","f":"` + strings.Repeat("x", liveMessage) + `"}`, false, 1009, ""},

@@ -170,7 +170,8 @@ async function go(url, push = true) {
   if (list.columns.length) list.show(list.columns);
   pulse.take();
   mount();
-  if (filter.input.getAttribute('aria-invalid')) filter.input.focus(); else stream.setFilter(params().get('f') ?? '');
+  if (filter.input.getAttribute('aria-invalid')) filter.input.focus();
+  stream.setFilter(params().get('f') ?? '');
   if (typing) filter.input.focus();
 }
 

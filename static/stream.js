@@ -31,6 +31,8 @@ export class Stream {
     this.life = '';
     this.next = '';
     this.wait = 500;
+    this.tag = 0; // of the filter that was asked for
+    this.heard = 0; // of the one that the stream follows
     this.sampled = 1;
     this.held = ''; // said in the place of an open stream
     this.put = put;
@@ -49,7 +51,7 @@ export class Stream {
   setFilter(filter) {
     this.filter = filter;
     this.last = 0;
-    this.send({ op: 'sub', f: filter });
+    this.send({ op: 'sub', f: filter, n: ++this.tag });
   }
 
   connect() {
@@ -58,7 +60,7 @@ export class Stream {
     this.socket = socket;
     socket.addEventListener('open', () => {
       this.wait = 500;
-      this.send({ op: 'sub', f: this.filter, after: this.last, life: this.life });
+      this.send({ op: 'sub', f: this.filter, after: this.last, life: this.life, n: this.tag });
       if (document.hidden) this.send({ op: 'idle', on: true });
     });
     socket.addEventListener('message', (m) => this.frame(JSON.parse(m.data)));
@@ -98,6 +100,9 @@ export class Stream {
 
   /** @param {any} f */
   frame(f) {
+    // What is on its way when the filter changes follows the one before.
+    if (f.op === 'hi') this.heard = f.n ?? 0;
+    else if (this.heard !== this.tag && f.op !== 'err') return;
     // Another life gives out numbers again. The old one's count until it has told something.
     if (f.op !== 'hi' && this.next !== this.life) { this.last = 0; this.life = this.next; }
     switch (f.op) {

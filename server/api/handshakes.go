@@ -78,7 +78,7 @@ func (a *API) documentLive() {
 	a.huma.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "get-handshakes-live", Method: http.MethodGet, Path: Prefix + "/handshakes/live", Tags: []string{"Handshakes"},
 		Summary: "Watch handshakes live, over a WebSocket",
-		Description: "Scope: read. Text frames of JSON. Send {\"op\":\"sub\",\"f\":FILTER,\"after\":SEQ} first, and again to change the filter; " +
+		Description: "Scope: read. Text frames of JSON. Send {\"op\":\"sub\",\"f\":FILTER,\"after\":SEQ} first, and again to change the filter (a number sent as n comes back in hi, from where on the stream follows it); " +
 			"receive hi (the legend), ev (events), gap (events that are not shown), st (counters of one second) and err (a filter that was not understood). " +
 			"To come back without gap or duplicate, send the highest number seen as after.",
 		Responses: map[string]*huma.Response{"101": {Description: "Switching protocols (RFC 6455)"}},

@@ -27,8 +27,9 @@ type Hi struct {
 	Seq       uint64                        `json:"seq"`
 	Version   int                           `json:"v"`
 	Life      string                        `json:"life"`
-	Now       int64                         `json:"now"` // the gateway's clock, milliseconds since 1970
-	Filter    string                        `json:"f"`   // in its canonical form
+	Now       int64                         `json:"now"`         // the gateway's clock, milliseconds since 1970
+	Filter    string                        `json:"f"`           // in its canonical form
+	Tag       uint32                        `json:"n,omitempty"` // that of the request
 	Endpoints map[int]string                `json:"endpoints"`
 	Outcomes  []termination.Outcome         `json:"outcomes"`       // an event's o is an index into it
 	Reasons   map[termination.Reason]string `json:"reasons"`        // code to title

@@ -31,6 +31,8 @@ type Request struct {
 	Life string
 	// Idle holds events back from the start, apart from those that are asked for here: see [Subscription.SetIdle].
 	Idle bool
+	// Tag comes back in [Hi], so that the subscriber knows from where on the stream follows this request.
+	Tag uint32
 }
 
 // Subscription is one subscriber's view of the feed. One goroutine calls Next; the other methods may be called by
@@ -139,7 +141,7 @@ func (s *Subscription) Refuse(f Failure) {
 // begin applies a request, in the hub's goroutine.
 func (s *Subscription) begin(r Request) {
 	b := s.hub
-	hi := Hi{Op: "hi", Seq: b.seq.Load(), Version: Version, Life: b.life, Now: time.Now().UnixMilli(), Filter: r.Filter.String()}
+	hi := Hi{Op: "hi", Seq: b.seq.Load(), Version: Version, Life: b.life, Now: time.Now().UnixMilli(), Filter: r.Filter.String(), Tag: r.Tag}
 	if len(r.Filter.Terms) == 0 {
 		hi.Past = b.counters.past(pastSeconds)
 	}
