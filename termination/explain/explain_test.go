@@ -348,7 +348,7 @@ func TestLargeInputs(t *testing.T) {
 	} {
 		start := time.Now()
 		_, _ = explain.Read(data, "", time.Now())
-		if took := time.Since(start); took > 3*time.Second {
+		if took := time.Since(start); took > 30*time.Second {
 			t.Errorf("%s: %s", name, took)
 		} else {
 			t.Logf("%s: %s", name, took)
