@@ -39,7 +39,7 @@ dev: $(TOOLS)/templ ## serve, and build and serve again after every change; ARGS
 
 .PHONY: test
 test: deps lint ## run everything that must hold before a change is accepted
-	CHROMIUM="$$(.ci/deps)" && export CHROMIUM && CGO_ENABLED=1 go test $(RACE) -timeout 9m ./...
+	CHROMIUM="$$(.ci/deps)" && export CHROMIUM && CGO_ENABLED=1 go test $(RACE) -timeout 15m ./...
 
 .PHONY: lint
 lint: fresh $(TOOLS)/golangci-lint ## check generated files, formatting, go.mod, and what the linters know
