@@ -70,9 +70,20 @@ func onTCP(t *testing.T) *liveHarness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newLiveHarness(t, l, func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return newLiveHarness(t, smallBuffers{l}, func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
 	})
+}
+
+// smallBuffers accepts connections that hold little on their way, so that who stops reading is noticed soon.
+type smallBuffers struct{ net.Listener }
+
+func (b smallBuffers) Accept() (net.Conn, error) {
+	c, err := b.Listener.Accept()
+	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
+		err = tcp.SetWriteBuffer(64 << 10)
+	}
+	return c, err
 }
 
 // pipes is a listener whose connections are in memory and have no buffer, for tests in a bubble of fake time.
