@@ -228,15 +228,15 @@ func TestSymbolsExist(t *testing.T) {
 
 func TestShellWords(t *testing.T) {
 	for _, c := range []struct{ path, want string }{
-		{"/home/me/.countersign/dev", "~/.countersign/dev"},
-		{"/home/me/my dir/dev", "~/'my dir/dev'"},
-		{"/home/me2/dev", "/home/me2/dev"},
+		{"/srv/me/.countersign/dev", "~/.countersign/dev"},
+		{"/srv/me/my dir/dev", "~/'my dir/dev'"},
+		{"/srv/me2/dev", "/srv/me2/dev"},
 		{"/srv/it's", `'/srv/it'\''s'`},
 		{"/srv/$(reboot)", "'/srv/$(reboot)'"},
 		{"-rf", "'-rf'"},
 		{"", "''"},
 	} {
-		if got := shellPath(c.path, "/home/me"); got != c.want {
+		if got := shellPath(c.path, "/srv/me"); got != c.want {
 			t.Errorf("%q: %s, want %s", c.path, got, c.want)
 		}
 	}
